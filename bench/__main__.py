@@ -18,7 +18,20 @@ from pathlib import Path
 from bench.common import report
 
 #: Folders beside this file that are measured by `bench.common.runs`.
-QUESTIONS = ("ipc", "fanout", "path", "latency", "recovery", "cost", "publish", "profile")
+QUESTIONS = (
+    "ipc",
+    "fanout",
+    "path",
+    "latency",
+    "recovery",
+    "cost",
+    "publish",
+    "serving",
+    "logs",
+    "search",
+    "history",
+    "profile",
+)
 
 RESULTS = Path("build/bench")
 QUICK_RESULTS = Path("build/bench-quick")

@@ -8,7 +8,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from tests.ask_program import AskPrograms
 from tests.instant import InstantLedger
+from tests.outside import Letters, Outsiders
 from tests.publish_program import Programs
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc.connections.load import MAX_RUNNING
@@ -20,6 +22,8 @@ from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.workflows import MAX_WORKFLOWS
 from twistedipc.storage import attempts
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.id_tokens import Issuer
+from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
@@ -37,6 +41,8 @@ class Apiserver:
         max_workflows: int = MAX_WORKFLOWS,
         max_running: int = MAX_RUNNING,
         log_limits: LogLimits | None = None,
+        api_url: str = "http://api.example",
+        outside: Outsiders | None = None,
     ) -> None:
         self.ledger = ledger
         self.clock = clock
@@ -46,6 +52,8 @@ class Apiserver:
         self.release_store = ReleaseStore(folder / "releases")
         self.secret_box = SecretBox(folder / "secret.key")
         self.programs = Programs()
+        self.ask_programs = AskPrograms()
+        self.outside, self.letters = outside or Outsiders(), Letters()
         self.signing_key = SigningKey(folder / "signing.key")
         server = compose(
             Outside(
@@ -54,16 +62,22 @@ class Apiserver:
                 spent=clock.seconds,
                 random=os.urandom,
                 in_thread=lambda function, *args: succeed(function(*args)),
+                search_in_thread=lambda function, *args: succeed(function(*args)),
                 ledger=ledger.as_ledger(),
                 artifact_store=self.artifacts,
+                log_archive=LogArchive(folder / "logs"),
                 releases={Static.name: self.release_store},
                 secret_box=self.secret_box,
                 signing_key=self.signing_key,
+                issuer=Issuer(folder / "id-tokens.key", api_url, now=lambda: self.time / 1000),
                 program=self.programs,
+                ask_program=self.ask_programs,
+                requests=self.outside,
+                mail=self.letters,
             ),
             ServerSettings(
                 release_url=lambda name: f"http://{name}.test/",
-                uploads_url="http://api.example",
+                uploads_url=api_url,
                 lost_after=600.0,
                 max_workflows=max_workflows,
                 max_running=max_running,

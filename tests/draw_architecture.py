@@ -32,6 +32,7 @@ PROCESSES = (
     Process("buildipc", "taps.builder:Options", "the builder: starts runners, forwards their journals, uploads"),
     Process("runner", "runner.__main__:main", "one attempt: owns its processes, writes its journal"),
     Process("checkout", "runner.checkout.__main__:main", "the first step: git, in a process of its own"),
+    Process("remote", "runner.remote:main", "no attempt: has a repository's host asked, for polling"),
     Process("pack, deliver", "publish.__main__:main", "the last steps: what was built becomes what is published"),
     Process("twistedipc", "cli.main:main", "the command: a client of the API like any other"),
 )
@@ -131,6 +132,48 @@ WAYS = (
             Hop("buildipc", "builder.looking:Looking.go", "marks the start on disk, then spawns"),
             Hop("buildipc", "builder.runners:RunnerProcesses.start", "a process with the folder's lock"),
             Hop("runner", "runner.course:Course.run", "checkout, the plan's steps, pack, deliver, the result"),
+        ),
+    ),
+    Way(
+        "A push that a hook tells of",
+        "The answer comes after the commit of what follows. Messages may come in any order, and more than once.",
+        (
+            Hop("apiserver", "web.api.hooks:receive", "which kind of host sends it, and is it signed"),
+            Hop("apiserver", "builds.hooks.kinds:read", "its payload becomes an event, the same for all hosts"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.take_message", "one transaction for all that follows"),
+            Hop("apiserver", "storage.taking:take", "was it taken before, is it newer than what is known"),
+            Hop("apiserver", "builds.hooks.deciding:decide", "filters, and whether a member must allow it"),
+            Hop("apiserver", "storage.builds:create", "the build, in turn with others of its ref"),
+            Hop("apiserver", "server.dispatch:QueueDispatch.wake", "as after a build request"),
+        ),
+    ),
+    Way(
+        "A push that polling sees",
+        "What is known of a ref by hooks counts here too, so a push builds once, whichever tells of it first.",
+        (
+            Hop("apiserver", "server.polling:Polling.wake", "looks which repositories are due"),
+            Hop("apiserver", "server.builder_link:BuilderLink.ask", "asks a builder that may build the project"),
+            Hop("buildipc", "builder.remotes:Questions.answer", "starts a process, and waits so long for it"),
+            Hop("remote", "runner.remote:answer", "credentials, walls and network of a checkout"),
+            Hop("git", "runner.checkout.remote:ask", "lists the refs, or fetches the message of a commit"),
+            Hop("apiserver", "storage.moved:settle", "what is elsewhere than it was, and isn't known"),
+            Hop("apiserver", "storage.moved:take", "each with where it is now, in one transaction"),
+            Hop("apiserver", "storage.taking:take_seen", "as what a hook tells of"),
+        ),
+    ),
+    Way(
+        "What others are told",
+        "It is written down in the transaction of what happens, leased before it is told and ended after it. So after "
+        "a crash it is told again.",
+        (
+            Hop("apiserver", "storage.attempts:change", "an attempt changes its state"),
+            Hop("apiserver", "storage.outbox:note", "writes what is to be told, by the same transaction"),
+            Hop("apiserver", "server.outbox.sender:Sender.wake", "looks what is to be told"),
+            Hop("apiserver", "storage.outbox:lease", "takes the oldest of each subject that is due"),
+            Hop("apiserver", "server.outbox.telling:Telling.tell", "opens what is sealed, holds the exchange"),
+            Hop("apiserver", "outgoing.github:status", "one of the kinds: says what is asked, without a socket"),
+            Hop("apiserver", "web.http.elsewhere:Elsewhere.connect", "connects, but not to this machine"),
+            Hop("apiserver", "storage.outbox:note_told", "told; or `postpone`, or `give_up`"),
         ),
     ),
     Way(

@@ -10,6 +10,7 @@ page. A name that is new in ``__all__`` comes in by itself: beside those of its 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import sys
@@ -197,12 +198,18 @@ def _find(name: str, namespace: dict[str, object]) -> Name:
     candidates = [module, *sorted(each for each in sys.modules if each.startswith("twistedipc.ipc."))]
     for candidate in candidates:
         if candidate.startswith("twistedipc.ipc."):
-            text = inspect.getsource(sys.modules[candidate])
-            for node in ast.parse(text).body:
+            text, nodes = _source(candidate)
+            for node in nodes:
                 if _defines(node, name):
                     assert isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Assign)
                     return Name(name, candidate, node, text.splitlines())
     raise LookupError(f"{name} isn't defined in any module of twistedipc.ipc")
+
+
+@functools.cache
+def _source(module: str) -> tuple[str, list[ast.stmt]]:
+    text = inspect.getsource(sys.modules[module])
+    return text, ast.parse(text).body
 
 
 def _defines(node: ast.stmt, name: str) -> bool:

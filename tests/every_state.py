@@ -287,7 +287,7 @@ def check_why_it_waits(world: World) -> None:
 def check_that_it_is_shown(world: World) -> None:
     row = world.ledger.now(builds.get, world.build)
     assert row is not None
-    answer = msgspec.json.decode(msgspec.json.encode(api._build(row)), type=schemas.Build)
+    answer = msgspec.json.decode(msgspec.json.encode(api.shown_build(row)), type=schemas.Build)
     assert (answer.state, answer.tone) == (world.state, world.info.tone)
     listed = world.ledger.now(builds.list_page, projects=None, states=frozenset({world.state}), before=None, limit=10)
     assert [each.id for each in listed] == [world.build]

@@ -6,30 +6,52 @@ It can be told to fail, as a locked database or a full disk would make it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred, fail, succeed
 
+from tests.storage_fixtures import like_others
 from twistedipc.builds.attempt import Publish
 from twistedipc.publish.targets.registry import ProjectTargets, from_flat
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import Actor
 from twistedipc.storage.tables import metadata
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", check_same_thread=False)
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    """Return a ledger with nothing in it: to make its tables takes longer than most tests."""
+    connection = _connect()
+    metadata.create_all(create_engine("sqlite://", poolclass=StaticPool, creator=lambda: connection))
+    return connection
+
+
+def _engine() -> Engine:
+    """Return an engine with a database of its own."""
+    connection = _connect()
+    _template().backup(connection)
+    return like_others(StaticPool(lambda: cast(Any, connection)))
+
+
 class InstantLedger:
     """Runs each query at once, in the caller's thread."""
 
     def __init__(self) -> None:
-        self.engine = create_engine("sqlite://", poolclass=StaticPool)
-        metadata.create_all(self.engine)
+        self.engine = _engine()
         self.available = True
         self.held: list[Deferred[None]] | None = None  # a list: writes wait in it, until they are let go
         self.unheard = 0  # so many writes are done, and said to have failed: the answer is lost
@@ -113,7 +135,7 @@ class InstantLedger:
             ref=ref,
             publish=True,
             parameters={},
-            requested_by="test",
+            by=Actor(who="test"),
             now=1,
             idempotency=None,
         )

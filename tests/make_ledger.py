@@ -157,7 +157,7 @@ def _build(connection: Connection, project: str, idempotency: Idempotency | None
         ref="main",
         publish=True,
         parameters={"COLOUR": "blue"},
-        requested_by="ann",
+        by=Actor(who="ann"),
         now=NOW + 10,
         idempotency=idempotency,
     )

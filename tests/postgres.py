@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 #: Seconds for the server to start.
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def _programs() -> Path | None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twistedipc.builds.attempt import Published
 from twistedipc.builds.logs import Lines
 from twistedipc.publish.stored import Delivered, Job
+from twistedipc.server.jobs import Writes
 
 
 class Programs:
@@ -17,27 +18,29 @@ class Programs:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.heard: list[Callable[[Lines], None]] = []
+        self.writes: list[Writes] = []
         self.told_to_end: list[str] = []
         self.compares: Callable[[Job], Delivered] | None = None  # answers comparisons at once
         self._running: dict[str, Deferred[Delivered]] = {}
 
-    def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
-        """See `server.delivering.PublishProgram`."""
+    def run(self, job: Job, heard: Callable[[Lines], None], writes: Writes) -> Deferred[Delivered]:
+        """See `server.jobs.PublishProgram`."""
         self.jobs.append(job)
         self.heard.append(heard)
+        self.writes.append(writes)
         if job.compare and self.compares is not None:
             return succeed(self.compares(job))
         done = self._running[job.attempt] = Deferred()
         return done
 
     def end(self, attempt: str) -> None:
-        """See `server.delivering.PublishProgram`."""
+        """See `server.jobs.PublishProgram`."""
         self.told_to_end.append(attempt)
 
     def kill_all(self) -> None:
-        """See `server.delivering.PublishProgram`."""
+        """See `server.jobs.PublishProgram`."""
         for attempt in self.running:
-            self.ends(attempt, Delivered(reason="the process that publishes broke: it was killed"))
+            self.ends(attempt, Delivered(reason="the process that publishes broke: it was killed", interrupted=True))
 
     @property
     def running(self) -> list[str]:

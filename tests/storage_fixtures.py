@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.pool import NullPool, Pool
 
 from twistedipc.builds.attempt import Publish
-from twistedipc.publish.targets.registry import TARGETS, from_flat, to_flat
+from twistedipc.builds.origin import Origin
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, from_flat, to_flat
 from twistedipc.storage import attempts, builds, projects
 from twistedipc.storage.migrations import upgrade
-from twistedipc.storage.rows import AttemptRow, BuildRow, Holder, ProjectRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuildRow, Holder, ProjectRow
 
 LEASE = "0123456789abcdef"
 
@@ -54,34 +58,54 @@ def database(folder: Path) -> Iterator[Connection]:
     is_old = path.exists()
     if not is_old:
         new_ledger(folder)
-    engine = create_engine(f"sqlite:///{path}")
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: object, record: object) -> None:
-        connection.isolation_level = None  # type: ignore[attr-defined]
-        connection.execute("PRAGMA foreign_keys = ON")  # type: ignore[attr-defined]
-        connection.execute("PRAGMA synchronous = OFF")  # type: ignore[attr-defined]
+    engine = like_others(NullPool(partial(_connect, path)))
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
-    try:
-        with engine.connect() as connection, connection.begin():
-            if is_old:
-                upgrade(connection)
-            yield connection
-    finally:
-        engine.dispose()
+    with engine.connect() as connection, connection.begin():
+        if is_old:
+            upgrade(connection)
+        yield connection
 
 
-def add_project(connection: Connection, name: str = "shop", publish: Publish | None = None) -> ProjectRow:
+def _connect(path: Path) -> Any:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
+#: Queries as all engines of this process have compiled them: to compile one takes ten times as long as to run it.
+_compiled: dict[Any, Any] = {}
+
+
+@cache
+def _model() -> Engine:
+    engine = create_engine("sqlite://")
+    engine.connect().close()  # it asks what the database can
+    return engine
+
+
+def like_others(pool: Pool) -> Engine:
+    """Return an engine for SQLite with these connections, which knows what other engines have compiled."""
+    model = _model()
+    return Engine(pool, model.dialect, model.url).execution_options(compiled_cache=_compiled)
+
+
+def add_project(
+    connection: Connection,
+    name: str = "shop",
+    publish: Publish | None = None,
+    targets: ProjectTargets | None = None,
+) -> ProjectRow:
     return projects.create(
         connection,
         name=name,
         repository=f"https://example.org/{name}.git",
         default_ref="main",
-        targets=from_flat(publish or Publish(static=True)),
+        targets=from_flat(publish or Publish(static=True)) if targets is None else targets,
         environment={"MODE": "live"},
         timeout=600.0,
         idle_timeout=60.0,
@@ -97,6 +121,8 @@ def add_build(
     ref: str = "main",
     live: bool = False,
     may_publish: bool = True,
+    bump: str = "",
+    origin: Origin | None = None,
 ) -> BuildRow:
     build, created = builds.create(
         connection,
@@ -105,10 +131,12 @@ def add_build(
         publish=publish,
         live=live,
         may_publish=may_publish,
+        bump=bump,
         parameters={"COLOUR": "blue"},
-        requested_by="ann",
+        by=Actor(who="ann"),
         now=now,
         idempotency=None,
+        origin=origin,
     )
     assert created
     return build
@@ -138,11 +166,66 @@ def _before_builders_keys(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE projects DROP COLUMN runs_on"))
 
 
+def as_of_0044(connection: Connection) -> None:
+    """Make the schema what it was before anything was removed because of its age."""
+    for index in ("with_log", "with_archive", "not_lasting", "succeeded"):
+        connection.execute(text(f"DROP INDEX ix_builds_{index}"))
+    for index in ("artifacts_sha256", "hook_deliveries_build_id", "hook_refs_build_id", "idempotency_build_id",
+                  "previews_release_id"):  # fmt: skip
+        connection.execute(text(f"DROP INDEX ix_{index}"))
+    for table, column in (("projects", "retention"), ("builds", "pinned"), ("builds", "has_log"),
+                          ("builds", "has_archive"), ("builds", "lasting"), ("attempts", "log_removed"),
+                          ("attempts", "log_rule")):  # fmt: skip
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+    connection.execute(text("DROP TRIGGER audit_no_delete"))
+    connection.execute(
+        text(
+            "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit is only appended to'); END"
+        )
+    )
+    for table in ("audit_kept", "removed_files", "log_archive"):
+        connection.execute(text(f"DROP TABLE {table}"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0044'"))
+
+
+def as_of_0038(connection: Connection) -> None:
+    """Make the schema what it was before there were previews."""
+    as_of_0044(connection)
+    for table in ("sealed_chunks", "outlines", "poll_refs", "polls", "domains", "preview_passwords", "schedules"):
+        connection.execute(text(f"DROP TABLE {table}"))
+    connection.execute(text("DROP TABLE previews"))
+    connection.execute(text("ALTER TABLE attempts DROP COLUMN inputs"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0038'"))
+
+
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
-    for table, column in (("projects", "caches"), ("projects", "environments"), ("attempts", "environment")):
+    as_of_0038(connection)
+    for table, column in (
+        ("projects", "caches"),
+        ("projects", "environments"),
+        ("attempts", "environment"),
+        ("builds", "bump"),
+        ("builds", "origin"),
+        ("builds", "in_turn"),
+    ):
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
-    connection.execute(text("DROP TABLE publications"))
+    connection.execute(text("DROP INDEX ix_builds_project_id_lane_id"))
+    connection.execute(text("ALTER TABLE builds DROP COLUMN lane"))
+    for table in (
+        "outbox",
+        "receivers",
+        "hook_deliveries",
+        "hook_refs",
+        "hooks",
+        "publications",
+        "publication_steps",
+        "package_locks",
+        "package_requests",
+        "moved_tags",
+    ):
+        connection.execute(text(f"DROP TABLE {table}"))
     connection.execute(text("ALTER TABLE attempts DROP COLUMN tools"))
     for table in ("members", "identities", "invitations", "people"):
         connection.execute(text(f"DROP TABLE {table}"))
@@ -159,7 +242,7 @@ def as_of_0011(connection: Connection) -> None:
                           ("attempts", "protected")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_the_audits_actors(connection)
-    for column in ("recognised", "used", "egress", "isolation"):
+    for column in ("recognised", "used", "egress", "isolation", "linted"):
         connection.execute(text(f"ALTER TABLE attempts DROP COLUMN {column}"))
     connection.execute(text("DROP TABLE repository_access"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN head"))

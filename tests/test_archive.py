@@ -15,7 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.publish.archive import BadArchive, CantPack, Manifest, ManifestFile, create, read_manifest, unpack
+from twistedipc.publish.archive import (
+    BadArchive,
+    CantPack,
+    Manifest,
+    ManifestFile,
+    create,
+    extract,
+    read_manifest,
+    short,
+    unpack,
+)
 
 
 def tree(folder: Path, files: dict[str, bytes]) -> Path:
@@ -38,6 +48,41 @@ FILES = {
     "long/" + "/".join(["d" * 60] * 6) + "/file": b"deep",
     "tool": b"#!/bin/sh\n",
 }
+
+
+def entry(path: str, content: bytes = b"x", *, mode: int = 0o644, size: int | None = None) -> ManifestFile:
+    return ManifestFile(
+        path=path,
+        size=len(content) if size is None else size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        mode=mode,
+    )
+
+
+def forge(path: Path, manifest: Manifest, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """An archive that `create` wouldn't make."""
+    with tarfile.open(path, "w:gz") as tar:
+        encoded = msgspec.json.encode(manifest)
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(encoded)
+        tar.addfile(info, io.BytesIO(encoded))
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    # tarfile fills up to its record size; ours ends with two empty blocks.
+    data = gzip.decompress(path.read_bytes()).rstrip(b"\0")
+    data += bytes(-len(data) % 512) + bytes(1024)
+    path.write_bytes(gzip.compress(data))
+    return path
+
+
+def member(
+    name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(content) if kind == tarfile.REGTYPE else 0
+    info.type = kind
+    info.linkname = link
+    return info, content if kind == tarfile.REGTYPE else b""
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -69,6 +114,48 @@ def test_a_thousand_files_are_made_durable_at_once(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", counted)
     unpack(tmp_path / "a.tar.gz", tmp_path / "target")
     assert len(calls) < 5
+
+
+def stored(*contents: bytes) -> frozenset[bytes]:
+    return frozenset(bytes.fromhex(short(hashlib.sha256(each).hexdigest())) for each in contents)
+
+
+def test_what_is_stored_already_is_left_out(tmp_path: Path) -> None:
+    """Its manifest lists it all the same; what unpacks into a folder, and has nothing stored, says what is missing."""
+    source = tree(tmp_path / "source", {"a": b"new", "b": b"old", "c/d": b"old", "e": b"new too"})
+    manifest = create(source, tmp_path / "a.tar.gz", stored=stored(b"old", b"of no use"))
+    assert [file.path for file in manifest.files] == ["a", "b", "c/d", "e"]
+    assert read_manifest(tmp_path / "a.tar.gz") == manifest
+    found: dict[str, bytes] = {}
+    extract(tmp_path / "a.tar.gz", lambda file, blocks: found.update({file.path: b"".join(blocks)}))
+    assert found == {"a": b"new", "e": b"new too"}
+    with pytest.raises(BadArchive, match="some of its files are left out"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_an_archive_of_which_nothing_is_stored_is_the_whole(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", FILES)
+    create(source, tmp_path / "a.tar.gz")
+    create(source, tmp_path / "b.tar.gz", stored=stored(b"something else"))
+    assert (tmp_path / "a.tar.gz").read_bytes() == (tmp_path / "b.tar.gz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "members"),
+    [
+        (Manifest(format=2, files=[entry("a")]), ["files/a"]),
+        (Manifest(format=1, files=[entry("a")], packed=["a"]), ["files/a"]),
+        (Manifest(format=2, files=[entry("a")], packed=["a", "b"]), ["files/a"]),
+        (Manifest(format=2, files=[entry("a")], packed=[]), ["files/a"]),
+        (Manifest(format=2, files=[entry("a"), entry("b")], packed=["b"]), ["files/a"]),
+        (Manifest(format=3, files=[entry("a")]), ["files/a"]),
+    ],
+)
+def test_archives_that_lie_about_their_parts(tmp_path: Path, manifest: Manifest, members: list[str]) -> None:
+    path = forge(tmp_path / "a", manifest, [member(name) for name in members])
+    with pytest.raises(BadArchive):
+        extract(path, lambda file, blocks: None)
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "pipe"])
@@ -202,41 +289,6 @@ def test_a_target_that_exists(tmp_path: Path) -> None:
         unpack(tmp_path / "a", tmp_path / "target")
 
 
-def entry(path: str, content: bytes = b"x", *, mode: int = 0o644, size: int | None = None) -> ManifestFile:
-    return ManifestFile(
-        path=path,
-        size=len(content) if size is None else size,
-        sha256=hashlib.sha256(content).hexdigest(),
-        mode=mode,
-    )
-
-
-def forge(path: Path, manifest: Manifest, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
-    """An archive that `create` wouldn't make."""
-    with tarfile.open(path, "w:gz") as tar:
-        encoded = msgspec.json.encode(manifest)
-        info = tarfile.TarInfo("manifest.json")
-        info.size = len(encoded)
-        tar.addfile(info, io.BytesIO(encoded))
-        for member, content in members:
-            tar.addfile(member, io.BytesIO(content))
-    # tarfile fills up to its record size; ours ends with two empty blocks.
-    data = gzip.decompress(path.read_bytes()).rstrip(b"\0")
-    data += bytes(-len(data) % 512) + bytes(1024)
-    path.write_bytes(gzip.compress(data))
-    return path
-
-
-def member(
-    name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: str = ""
-) -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(name)
-    info.size = len(content) if kind == tarfile.REGTYPE else 0
-    info.type = kind
-    info.linkname = link
-    return info, content if kind == tarfile.REGTYPE else b""
-
-
 def test_the_forger_can_make_a_good_one(tmp_path: Path) -> None:
     path = forge(tmp_path / "a", Manifest(files=[entry("a"), entry("b/c")]), [member("files/a"), member("files/b/c")])
     unpack(path, tmp_path / "target")
@@ -258,6 +310,9 @@ def test_an_older_archive_with_hidden_names_is_unpacked(tmp_path: Path) -> None:
         ([entry("../x")], [member("files/../x")]),
         ([entry("a/../../x")], [member("files/a/../../x")]),
         ([entry("/etc/x")], [member("files//etc/x")]),
+        ([msgspec.structs.replace(entry("a"), sha256="/etc/cron.d/x")], [member("files/a")]),
+        ([msgspec.structs.replace(entry("a"), sha256="../../../x")], [member("files/a")]),
+        ([msgspec.structs.replace(entry("a"), sha256="A" * 64)], [member("files/a")]),
         ([entry("")], [member("files/")]),
         ([entry("a//b")], [member("files/a//b")]),
         ([entry("./a")], [member("files/./a")]),

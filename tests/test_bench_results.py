@@ -167,6 +167,7 @@ class Ledger(SynchronousTestCase):
             database = sqlite3.connect(path, isolation_level=None)
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("CREATE TABLE log_chunks (build_id, first_record, records, data)")
+            database.execute("CREATE TABLE sealed_chunks (build_id, first_record, records, data)")
             database.execute("INSERT INTO log_chunks VALUES (1, 1, 5, ?)", [b"[]\n"])
             chunks = Chunks(path)
             until = time.monotonic() + 10

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +22,9 @@ class DoorbellTests(TestCase):
 
     def setUp(self) -> None:
         """Make the data folder."""
-        self.data = Path(self.mktemp()).absolute() / ("d" * 200)
+        folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
+        self.addCleanup(shutil.rmtree, folder)
+        self.data = folder / ("d" * 200)
         self.data.mkdir(parents=True)
 
     async def test_it_is_heard_in_a_folder_with_a_long_path(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -37,15 +38,18 @@ from twistedipc.builder.duties import MESSAGES
 from twistedipc.builder.forwarding import FINAL_INTERVAL
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.patience import LAST_RETRY, PATIENCE
-from twistedipc.builder.ports import Outside
+from twistedipc.builder.ports import NoRemoteAnswer, Outside
+from twistedipc.builder.remotes import MOST
 from twistedipc.builder.service import BuilderService
 from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builder.upload import NoArchive, NotNow, UploadFailed, WrongArchive
 from twistedipc.builder.uploading import MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL
 from twistedipc.builds import messages as m
+from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import (
     ArtifactFile,
     Cancel,
+    LiveFiles,
     Package,
     Permit,
     PermitWanted,
@@ -54,7 +58,19 @@ from twistedipc.builds.attempt import (
     SecretsWanted,
     Spec,
 )
+from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Gap, Lines
+from twistedipc.builds.remotes import (
+    MAX_MOVED,
+    CommitList,
+    CommitsQuestion,
+    ListedRef,
+    Moved,
+    RefList,
+    RefsQuestion,
+    Remote,
+    RemoteJob,
+)
 from twistedipc.builds.secrets import GivenSecret
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc import CallFailed, Peer
@@ -154,6 +170,27 @@ class Port:
         """As Twisted's."""
 
 
+class Hosts:
+    """Repositories' hosts, which answer when the test says so. `ports.Remotes`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[RemoteJob, Deferred[bytes]]] = []
+        self.left = 0
+
+    def clear(self) -> None:
+        """See `ports.Remotes`."""
+
+    def ask(self, job: RemoteJob) -> Deferred[bytes]:
+        """See `ports.Remotes`."""
+
+        def leave(_: object) -> None:
+            self.left += 1
+
+        answer: Deferred[bytes] = Deferred(leave)
+        self.asked.append((job, answer))
+        return answer
+
+
 class Reactor(Clock):
     """A clock that also spawns runners and has threads."""
 
@@ -179,7 +216,11 @@ class Reactor(Clock):
         """As Twisted's."""
         if self.cannot_spawn is not None:
             raise self.cannot_spawn
-        self.runners.append(Runner(protocol, Path(argv[4]), more["childFDs"][3]))
+        self.runners.append(Runner(protocol, Path(argv[-2]), more["childFDs"][3]))
+
+
+#: What the apiserver says of the live release.
+LIVE = LiveFiles(files=[("app-*.js", 1234)], complete=True)
 
 
 class Apiserver:
@@ -222,6 +263,8 @@ class Apiserver:
                 return self.permit
             case m.WantSecrets():
                 return self.secrets
+            case m.WantContents():
+                return m.StoredContents(contents=b"12345678", live=LIVE)
             case _:
                 return m.UploadGrant(path="/upload", token="tipu_x")
 
@@ -284,6 +327,7 @@ class BuilderCase(SynchronousTestCase):
         self.apiserver = Apiserver()
         self.reactor = Reactor()
         self.disk = FullDisk()
+        self.hosts = Hosts()
         self.free: Callable[[Path], int] = free_bytes
         self.service = self.start()
         self.addCleanup(lambda: self.stop())
@@ -291,7 +335,8 @@ class BuilderCase(SynchronousTestCase):
     def start(self, slots: int = 2, wait: float | None = None) -> BuilderService:
         """A builder on the folder."""
         disk = DataFolder(self.settings, disk=cast(Any, self.disk), free=lambda folder: self.free(folder))
-        outside = outside_of(self.reactor, self.settings, disk=disk, uploads=lambda *about: self.upload(*about))
+        ports = {"disk": disk, "uploads": lambda *about: self.upload(*about), "remotes": self.hosts}
+        outside = outside_of(self.reactor, self.settings, **ports)
         service = builder(outside, self.settings, slots=slots, wait=wait)
         service.startService()
         return service
@@ -345,7 +390,7 @@ class Life(BuilderCase):
     """An attempt's life on a builder."""
 
     def test_each_message_of_the_vocabulary_has_its_function(self) -> None:
-        self.assertEqual(set(m.FROM_APISERVER.__args__), set(MESSAGES))
+        self.assertEqual(set(m.FROM_APISERVER.__args__) - set(m.QUESTIONS), set(MESSAGES))
 
     def test_what_a_project_sets_is_apart_from_what_the_operator_sets(self) -> None:
         settings = msgspec.structs.replace(self.settings, environment={"A": "operator"})
@@ -498,6 +543,17 @@ class Life(BuilderCase):
         for path in self.folder.rglob("*"):
             if path.is_file():
                 self.assertNotIn(b"s3cret", path.read_bytes(), path)
+
+    def test_what_is_stored_already_is_asked_for_once(self) -> None:
+        self.link()
+        self.say(msgspec.structs.replace(offer(), contents=True))
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        folder = self.reactor.runners[-1].folder
+        self.later()
+        self.assertEqual(b"12345678", (folder / "stored").read_bytes())
+        self.assertEqual(LIVE, read_file(folder / "live-files.json", LiveFiles))
+        self.later(40)
+        self.assertEqual([m.WantContents(attempt="1-1", lease=LEASE)], self.apiserver.take(m.WantContents))
 
     def test_secrets_are_asked_for_again_while_no_runner_listens(self) -> None:
         """The builder was killed after it had asked, or the runner wasn't ready yet."""
@@ -1035,6 +1091,107 @@ class Trouble(BuilderCase):
         self.assertEqual(("lost", 3, ""), (final.result.outcome, final.result.lines, final.result.sha256))
         gap = Gap(2, 2, "the journal is damaged: a part of it can't be read (Input/output error)")
         self.assertEqual(["one", gap, "three"], self.apiserver.records())
+
+
+class Questions(BuilderCase):
+    """What the apiserver asks of repositories' hosts."""
+
+    REMOTE = Remote(
+        project="shop",
+        repository="https://git.example/shop.git",
+        access=Access(host="https://git.example", token="t0ken"),
+        hosts=["*.git.example"],
+        elsewhere=True,
+    )
+
+    def ask(self, request: msgspec.Struct) -> Deferred[Any]:
+        """The apiserver asks."""
+        answer: Deferred[Any] = self.apiserver.peer.call(request, timeout=60.0)
+        self.pair.pump()
+        return answer
+
+    def refs(self, **changes: Any) -> Deferred[Any]:
+        """The apiserver asks for refs."""
+        return self.ask(msgspec.structs.replace(m.ListRefs(remote=self.REMOTE, timeout=30.0), **changes))
+
+    def answered(self, number: int, said: msgspec.Struct | bytes | Exception) -> None:
+        """A host answers."""
+        answer = self.hosts.asked[number][1]
+        if isinstance(said, Exception):
+            answer.errback(said)
+        else:
+            answer.callback(said if isinstance(said, bytes) else msgspec.json.encode(said))
+        self.pair.pump()
+
+    def test_what_is_asked_is_what_a_checkout_would_be_told(self) -> None:
+        self.link()
+        self.assertIn("remotes", self.apiserver.syncs[0].features)
+        question = RefsQuestion(branches=["main"], head=True)
+        answer = self.refs(question=question)
+        ((job, _),) = self.hosts.asked
+        self.assertEqual((self.REMOTE.access, question, None, 30.0), (job.access, job.refs, job.commits, job.timeout))
+        spec = job.spec
+        self.assertEqual(("shop", self.REMOTE.repository, True), (spec.project, spec.repository, spec.elsewhere))
+        self.assertEqual((["*.git.example"], self.folder), (spec.settings.hosts, Path(job.folder).parent.parent))
+        self.assertIn(("api.example", 80), spec.network.ours)
+        self.assertNotIn(b"t0ken", msgspec.json.encode(spec))
+        found = RefList(refs=[ListedRef("refs/heads/main", "a" * 40)], host_keys=["a key"])
+        self.answered(0, found)
+        self.assertEqual(found, self.successResultOf(answer))
+
+    def test_a_question_about_commits_has_a_bound(self) -> None:
+        self.link()
+        moved = [Moved(ref=f"refs/heads/{number}", commit="a" * 40) for number in range(MAX_MOVED + 1)]
+        asked = m.DescribeCommits(remote=self.REMOTE, question=CommitsQuestion(moved=moved, watch=["a"]), timeout=1e9)
+        answer = self.ask(asked)
+        ((job, _),) = self.hosts.asked
+        assert job.commits is not None
+        self.assertEqual((moved[:MAX_MOVED], ["a"], 300.0), (job.commits.moved, job.commits.watch, job.timeout))
+        self.answered(0, CommitList(failed="no"))
+        self.assertEqual(CommitList(failed="no"), self.successResultOf(answer))
+
+    def test_only_so_many_are_asked_at_a_time(self) -> None:
+        self.link()
+        answers = [self.refs() for _ in range(MOST + 1)]
+        self.assertEqual("busy", self.failureResultOf(answers[-1], CallFailed).value.code)
+        self.assertEqual(MOST, len(self.hosts.asked))
+        self.answered(0, RefList())
+        self.successResultOf(answers[0])
+        self.refs()
+        self.assertEqual(MOST + 1, len(self.hosts.asked))
+
+    def test_an_answer_that_breaks_or_never_comes_is_an_error(self) -> None:
+        self.link()
+        for said in (NoRemoteAnswer("Killed"), b"{", b'{"refs": 7}'):
+            answer = self.refs()
+            self.answered(-1, said)
+            self.assertEqual("broken", self.failureResultOf(answer, CallFailed).value.code)
+        answer = self.apiserver.peer.call(m.ListRefs(remote=self.REMOTE, timeout=5.0), timeout=600.0)
+        self.pair.pump()
+        for _ in range(60):
+            self.later()
+        self.assertEqual("broken", self.failureResultOf(answer, CallFailed).value.code)
+        self.assertEqual(1, self.hosts.left)
+
+    def test_with_the_link_goes_the_question(self) -> None:
+        self.link()
+        self.refs().addErrback(lambda _: None)
+        self.pair.cut()
+        self.assertEqual(1, self.hosts.left)
+        self.link()
+        for _ in range(MOST):
+            self.refs().addErrback(lambda _: None)
+        self.assertEqual(MOST + 1, len(self.hosts.asked))
+
+    def test_what_cannot_be_a_repository_is_refused_and_so_is_all_where_nothing_isolates(self) -> None:
+        self.link()
+        for change in ({"repository": "--upload-pack=x"}, {"repository": "ext::sh"}, {"project": "../x"}):
+            answer = self.refs(remote=msgspec.structs.replace(self.REMOTE, **change))
+            self.assertEqual("refused", self.failureResultOf(answer, CallFailed).value.code)
+        self.service.duties.isolation = Isolation(refused="nothing isolates here")
+        answer = self.refs()
+        self.assertIn("nothing isolates here", str(self.failureResultOf(answer, CallFailed).value))
+        self.assertEqual([], self.hosts.asked)
 
 
 class Waiting(BuilderCase):

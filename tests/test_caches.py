@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from tests.attempt_folder import Attempt, repository, toml
 from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
 from twistedipc.builds.logs import Notice
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.recognition.recognised import ManagerWanted, Recognised
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches import moving, store
 from twistedipc.caches.store import ProjectCaches, cleared_of, folder_of
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
 from twistedipc.disk.files import remove_tree
+from twistedipc.runner.environment import Environment
 
 _DAY = 86_400_000
 LIMITS = Limits(project=1 << 30, total=1 << 30, days=7)
@@ -458,7 +461,18 @@ def test_an_outer_folder_comes_before_those_in_it() -> None:
 def test_managers_are_told_where_to_keep_downloads() -> None:
     assert DOWNLOADS_OF["npm"].environment("/a") == {"npm_config_cache": "/a/caches/npm"}
     kept_paths = {path for cache in caches_of([""]) for path in cache.paths}
-    assert {f"caches/{downloads.folder}" for downloads in DOWNLOADS_OF.values()} < kept_paths
+    assert {downloads.path for downloads in DOWNLOADS_OF.values()} < kept_paths
+
+
+def test_builds_use_the_folder_that_is_kept_of_their_manager(tmp_path: Path) -> None:
+    """npm, which warns of settings that it doesn't know, sees none of the others'."""
+    spec = Attempt(tmp_path, tmp_path).spec
+    variables = {variable for downloads in DOWNLOADS_OF.values() for variable in downloads.variables}
+    for manager, downloads in DOWNLOADS_OF.items():
+        plan = Plan(steps=[], recognised=Recognised(manager=ManagerWanted(name=manager)))
+        found = Environment(tmp_path, spec).of_build(plan)
+        own = {**DOWNLOADS_OF["npm"].environment(str(tmp_path)), **downloads.environment(str(tmp_path))}
+        assert {name: found[name] for name in variables & found.keys()} == own
 
 
 _parts = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=4)

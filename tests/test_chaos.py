@@ -418,7 +418,7 @@ def test_strangers_end_whatever_the_other_side_does(monkeypatch: pytest.MonkeyPa
     assert len(brought) == len(answers) + 40 + 20
     assert sum(b"idempotency-key: the key" in data.lower() for data in brought) == 20
     assert max(map(len, brought)) > 100_000
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 120
 
 
 # -- the proxy -------------------------------------------------------------------------------------------------------

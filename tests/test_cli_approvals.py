@@ -9,7 +9,8 @@ import pytest
 
 from tests.cli_server import Server, as_json, problem, serving
 from tests.test_cli_commands import ATTEMPT, BUILD, DETAIL, log_with, run
-from twistedipc.cli import builds
+from tests.test_cli_packages import UI
+from twistedipc.cli import approvals, builds
 
 
 @pytest.fixture
@@ -179,3 +180,114 @@ def test_what_packages_would_change_is_shown(server: Server) -> None:
     assert "what is published isn't known: the registry doesn't answer" in result.stderr
     assert "nothing is live" not in result.stderr
     assert "its packages are being published: `twistedipc logs 7`" in result.stderr
+
+
+EVIDENCE = {
+    **NO_RELEASE,
+    "log": {"records": 812, "sha256": "ab" * 32, "complete": True},
+    "hosts": [
+        {"host": "evil.example", "port": 443, "step": "build", "refused": "", "new": True},
+        {"host": "2001:db8::1", "port": 80, "step": "build", "refused": "it isn't allowed", "new": True},
+        {"host": "r.example", "port": 0, "step": "install", "refused": "", "new": False},
+    ],
+    "hosts_said": "5 more hosts found no room",
+    "packages": [{
+        **PACKAGE,
+        "remarks": [
+            {"level": "danger", "about": "script", "name": "postinstall", "before": None, "after": "x",
+             "text": "the script postinstall is new: node \x1b[2Jx"},
+            {"level": "info", "about": "field", "name": "main", "before": "a", "after": "b", "text": "main was a"},
+        ],
+        "more_remarks": 3,
+        "publint_why": "it is off",
+    }],
+}  # fmt: skip
+
+
+def test_what_a_build_would_change_can_be_looked_at_by_itself(server: Server) -> None:
+    server.on("GET /api/v1/builds/7/changes", as_json(EVIDENCE))
+    result = run(server, "changes", "7")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:2] == [
+        f"log: complete, verified; 812 records, SHA-256 {'ab' * 32}",
+        "hosts that the build contacted: evil.example:443 (NEW: the build before didn't), [2001:db8::1]:80 (refused: "
+        "it isn't allowed), r.example; 5 more hosts found no room",
+    ]
+    assert lines[4:8] == [
+        "DANGER   the script postinstall is new: node x", "info     main was a", "and 3 more remarks",
+        "publint hasn't looked at it: it is off",
+    ]  # fmt: skip
+    assert json.loads(run(server, "changes", "7", "--json").stdout) == EVIDENCE
+    nothing = {"log": {"records": 0, "sha256": "", "complete": False}, "hosts": [], "hosts_said": ""}
+    server.on("GET /api/v1/builds/7/changes", as_json({**NO_RELEASE, **nothing}))
+    assert run(server, "changes", "7").stdout.splitlines() == [
+        "log: NOT VERIFIED: it may not be all that the build printed; 0 records, SHA-256 not known",
+        "hosts that the build contacted: none",
+    ]
+    assert run(server, "changes", "8").exit_code == 4
+
+
+# -- with a one-time password ----------------------------------------------------------------------------------------
+
+
+def published(state: str, *, position: int = 0, reason: str = "") -> dict[str, object]:
+    name = f"@acme/p{position}"
+    return {**UI, "name": name, "position": position, "state": state, "reason": reason, "steps": []}
+
+
+def with_packages(state: str, *packages: dict[str, object], reason: str = "", tone: str = "busy") -> dict[str, object]:
+    return {**WAITS, "state": state, "tone": tone, "reason": reason, "publications": list(packages)}
+
+
+STAGED = with_packages("waiting_approval", published("staged"), published("staged", position=1), reason="2 are staged")
+
+
+@pytest.fixture
+def staged(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A build whose packages are staged; the first password is refused after one package."""
+    monkeypatch.setattr(approvals, "PROGRESS_INTERVAL", 0.0)
+    one, two = published("published"), published("published", position=1)
+    again = with_packages("waiting_approval", published("approved"), published("staged", position=1), reason="refused")
+    server.on(
+        "GET /api/v1/builds/7", as_json(STAGED), as_json(with_packages("delivering", published("approved"),
+        published("staged", position=1))), as_json(again), as_json(with_packages("succeeded", one, two, tone="good")),
+    )  # fmt: skip
+    server.on("GET /api/v1/builds/7/changes", as_json(NO_RELEASE))
+    begun = with_packages("delivering", published("staged"), published("staged", position=1))
+    server.on("POST /api/v1/builds/7/approve", as_json(begun))
+    return server
+
+
+def test_what_is_staged_is_approved_with_passwords(staged: Server) -> None:
+    result = run(staged, "approve", "7", "--yes", "--otp", "-", given="111111\n222222\n")
+    assert result.exit_code == 0, result.output
+    assert [asked.json for asked in staged.asked if asked.method == "POST"] == [{"otp": "111111"}, {"otp": "222222"}]
+    said = result.stderr.splitlines()
+    assert said.index("@acme/p0@1.2.0: approved") < said.index("refused") < said.index("@acme/p1@1.2.0: published")
+    assert said[-1] == "build 7 succeeded"
+    assert "can be approved at the registry itself too" in result.stderr
+    assert "111111" not in result.output
+
+
+def test_passwords_that_run_out_leave_it_waiting(staged: Server) -> None:
+    result = run(staged, "approve", "7", "--yes", "--otp", "-", given="111111\n")
+    assert (result.exit_code, "no (further) one-time password" in result.stderr) == (2, True)
+    assert run(staged, "approve", "7", "--yes", "--otp", "111111").exit_code == 2
+
+
+def test_a_set_that_fails_says_so(staged: Server) -> None:
+    failed = published("failed", reason="the registry forbids it")
+    staged.on(
+        "GET /api/v1/builds/7", as_json(STAGED), as_json(with_packages("failed", failed, reason="no", tone="bad"))
+    )
+    result = run(staged, "approve", "7", "--yes", "--otp", "-", given="111111\n")
+    assert (result.exit_code, result.stderr.splitlines()[-2:]) == (
+        1, ["@acme/p0@1.2.0: failed, the registry forbids it", "Error: build 7 failed: no"],
+    )  # fmt: skip
+
+
+def test_what_is_staged_is_refused_with_a_password(staged: Server) -> None:
+    staged.on("POST /api/v1/builds/7/refuse", as_json(ended("cancelled")))
+    assert run(staged, "refuse", "7", "--otp", "-", given="111111\n").exit_code == 0
+    assert staged.asked[-1].json == {"otp": "111111"}

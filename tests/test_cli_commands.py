@@ -410,6 +410,53 @@ def test_json_is_the_answer_exactly(server: Server) -> None:
     assert run(server, "builds", "--json").stdout_bytes == body + b"\n"
 
 
+MESSAGE: dict[str, object] = {
+    "id": 3, "host": "GitHub", "delivery": "d", "what": "pull_request", "about": "pull request 7 from a fork by bob",
+    "ref": "refs/heads/fix", "commit": "ab" * 20, "number": 7, "fork": True, "title": "Fix", "sender": "bob", "url": "",
+    "received": "2026-01-02T03:04:05.678Z", "outcome": "waits", "reason": "it comes from a fork", "build": None,
+    "decided_by": None, "decided": None,
+}  # fmt: skip
+HOOK: dict[str, object] = {"url": "https://ci.example/hooks/shop", "secret": None, "settings": {}}
+
+
+def test_a_hook_is_made_with_what_is_to_be_clicked(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop/hook", as_json(HOOK))
+    made = {"url": "https://ci.example/hooks/shop", "secret": "whsec_c2VjcmV0"}
+    server.on("POST /api/v1/projects/shop/hook/secret", as_json(made, 201))
+    said = run(server, "project", "hook", "shop").stdout
+    for part in ("https://ci.example/hooks/shop", "whsec_c2VjcmV0", "GitHub: ", "GitLab: ", "Gitea, Forgejo: "):
+        assert part in said
+
+
+def test_a_hook_that_there_is_keeps_its_secret(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop/hook", as_json({**HOOK, "secret": "2026-01-02T03:04:05.678Z"}))
+    assert "--rotate makes another" in run(server, "project", "hook", "shop").stdout
+    answer = {**HOOK, "settings": {"branches": ["main"], "previews": "queue"}}
+    server.on("PUT /api/v1/projects/shop/hook", as_json(answer))
+    said = run(server, "project", "hook", "shop", "--branch", "main", "--previews", "queue").stdout
+    assert server.asked[-1].json == {"branches": ["main"], "previews": "queue"}
+    assert "main" in said
+    assert [asked for asked in server.asked if asked.method == "POST"] == []
+
+
+def test_messages_and_what_members_say_of_them(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop/hook/messages", as_json({"messages": [MESSAGE]}))
+    listed = run(server, "project", "hook", "shop", "--deliveries")
+    assert "pull request 7 from a fork by bob" in listed.stdout
+    assert "twistedipc hook allow shop MESSAGE" in listed.stderr
+    for how in ("allow", "repeat"):
+        built = {**MESSAGE, "outcome": "built", "build": 9}
+        server.on(f"POST /api/v1/projects/shop/hook/messages/3/{how}", as_json(built))
+        assert "build 9 of shop" in run(server, "hook", how, "shop", "3").stderr
+
+
+def test_show_says_where_a_build_came_from(server: Server) -> None:
+    pull = "https://git.example/acme/shop/pulls/3"
+    origin = {"kind": "gitea", "event": "pull_request", "number": 3, "fork": True, "sender": "bob", "url": pull}
+    server.on("GET /api/v1/builds/7", as_json({**DETAIL, "origin": origin}))
+    assert f"pull request 3 from a fork by bob {pull}" in run(server, "show", "7").stdout
+
+
 def test_show(server: Server) -> None:
     server.on("GET /api/v1/builds/7", as_json(DETAIL))
     text = run(server, "show", "7").stdout
@@ -561,6 +608,27 @@ def test_project_secret(server: Server) -> None:
     assert server.asked[-1].method == "DELETE"
 
 
+def test_the_token_of_a_scopes_registry(server: Server) -> None:
+    npm = {"type": "npm", "registry": "https://r.example/", "scopes": ["@acme=https://npm.acme.example/"]}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "targets": [npm]}))
+    server.on("PUT /api/v1/projects/shop/secrets/npm_token@acme", Say(status=204))
+    server.on("PUT /api/v1/projects/shop/secrets/npm_token%40acme", Say(status=204))
+    result = run(server, "project", "secret", "set", "shop", "npm_token@acme", given="npm_abc\n")
+    assert result.exit_code == 0, result.output
+    assert server.asked[-1].json == {"value": "npm_abc", "registry": "https://npm.acme.example"}
+    refused = run(server, "project", "secret", "set", "shop", "npm_token@other", given="npm_abc\n")
+    assert (refused.exit_code, "shop has nothing that needs npm_token@other" in refused.output) == (2, True)
+    shown = run(server, "project", "show", "shop")
+    assert "packages of @acme" in shown.output, shown.output
+    server.on("PATCH /api/v1/projects/shop", as_json({**PROJECT, "targets": [npm]}))
+    said = ("--scope-registry", "@acme=https://a.example/", "--scope-registry", "@word=oidc+https://w.example/")
+    assert run(server, "project", "set", "shop", *said).exit_code == 0
+    sent = {**npm, "scopes": ["@acme=https://a.example/", "@word=oidc+https://w.example/"]}
+    assert server.asked[-1].json == {"targets": [sent]}
+    wrong = run(server, "project", "set", "shop", "--scope-registry", "acme")
+    assert (wrong.exit_code, "scopes are like @acme=" in wrong.output) == (2, True)
+
+
 def test_secrets_of_builds(server: Server) -> None:
     server.on("PUT /api/v1/projects/shop/secrets/KEY", Say(status=204))
     pem = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
@@ -651,13 +719,15 @@ def test_releases_and_rollback(server: Server) -> None:
         for number, state in states.items()
     ]
     listed[2] = {**listed[2], "ref": "feature", "why": "it is of feature"}
-    answer = {"releases": listed, "url": "http://shop.localhost/", "held": None}
+    disk = {"releases": 2, "contents": 12, "size": 3 << 20}
+    answer = {"releases": listed, "url": "http://shop.localhost/", "held": None, "disk": disk}
     server.on("GET /api/v1/projects/shop/releases", as_json(answer))
     for number in (1, 2):
         server.on(f"POST /api/v1/projects/shop/releases/{number}/activate", as_json(listed[-number]))
     result = run(server, "releases", "shop")
     assert "2.0 KiB" in result.stdout
     assert "live at http://shop.localhost/" in result.stderr
+    assert "on disk: 3.0 MiB, 12 contents of 2 releases" in result.stderr
     assert "it is of feature" in result.stdout
     assert "by itself" not in result.stderr
     # The one before the live one that was live itself.
@@ -672,6 +742,78 @@ def test_releases_and_rollback(server: Server) -> None:
     assert run(server, "rollback", "shop").exit_code == 4
 
 
+def test_what_a_release_has_other_than_another(server: Server) -> None:
+    sizes = {"size": 300_000, "gzip": 90_000, "br": 80_000}
+    more = {"size": 310_240, "gzip": None, "br": None}
+    files = [
+        {"path": "a-2.js", "was": "assets/a-1.js", "kind": "js", "before": sizes, "after": more},
+        {"path": "new.css", "was": "", "kind": "css", "before": None, "after": {**sizes, "size": 2048, "gzip": 1024}},
+        {"path": "old.png", "was": "", "kind": "images", "before": sizes, "after": None},
+        *({"path": f"{n}.txt", "was": "", "kind": "other", "before": None, "after": sizes} for n in range(60)),
+    ]
+    none = {"files": 0, "size": 0, "gzip": 0}
+    answer = {
+        "before": {**RELEASE, "id": 4, "state": "live"},
+        "after": {**RELEASE, "id": 5, "build": 9, "state": "packed", "ref": "refs/heads/fix"},
+        "added": 61,
+        "changed": 1,
+        "removed": 1,
+        "files": files,
+        "totals": [
+            {"kind": "js", "before": {"files": 1, "size": 300_000, "gzip": 90_000}, "after": {"files": 1, **more}},
+            {"kind": "css", "before": none, "after": {"files": 1, "size": 2048, "gzip": 1024}},
+        ],
+    }
+    server.on("GET /api/v1/projects/shop/releases/diff", as_json(answer))
+    result = run(server, "release", "diff", "shop")
+    assert server.asked[-1].query == {"from": "live", "to": "latest"}
+    assert "release 4 (build 7, main, live) -> release 5 (build 9, fix, packed)" in result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["~", "a-2.js", "(was", "a-1.js)", "293.0", "KiB", "303.0", "KiB", "+10.0", "KiB"] in lines
+    assert ["+", "new.css", "2.0", "KiB", "+2.0", "KiB", "1.0", "KiB", "+1.0", "KiB"] in lines
+    assert ["-", "old.png", "293.0", "KiB", "-293.0", "KiB", "-87.9", "KiB"] in lines
+    assert ["total", "2", "293.0", "KiB", "305.0", "KiB", "+12.0", "KiB"] in lines
+    assert "and 13 more" in result.stderr
+    assert "61 files are new, 1 changed, 1 gone" in result.stderr
+    assert run(server, "release", "diff", "shop", "build-7", "fix/menu").exit_code == 0
+    assert server.asked[-1].query == {"from": "build-7", "to": "fix/menu"}
+    assert json.loads(run(server, "release", "diff", "shop", "--json").stdout) == answer
+    server.on(
+        "GET /api/v1/projects/shop/releases/diff",
+        as_json({**answer, "files": [], "added": 0, "changed": 0, "removed": 0}),
+    )
+    assert "they have the same files" in run(server, "release", "diff", "shop").stderr
+
+
+def test_previews_and_their_password(server: Server) -> None:
+    preview = {
+        "url": "http://fix--shop.localhost/",
+        "ref": "refs/heads/fix",
+        "build": 9,
+        "release": 5,
+        "commit": "ab" * 20,
+        "since": "2026-01-02T03:04:05Z",
+        "ends": None,
+    }
+    answer = {"releases": [], "url": "", "held": None, "previews": [preview], "password_since": "2026-01-02T03:04:05Z"}
+    server.on("GET /api/v1/projects/shop/releases", as_json(answer))
+    result = run(server, "project", "previews", "shop")
+    assert result.stdout.splitlines()[1].split()[:3] == ["fix", "http://fix--shop.localhost/", "9"]
+    assert "they have a password since" in result.stderr
+    server.on("PUT /api/v1/projects/shop/previews/password", Say(status=204))
+    server.on("DELETE /api/v1/projects/shop/previews/password", Say(status=204))
+    result = run(server, "project", "previews", "shop", "--password", given="eight or more\n")
+    assert (result.exit_code, server.asked[-1].json) == (0, {"password": "eight or more"})
+    assert "eight or more" not in result.output
+    asked = len(server.asked)
+    for given in ("short\n", "", "x" * 201, "tab\tin it"):
+        refused = run(server, "project", "previews", "shop", "--password", given=given)
+        assert (refused.exit_code, len(server.asked)) == (2, asked)
+        assert "a password has 8 to 200 characters" in refused.stderr
+    assert run(server, "project", "previews", "shop", "--no-password").exit_code == 0
+    assert server.asked[-1].method == "DELETE"
+
+
 def test_a_build_of_another_ref_that_is_to_go_live(server: Server) -> None:
     server.on("POST /api/v1/projects/shop/builds", as_json({**BUILD, "live": True}, 201))
     assert run(server, "build", "shop", "--ref", "hotfix", "--live").exit_code == 0
@@ -679,6 +821,22 @@ def test_a_build_of_another_ref_that_is_to_go_live(server: Server) -> None:
     refused = run(server, "build", "shop", "--live", "--no-publish")
     assert refused.exit_code == 2
     assert "contradict" in refused.stderr
+
+
+def test_a_build_that_raises_versions(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json({**BUILD, "bump": "prerelease:beta"}, 201))
+    assert run(server, "build", "shop", "--bump", "prerelease:beta").exit_code == 0
+    assert server.asked[0].json == {"bump": "prerelease:beta"}
+    refused = run(server, "build", "shop", "--bump", "patch", "--no-publish")
+    assert refused.exit_code == 2
+    assert "versions are raised to be published" in refused.stderr
+
+
+def test_a_build_that_publishes_canaries(server: Server) -> None:
+    answer = {**BUILD, "preview": "fix isn't the protected ref (main) of shop", "canary": "fix"}
+    server.on("POST /api/v1/projects/shop/builds", as_json(answer, 201))
+    said = run(server, "build", "shop", "--ref", "fix").stderr
+    assert "its packages are published as canaries, with the tag fix" in said
 
 
 def test_following_a_build_says_that_its_release_is_not_live(server: Server) -> None:
@@ -746,7 +904,7 @@ def test_a_reader_that_has_gone(server: Server) -> None:
     batches = [Lines(first=1 + index * 100, time=1, step=0, lines=["x" * 1000] * 100) for index in range(80)]
     server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(batch) + b"\n" for batch in batches]))
     command = f"'{sys.executable}' -m twistedipc.cli logs 7 --attempt 1 --follow --url {server.url} --token t | head -1"
-    done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, timeout=180)
     assert done.returncode == 141
     assert done.stderr == b""
 
@@ -763,7 +921,7 @@ def test_a_disk_without_room_for_the_output(server: Server) -> None:
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=180,
                 check=False,
             )
         assert done.stderr.splitlines()[-1] == "Error: the output can't be written: No space left on device"
@@ -793,9 +951,11 @@ def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tu
     os.close(child)
     written = ""
     read = codecs.getincrementaldecoder("utf-8")()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
+    poll = select.poll()  # not `select`, which knows no descriptors above 1023
+    poll.register(parent, select.POLLIN)
     try:
-        while time.monotonic() < deadline and select.select([parent], [], [], deadline - time.monotonic())[0]:
+        while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
             try:
                 written += read.decode(os.read(parent, 65536))
             except OSError:  # EIO: no process has the other end open

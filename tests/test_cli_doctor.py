@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection
 
+from tests import registry as registries
 from tests.cli_server import as_json, serving
+from tests.registry import Account
 from tests.storage_fixtures import add_project, new_ledger
+from tests.test_certificates import issue
 from tests.test_isolation_landlock import needs_landlock
 from twistedipc.cli.doctor import DAY, doctor, look_at
+from twistedipc.cli.hosting import look_at_hosting, look_up
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.ipc import make_named_key, write_key, write_named_key
 from twistedipc.publish.targets.npm.target import NpmSettings
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage import builders, projects, tokens
+from twistedipc.storage import builders, domains, polls, projects, tokens
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.config import load_apiserver
+from twistedipc.taps.certificates import Pair
+from twistedipc.taps.config import Releases, load_apiserver
 
 BUILDER = 'data = "b"\nname = "one"\nisolation = "none"\n'
-APISERVER = 'data = "a"\n'
+APISERVER = 'data = "a"\nretention = {logs = "90 days"}\n'
 
 
 @pytest.mark.parametrize(
@@ -143,7 +153,131 @@ def test_tokens_and_keys_that_expire_soon(tmp_path: Path) -> None:
     assert "(soon) expires on " in token
 
 
-def test_an_apiserver_that_publishes_needs_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registrys_token_that_expires_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "apiserver.toml"
+    file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    config = load_apiserver(file)
+    config.data.mkdir()
+    new_ledger(config.data)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no npm is asked
+    box = SecretBox(config.secret_key)
+    with registries.running() as registry:
+        for name, days in (("soon", 13.5), ("late", 15), ("gone", -1), ("unknown", None)):
+            token = f"npm_{name}{'x' * 12}{len(name)}end"
+            ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
+            if ends is not None:
+                registry.state.accounts[token] = Account(expires=ends.isoformat(), otp_to_publish=True)
+            write_in_ledger(config, _add, name, (NpmSettings(registry=registry.url),))
+            write_in_ledger(config, projects.set_secret, name, "npm_token", box.seal(token), 5)
+        gone, soon = sorted(look_at(file))
+        address = registry.url
+    assert gone.startswith("the npm_token of project gone has expired on ")
+    assert soon.startswith("the npm_token of project soon expires on ")
+    assert soon.endswith(
+        f", says {address}: make another one there, and give it to the project "
+        "(twistedipc project secret set soon npm_token)"
+    )
+    assert look_at(file) == [], "a registry that doesn't answer says nothing"
+
+
+def test_certificates_and_domains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "apiserver.toml"
+    names = ("pages", "acme", "old", "none")
+    pairs = {name: Pair(tmp_path / f"{name}.pem", tmp_path / f"{name}.key") for name in names}
+    tables = "".join(f"[[certificates]]\nchain = '{pair.chain}'\nkey = '{pair.key}'\n" for pair in pairs.values())
+    releases = 'listen = "tls:443"\ndomain = "pages.example"\n'
+    file.write_text(f'{APISERVER}[link]\ndial = ["unix:s"]\n[releases]\n{releases}{tables}')
+    issue(pairs["pages"], "*.pages.example")
+    issue(pairs["acme"], "acme.example", days=13)
+    issue(pairs["old"], "elsewhere.example", days=-1)
+    for name in ("pages", "acme", "old"):
+        pairs[name].key.chmod(0o640)
+    config = load_apiserver(file)
+    config.data.mkdir()
+    new_ledger(config.data)
+    write_in_ledger(config, _add, "shop", ())
+    for name in ("acme.example", "www.acme.example", "api.pages.example"):  # the last: it was added before this domain
+        write_in_ledger(config, domains.put, "shop", name, main=False, redirect=False, now=1)
+    here = {"shop.pages.example": {"192.0.2.1"}, "localhost": {"127.0.0.1"}, "127.0.0.1": {"127.0.0.1"}}
+
+    def said(**more: Collection[str]) -> list[str]:
+        leading = {name.replace("_", "."): addresses for name, addresses in more.items()}
+        return list(look_at_hosting(config, lambda names: here | leading))
+
+    found = said(acme_example={"192.0.2.1", "2001:db8::1"}, www_acme_example=())
+    assert found[0] == f"certificates: {pairs['none'].chain} can't be read: No such file or directory"
+    assert found[1].startswith(f"the certificate in {pairs['acme'].chain}, for acme.example, ends on 20")
+    assert found[2].startswith(f"the certificate in {pairs['old'].chain}, for elsewhere.example, has ended on 20")
+    assert found[3].endswith("for elsewhere.example, is for no host at which this apiserver serves anything")
+    assert found[4].startswith("no certificate is for www.acme.example: browsers refuse")
+    assert found[5] == "www.acme.example, a domain of project shop, has no address: set an A or AAAA record for it"
+    assert len(found) == 6
+    assert capsys.readouterr().err == ""
+
+    pairs["pages"].key.chmod(0o644)
+    (open_key,) = [each for each in said() if "can be read by every user of this machine" in each]
+    assert open_key.startswith(f"{pairs['pages'].key}, the key of a certificate,")
+    pairs["pages"].key.chmod(0o640)
+    capsys.readouterr()
+
+    unused = list(look_at_hosting(msgspec.structs.replace(config, releases=Releases()), lambda names: here))
+    (said_of_it,) = [each for each in unused if "none is used" in each]
+    assert said_of_it.endswith("neither http.listen nor releases.listen has an endpoint such as tls:443")
+    capsys.readouterr()
+
+    assert len(said(acme_example={"198.51.100.7"})) == 5
+    elsewhere, unknown = capsys.readouterr().err.splitlines()
+    assert elsewhere.startswith(
+        "acme.example, a domain of project shop, leads to 198.51.100.7, and the platform is at "
+    )
+    assert unknown == "where www.acme.example leads couldn't be found out: no name server has answered in time"
+    assert len(said(acme_example={"127.0.0.1"}, www_acme_example={"192.0.2.1"})) == 5, "this machine's, behind a proxy"
+    assert capsys.readouterr().err == ""
+
+
+def test_names_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twistedipc.cli.hosting.SECONDS", 0.2)
+    silent = threading.Event()
+
+    def getaddrinfo(name: str, *more: object, **options: object) -> list[tuple[object, ...]]:
+        if name.startswith("silent"):
+            silent.wait(30)
+        if name.startswith("none"):
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        names = [f"a{number}.example" for number in range(40)]
+        assert look_up(["silent.example", "none.example", *names]) == {
+            "none.example": (),
+            **{name: {"192.0.2.1"} for name in names},
+        }
+    finally:
+        silent.set()
+
+
+def test_a_repository_that_cannot_be_polled(tmp_path: Path) -> None:
+    file = tmp_path / "apiserver.toml"
+    file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    (tmp_path / "a").mkdir()
+    config = load_apiserver(file)
+    new_ledger(tmp_path / "a")
+
+    def add(connection: Connection) -> None:
+        add_project(connection, name="shop")
+        about = projects.get(connection, "shop")
+        assert about is not None
+        row = polls.put(connection, about.id, 5, milliseconds())
+        polls.failed(connection, row, "https://x can't be fetched", milliseconds(), 0.5)
+
+    write_in_ledger(config, add)
+    (said,) = look_at(file)
+    assert said == "the repository of project shop couldn't be looked at at all: https://x can't be fetched"
+
+
+def test_an_apiserver_that_publishes_knows_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The projects' own, that of the variables, or npm's: npm is needed for the last one alone."""
     file = tmp_path / "apiserver.toml"
     file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
     config = load_apiserver(file)
@@ -152,13 +286,58 @@ def test_an_apiserver_that_publishes_needs_npm(tmp_path: Path, monkeypatch: pyte
     commands = tmp_path / "commands"
     commands.mkdir()
     monkeypatch.setenv("PATH", str(commands))
-    targets: list[tuple[Settings, ...]] = [(NpmSettings(),), (NpmSettings(publish_at="apiserver", paused=True),)]
-    for number, each in enumerate([*targets, (NpmSettings(publish_at="apiserver"),)]):
-        write_in_ledger(config, _add, f"p{number}", each)
-    (said,) = look_at(file)
-    assert "the packages of p2 (--publish-at apiserver)" in said
-    (commands / "npm").touch(0o755)
+    for name in [name for name in os.environ if name.lower() == "npm_config_registry"]:
+        monkeypatch.delenv(name)
+    named = NpmSettings(registry="https://r.example/")
+    targets = [named, NpmSettings(publish_at="builder"), NpmSettings(paused=True)]
+    for number, each in enumerate(targets):
+        write_in_ledger(config, _add, f"p{number}", (each,))
     assert look_at(file) == []
+    write_in_ledger(config, _add, "one", (NpmSettings(),))
+    write_in_ledger(config, _add, "two", (NpmSettings(publish_at="apiserver"),))
+    (said,) = look_at(file)
+    assert said.startswith("the apiserver can't publish the packages of one, two, if its variables are those of this ")
+    assert said.endswith("name the registry (--registry ADDRESS)")
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://r.example/")
+    assert look_at(file) == []
+
+
+def test_projects_that_hide_previews_of_others(tmp_path: Path) -> None:
+    """No new project has such a name."""
+    file = tmp_path / "apiserver.toml"
+    file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    config = load_apiserver(file)
+    config.data.mkdir()
+    new_ledger(config.data)
+    for name in ("shop", "fix--shop", "fix-shop", "fix--blog", "x---shop"):
+        write_in_ledger(config, add_project, name)
+    (said,) = look_at(file)
+    assert said.startswith("project fix--shop has the address of a preview: the releases of the branch fix of project ")
+
+
+def test_whether_registries_can_check_what_the_apiserver_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projects that publish by OIDC need an issuer that registries reach."""
+    monkeypatch.setenv("no_proxy", "*")
+    file = tmp_path / "apiserver.toml"
+    with serving() as server:
+        for url in ("http://builds.example", server.url):
+            file.write_text(APISERVER + f'[link]\ndial = ["unix:s"]\n[http]\npublic_url = "{url}"\n')
+            config = load_apiserver(file)
+            if not config.data.exists():
+                config.data.mkdir()
+                new_ledger(config.data)
+                npm = NpmSettings(registry="http://127.0.0.1:9/", auth="oidc", publish_at="apiserver")
+                write_in_ledger(config, _add, "ui", (npm,))
+                (said,) = look_at(file)
+                assert said.startswith("project ui publishes by OIDC: no registry trusts the word of an apiserver at ")
+        at = "GET /.well-known/openid-configuration"
+        (said,) = look_at(file)
+        assert said.startswith(f"registries check what this apiserver says of builds by {server.url}/.well-known/")
+        server.on(at, as_json({"issuer": "https://elsewhere.example"}))
+        (said,) = look_at(file)
+        assert said.endswith(f"is https://elsewhere.example, not {server.url}: see http.public_url")
+        server.on(at, as_json({"issuer": server.url}))
+        assert look_at(file) == []
 
 
 def _add(connection: Connection, name: str, targets: tuple[Settings, ...]) -> None:

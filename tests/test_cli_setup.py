@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from tests.node import need_node
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import commands
-from twistedipc.cli.sample import make_sample
+from twistedipc.cli.sample import make_samples
 from twistedipc.cli.services import Service, check_alive, free_port
 from twistedipc.cli.setup import APISERVER_TOML, BUILDER_TOML, Setup, node_path, write_setup
 from twistedipc.ipc.places.keys import read_key
@@ -91,7 +91,7 @@ def keys_of(kind: type[Section]) -> set[str]:
 def test_the_written_files_name_every_key(kind: type[Section], text: str) -> None:
     text = text.replace("{name}", "name = x").replace("{path}", "path = x")
     # "environment" is a table whose keys are the operator's own.
-    missing = {key for key in keys_of(kind) if not re.search(rf"^#? ?\[?(sign_in\.)?{key}\b", text, re.MULTILINE)}
+    missing = {key for key in keys_of(kind) if not re.search(rf"^#? ?\[{{0,2}}(sign_in\.)?{key}\b", text, re.MULTILINE)}
     assert missing == set()
 
 
@@ -208,13 +208,13 @@ def test_the_sample_is_a_repository_that_builds(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
     sample = tmp_path / "sample"
-    make_sample(sample)
+    make_samples(tmp_path)
     monkeypatch.delenv("GIT_DIR")
     git = ["git", "-C", str(sample)]
     assert subprocess.check_output([*git, "log", "--format=%s", "main"], text=True) == "Hello, front end\n"
     assert subprocess.check_output([*git, "status", "--porcelain"]) == b""
     (sample / "mine").write_text("")
-    make_sample(sample)
+    make_samples(tmp_path)
     assert (sample / "mine").exists()
     output = subprocess.check_output(
         [need_node() / "node", "build.mjs"],
@@ -236,7 +236,7 @@ def test_the_sample_is_a_repository_that_builds(tmp_path: Path, monkeypatch: pyt
 def test_the_sample_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Failure, match="the demo needs git"):
-        make_sample(tmp_path / "sample")
+        make_samples(tmp_path)
 
 
 def test_a_service_that_ends_by_itself(tmp_path: Path) -> None:

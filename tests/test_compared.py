@@ -1,23 +1,16 @@
-"""What packages would change against what is published: their files, and what their package.json says."""
+"""What packages would change against what is published: their files, and that an apiserver has it found out."""
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from tests.apiserver_world import Apiserver
 from tests.test_server_delivering import BOB, DATA, PACKAGES, World
-from twistedipc.publish.compared import MAX_FILES, Change, Compared, File, compared
+from twistedipc.publish.compared import MAX_FILES, MAX_REMARKS, Change, Compared, File, Remark, compared
 from twistedipc.publish.stored import Delivered, Job
-from twistedipc.publish.targets.npm.compare import contents_of
-from twistedipc.publish.targets.npm.manifests import differences
-from twistedipc.publish.targets.npm.package import BadPackage
 from twistedipc.server.comparing import COUNTS
 from twistedipc.storage import projects
 
@@ -38,45 +31,11 @@ def test_of_many_files_the_first_are_listed_and_all_counted() -> None:
     assert (found.added_count, len(found.added), found.size) == (3 * MAX_FILES, MAX_FILES, 3 * MAX_FILES)
 
 
-@pytest.mark.parametrize(
-    ("now", "before", "sentences"),
-    [
-        ({}, {}, []),
-        ({"version": "2.0.0", "description": "x"}, {"version": "1.0.0"}, []),
-        ({"scripts": {"postinstall": "node x"}}, {}, ["the script postinstall, which is run where the package is "
-                                                      "installed, is new: node x"]),
-        ({"scripts": {"test": "a"}}, {"scripts": {"test": "b"}}, []),
-        ({"dependencies": {"a": "^2", "b": "1"}}, {"dependencies": {"a": "^1", "c": "3"}},
-         ["dependencies: a was ^1, and is ^2", "dependencies: b is new: 1", "dependencies: c is gone: it was 3"]),
-        ({"devDependencies": {"a": "1"}}, {}, []),
-        ({"license": "GPL-3.0"}, {"license": "MIT"}, ["license was MIT, and is GPL-3.0"]),
-        ({"exports": {".": "./a.js"}}, {"exports": "./a.js"}, ["exports was ./a.js, and is {'.': './a.js'}"]),
-        ({"engines": None}, {"engines": {"node": ">=20"}}, ["engines was {'node': '>=20'}, and is None"]),
-        ({"scripts": "x", "dependencies": []}, {"scripts": None}, []),
-        ({"main": "x" * 300}, {}, ["main is new: " + "x" * 200 + "…"]),
-    ],
-)  # fmt: skip
-def test_what_a_package_json_says_otherwise(now: dict[str, Any], before: dict[str, Any], sentences: list[str]) -> None:
-    assert list(differences(now, before)) == sentences
-
-
-def tarball(path: Path, files: dict[str, str], top: str = "package") -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"{top}/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content.encode()))
-    return path
-
-
-def test_what_is_in_a_package(tmp_path: Path) -> None:
-    manifest = json.dumps({"name": "p", "version": "1.0.0"})
-    found = contents_of(tarball(tmp_path / "p.tgz", {"package.json": manifest, "lib/a.js": "a"}))
-    assert found.manifest["name"] == "p"
-    assert {path: file.size for path, file in found.files.items()} == {"package.json": len(manifest), "lib/a.js": 1}
-    (tmp_path / "bad.tgz").write_bytes(b"no tarball")
-    with pytest.raises(BadPackage):
-        contents_of(tmp_path / "bad.tgz")
+def test_of_many_remarks_the_most_dangerous_are_kept() -> None:
+    said = [Remark(level="info", about="field", text=str(number)) for number in range(MAX_REMARKS)]
+    said.append(Remark(level="danger", about="script", text="danger"))
+    found = compared("p", "1.0.0", {}, {}, remarks=said)
+    assert (found.remarks[0].text, len(found.remarks), found.more_remarks) == ("danger", MAX_REMARKS, 1)
 
 
 # -- on an apiserver in memory

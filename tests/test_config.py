@@ -48,7 +48,7 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.data == tmp_path / "data"
     assert config.http.listen == "tcp:8080:interface=127.0.0.1"
     assert config.api_url == "http://127.0.0.1:8080"
-    assert config.release_url("shop") == "http://shop.localhost:8081/"
+    assert config.release_urls("shop")[0] == "http://shop.localhost:8081/"
     assert config.database_url == make_url(f"sqlite:///{tmp_path}/data/ledger.sqlite")
     assert config.artifacts == tmp_path / "data/artifacts"
     assert config.secret_key == tmp_path / "data/secret.key"
@@ -150,7 +150,7 @@ def test_a_full_apiserver(tmp_path: Path) -> None:
         """,
     )
     assert config.api_url == "https://builds.example.org"
-    assert config.release_url("shop") == "https://shop.pages.example.org/"
+    assert config.release_urls("shop")[0] == "https://shop.pages.example.org/"
     assert config.database_url == make_url("postgresql+psycopg://ledger")
     assert config.link.key == tmp_path / "link.key"
     assert config.link.tls.certificate == tmp_path / "tls/cert.pem"
@@ -238,7 +238,7 @@ def test_the_address_told_from_where_it_listens(
 )
 def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> None:
     config = apiserver(tmp_path, f'{APISERVER}releases.public_url = "{url}"')
-    assert config.release_url("shop") == expected
+    assert config.release_urls("shop")[0] == expected
     host = urlsplit(expected).netloc
     assert config.hosts.project_of(host) == "shop" or config.hosts.has_paths(host), "nothing was served at it"
 
@@ -270,7 +270,67 @@ def test_the_addresses_of_a_release_told_from_where_it_listens(
 ) -> None:
     config = apiserver(tmp_path, f"{APISERVER}[releases]\n{releases}")
     assert config.release_urls("shop") == expected
-    assert config.release_url("shop") == expected[0]
+    assert config.release_urls("shop")[0] == expected[0]
+
+
+_TLS = "[[certificates]]\nchain = 'c.pem'\nkey = 'c.key'\n"
+
+
+def test_certificates_are_files_for_the_ports_with_tls(tmp_path: Path) -> None:
+    text = f"""
+        {APISERVER}
+        [http]
+        listen = "tls:8443"
+        [releases]
+        listen = ["tcp:80", "tls:443:interface=10.1.2.3"]
+        redirect_to_https = true
+        domain = "pages.example.org"
+        acme_webroot = "www"
+        {_TLS}
+    """
+    config = apiserver(tmp_path, text)
+    assert [(each.chain, each.key) for each in config.certificates] == [(tmp_path / "c.pem", tmp_path / "c.key")]
+    assert config.tls_endpoints == ["tls:8443", "tls:443:interface=10.1.2.3"]
+    assert config.api_url.startswith("https://")
+    assert config.api_url.endswith(":8443")
+    assert config.release_urls("shop") == ["https://shop.pages.example.org/"], "which is better than the http before it"
+    assert config.https_port == 443
+    assert config.releases.acme_webroot == tmp_path / "www"
+    config.check_doors()  # what comes by http is led to https
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("releases.listen = 'tls:443'", "certificates: one is needed, with chain and key, to listen on tls:443"),
+        ("http.listen = 'tls:443:interface=127.0.0.1'", "certificates: one is needed, with chain and key"),
+        (
+            "[releases]\nredirect_to_https = true\n",
+            "releases.redirect_to_https: releases.listen has no endpoint such as",
+        ),
+        (
+            "[releases]\nlisten = ['tls:443']\nredirect_to_https = true\n"
+            f"public_url = 'http://{{project}}.a.example'\n{_TLS}",
+            "releases.redirect_to_https: releases.public_url isn't an https address",
+        ),
+        ("[[certificates]]\nchain = 'c.pem'\n", "certificates.key: is missing"),
+        ("[[certificates]]\nchain = 'c.pem'\nkey = ''\n", "certificates.key: is missing"),
+        ("[[certificates]]\nchain = 5\nkey = 'c'\n", "certificates.chain: expected a path"),
+        (
+            "[[certificates]]\nchain = 'c.pem'\nkey = 'c'\nkye = 'c'\n",
+            "certificates.kye: there is no such key; did you mean key?",
+        ),
+        ("certificates = 'c.pem'\n", "certificates: expected"),
+        ("domains.allowed = ['acme']", "domains.allowed: acme has one part only"),
+        ("domains.allowed = ['*.*.example']", "domains.allowed: *.example has a *"),
+        ("domains.allowed = 'acme.example'", "domains.allowed: expected a list of strings, got a string"),
+        ("domains.alowed = []", "domains.alowed: there is no such key; did you mean allowed?"),
+    ],
+)
+def test_what_is_wrong_with_certificates_and_domains_is_said(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apiserver(tmp_path, f"{APISERVER}{text}")
+    assert f"apiserver.toml: {said}" in str(caught.value)
 
 
 def test_http_without_tls_is_for_this_machine_unless_the_operator_says_so(tmp_path: Path) -> None:

@@ -77,6 +77,9 @@ STUBBORN = {
     "storage/logs.py": ("expired", "sorted(LOG_OVER)", '[state for state in LOG_OVER if state == "failed"]'),
 }
 
+#: The one of these that every run of the tests has; the others are for `make test-long`.
+FOUND_OFTEN = "storage/attempts.py"
+
 
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("state", list(AttemptState))
@@ -123,7 +126,9 @@ def test_a_new_state_needs_no_other_place(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("module", STUBBORN)
+@pytest.mark.parametrize(
+    "module", [FOUND_OFTEN, *(pytest.param(each, marks=pytest.mark.long) for each in STUBBORN if each != FOUND_OFTEN)]
+)
 def test_a_place_with_a_list_of_its_own_is_found(tmp_path: Path, module: str) -> None:
     stubborn = _copy(tmp_path) / module
     source = stubborn.read_text("utf-8")

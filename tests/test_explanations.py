@@ -73,6 +73,8 @@ REAL = [
     ("pnpm-401", 1, "unauthorized", "token"),
     ("e403", 1, "forbidden", "token"),
     ("etarget", 1, "no-version", "is-odd@99.0.1"),
+    ("yarn4-young", 1, "too-young", "no older one of is-odd."),
+    ("pnpm-young", 1, "too-young", "no older one of is-odd."),
     ("e404", 1, "no-package", "@acme-nowhere-x/ui-y@3.0.1"),
     ("pnpm-404-file", 1, "no-file", "no file eslint-config-66.6.1.tgz"),
     ("pnpm-404", 1, "no-package", "@acme-nowhere-x%2Fui-y"),

@@ -20,7 +20,7 @@ SECRETS = Secrets(granted=True, steps=[GivenSecret(name="KEY", value="s3cret\nli
 
 def taken(listening: Listening) -> Secrets:
     """What comes, within some seconds."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 180
     while (found := listening.take()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -7,7 +7,15 @@ import string
 
 import pytest
 
-from twistedipc.publish.targets.static.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
+from twistedipc.publish.targets.static.hashed_names import (
+    Form,
+    could_be_hashed,
+    forms_among,
+    is_hashed,
+    likely_forms_among,
+    may_be_chunk,
+    may_be_hashed,
+)
 
 #: As Vite, Rollup, webpack, esbuild, Angular, Next.js, Nuxt, Astro, SvelteKit, VitePress, Parcel and others write them.
 HASHED = [
@@ -193,6 +201,24 @@ def test_most_hashes_are_believed(alphabet: str, alone: float, among_others: flo
     assert sum(map(is_hashed, paths)) >= 1000 * alone
     assert sum(is_hashed(path, forms) for path in paths) >= 1000 * among_others
     assert sum(may_be_hashed(path, forms) for path in paths) >= 1000 * in_doubt
+
+
+@pytest.mark.parametrize(("count", "there"), [(1, 0.99), (2, 0.999), (5, 1)])
+def test_chunks_are_there_for_pages_that_are_open(count: int, there: float) -> None:
+    """Rollup's hashes have any letters, and a chunk that is gone breaks an open page."""
+    chance = random.Random(1)
+    names = "".join(chance.choices(string.ascii_letters + string.digits + "-_", k=8 * count * 1000))
+    found = 0
+    for start in range(0, len(names), 8 * count):
+        paths = [f"assets/index-{names[at : at + 8]}.js" for at in range(start, start + 8 * count, 8)]
+        likely = likely_forms_among(paths)
+        found += sum(may_be_chunk(path, likely) for path in paths)
+    assert found >= there * count * 1000
+
+
+@pytest.mark.parametrize("path", ["a/team-portrait.jpg", "a/prices-february.json", "a/index-settings.html", "a/p.js"])
+def test_what_can_be_withdrawn_is_no_chunk(path: str) -> None:
+    assert not may_be_chunk(path, frozenset({Form("-", 8)}))
 
 
 def test_words_are_no_hashes_among_others_either() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from textwrap import dedent
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trees import TreeInMemory
+from twistedipc.builds.plan import make_plan
 from twistedipc.builds.recognition.tree import MAX_FILE
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.builds.site.rules import HeaderRule, Redirect
 from twistedipc.cli.importing.commands import Kind, kind_of
 from twistedipc.cli.importing.everything import import_all
 from twistedipc.cli.importing.imported import Imported
@@ -166,12 +169,15 @@ def test_vercel() -> None:
         "framework": "sveltekit",
         "build": "npm run build:web",
         "output": "dist/web",
+        "clean_urls": True,
         "spa": True,
     }
     assert found.environment == {"VITE_API": "https://api.example.org"}
+    assert found.headers == [HeaderRule(source="/*", values=[("X-Frame-Options", "DENY")])]
     check(found, "vercel.json", VERCEL, {
         '"SENTRY_AUTH_TOKEN"': "SENTRY_AUTH_TOKEN is a secret",
-        '"/api/': "rewrite of /api/(.*)", '"headers": [': "headers aren't", '"functions"': "no functions",
+        '"/api/': "the rewrite of /api/(.*) to https://api.example.org/$1 isn't carried over: 200 with another host",
+        '"functions"': "no functions",
         '"somethingNew"': "somethingNew is nothing",
     })  # fmt: skip
 
@@ -187,11 +193,13 @@ def test_netlify() -> None:
         "spa": True,
     }
     assert found.environment == {"VITE_TITLE": 'Shop "one"'}
+    assert found.redirects == [Redirect(source="/old/*", target="/new/:splat")]
+    assert found.headers == [HeaderRule(source="/*", values=[("X-Frame-Options", "DENY")])]
     check(found, "netlify.toml", NETLIFY, {
         "functions =": "functions", "ignore =": "set `watch`", "NPM_FLAGS": "legacy-peer-deps=true into .npmrc",
         "HUGO_VERSION": "HUGO_VERSION", "SENTRY_AUTH_TOKEN": "SENTRY_AUTH_TOKEN",
         "build:preview": "command of the context deploy-preview", "VITE_ENV": "VITE_ENV, for production builds alone",
-        "[[redirects]]": "redirect of /old/*", "[[headers]]": "headers /*", "[[plugins]]": "@netlify/plugin-lighthouse",
+        "[[plugins]]": "@netlify/plugin-lighthouse",
     })  # fmt: skip
     assert "s3cret" not in as_toml(found) + "".join(remarks(found))
 
@@ -275,23 +283,162 @@ def test_a_workflow_that_releases_nothing() -> None:
 
 def test_redirects_and_headers() -> None:
     found = imported(
-        public___redirects="# all\n/old /new 301\n/*  /index.html  200\n",
-        _headers="/*\n  X-Frame-Options: DENY\n/a\n  X: y\n",
+        public___redirects="# all\n/old /new 301\n/a /b 302 Country=de\n/*  /index.html  200\n",
+        _headers="/*\n  X-Frame-Options: DENY\n/a\n  Set-Cookie: y\n",
     )
     assert found.settings == {"spa": True}
-    assert [line.split(" ")[0] for line in remarks(found)] == ["_headers:1:", "_headers:3:", "public/_redirects:2:"]
+    said = remarks(found)
+    assert [line.split(" ")[0] for line in said] == ["_headers:4:", "public/_redirects:3:"]
+    assert "fails the build: Set-Cookie can't be set" in said[0]
+    assert "fails the build: Country: the platform doesn't know" in said[1]
 
 
 def test_a_rule_with_a_condition_is_no_single_page_application() -> None:
     for rule in (
         '{"source": "/(.*)", "destination": "/index.html", "has": [{"type": "host", "value": "x"}]}',
-        '{"source": "/app/(.*)", "destination": "/index.html"}',
         '{"source": "/(.*)", "destination": "https://example.org/$1"}',
     ):
         found = imported(vercel_dot_json=f'{{"rewrites": [{rule}]}}')
         assert found.settings == {}
         assert len(found.remarks) == 1
     assert imported(_redirects="/* /index.html 302").settings == {}
+    assert imported(vercel_dot_json='{"rewrites": [{"source": "/app/(.*)", "destination": "/"}]}').settings == {}
+
+
+def redirects(found: Imported) -> list[tuple[str, str, int, bool]]:
+    return [(rule.source, rule.target, rule.status, rule.force) for rule in found.redirects]
+
+
+def test_rules_of_netlify() -> None:
+    text = """
+        [[redirects]]
+          from = "/store"
+          to = "/shop/:id"
+          status = 302
+          force = true
+          query = {id = ":id"}
+        [[redirects]]
+          from = "/gone"
+          status = 410
+        [[redirects]]
+          from = "/de/*"
+          to = "/deutsch/:splat"
+          conditions = {Country = ["de"], Language = ["de"]}
+        [[redirects]]
+          from = "/api/*"
+          to = "https://api.example.org/:splat"
+          status = 200
+          headers = {X-From = "Netlify"}
+        [[redirects]]
+          from = "/fn"
+          to = "/.netlify/functions/x"
+          status = 200
+        [[redirects]]
+          to = "/nothing"
+        [[headers]]
+          for = "/assets/*"
+          [headers.values]
+            Cache-Control = '''
+            public,
+            max-age=3600'''
+            Basic-Auth = "me:secret"
+        [[headers]]
+          for = "no path"
+          [headers.values]
+            X-A = "b"
+    """
+    found = imported(netlify_dot_toml=text)
+    assert found.redirects == [
+        Redirect(source="/store", target="/shop/:id", status=302, force=True, query={"id": ":id"}),
+        Redirect(source="/gone", status=410),
+    ]
+    assert found.headers == [HeaderRule(source="/assets/*", values=[("Cache-Control", "public, max-age=3600")])]
+    said = remarks(found)
+    assert len(said) == 6
+    for line, words in zip(
+        sorted(said, key=lambda each: int(each.split(":")[1])),
+        (
+            "netlify.toml:10: the redirect of /de/* to /deutsch/:splat isn't carried over: it depends on the visitor "
+            "(Country, Language)",
+            "the redirect of /api/* to https://api.example.org/:splat isn't carried over: it is for proxying",
+            "/.netlify/functions/x is a function of Netlify's",
+            "the redirect of  to /nothing isn't carried over",
+            "the header Basic-Auth for /assets/* isn't carried over: Basic-Auth can't be set: passwords aren't asked",
+            "the header X-A for no path isn't carried over",
+        ),
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_rules_of_vercel() -> None:
+    text = """
+    {
+      "trailingSlash": false,
+      "redirects": [
+        { "source": "/old", "destination": "/new", "permanent": true },
+        { "source": "/news/:path*", "destination": "/blog/:path*" },
+        { "source": "/a/(.*)", "destination": "https://example.org/$1", "statusCode": 301 },
+        { "source": "/u/:id/posts/:post", "destination": "/users/:id?post=$2" },
+        { "source": "/post/:id(\\\\d+)", "destination": "/p/:id" },
+        { "source": "/:lang(en|de)/x", "destination": "/x" },
+        { "source": "/b", "destination": "/c", "has": [{ "type": "host", "value": "x.org" }] },
+        { "source": "/d", "destination": "/e", "statusCode": 306 }
+      ],
+      "rewrites": [
+        { "source": "/app/:path*", "destination": "/app/index.html" }
+      ],
+      "headers": [
+        { "source": "/assets/(.*)", "headers": [{ "key": "Cache-Control", "value": "public, max-age=60" }] },
+        { "source": "/:id/(.*)", "headers": [{ "key": "Link", "value": "</a>" }, { "key": "Vary", "value": "x" }] },
+        { "source": "/(.*)\\\\.js", "headers": [{ "key": "X-A", "value": "b" }] }
+      ],
+      "routes": [{ "src": "/x", "dest": "/y" }]
+    }
+    """
+    found = imported(vercel_dot_json=text)
+    assert found.settings == {"trailing_slash": "never"}
+    assert redirects(found) == [
+        ("/old", "/new", 308, True),
+        ("/news/*", "/blog/:splat", 307, True),
+        ("/a/*", "https://example.org/:splat", 301, True),
+        ("/u/:id/posts/:post", "/users/:id?post=:post", 307, True),
+        ("/app/*", "/app/index.html", 200, False),
+    ]
+    assert found.headers == [
+        HeaderRule(source="/assets/*", values=[("Cache-Control", "public, max-age=60")]),
+        HeaderRule(source="/:id/*", values=[("Link", "</a>")]),
+    ]
+    check(found, "vercel.json", text, {
+        "/post/": "isn't carried over: its address is a regular expression", "/:lang(": "is a regular expression",
+        '"/b"': "it has conditions (has, missing)", '"/d"': "the status 306 can't be given",
+        '"Vary"': "the header Vary for /:id/* isn't carried over: Vary can't be set", ".js": "is a regular expression",
+        '"routes"': "routes aren't carried over: say them as redirects, rewrites and headers, which are",
+    })  # fmt: skip
+
+
+def test_rules_that_are_carried_over_are_those_of_a_build() -> None:
+    """What is printed is read as it was meant."""
+    into = imported(netlify_dot_toml=NETLIFY, vercel_dot_json=VERCEL.replace('"framework": "sveltekit-1",', ""))
+    into.redirects.append(Redirect(source="/s", target="/t/:id", status=302, force=True, query={"a.b": ":id"}))
+    into.headers.append(HeaderRule(source="/x", values=[("Link", '</a>; rel="preload"'), ("Link", "</b>")]))
+    text = as_toml(into)
+    plan = make_plan(TreeInMemory({".twistedipc.toml": text, "apps/web/index.html": "x"}), BuildSettings())
+    serving = plan.site
+    assert serving.clean_urls is True
+    assert [msgspec.structs.replace(rule, place="") for rule in serving.redirects] == into.redirects
+    assert [msgspec.structs.replace(rule, place="") for rule in serving.headers] == into.headers
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+                    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+                        st.sampled_from(["source", "destination", "headers", "key", "value", "statusCode", "has", "x"]),
+                        inner, max_size=6), max_leaves=20))  # fmt: skip
+def test_any_rule_is_carried_over_or_remarked_on(rule: object) -> None:
+    for key in ("redirects", "rewrites", "headers"):
+        text = json.dumps({key: [rule]})
+        found = import_all(TreeInMemory({"vercel.json": text.encode()}))
+        tomllib.loads(as_toml(found))
 
 
 def test_what_was_found_first_stays() -> None:
@@ -404,7 +551,8 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     printed = CliRunner().invoke(import_settings, [str(tmp_path)])
     assert printed.exit_code == 0
     assert tomllib.loads(printed.stdout)["build"]["root"] == "apps/web"
-    assert "netlify.toml:24: the redirect of /old/*" in printed.stderr
+    assert tomllib.loads(printed.stdout)["site"]["redirects"] == [{"from": "/old/*", "to": "/new/:splat"}]
+    assert "netlify.toml:7: functions aren't carried over" in printed.stderr
     written = CliRunner().invoke(import_settings, [str(tmp_path), "--write"])
     assert (written.exit_code, written.stdout) == (0, "")
     assert (tmp_path / ".twistedipc.toml").read_text() == printed.stdout

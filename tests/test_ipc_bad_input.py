@@ -235,7 +235,7 @@ def asked(data: bytes) -> tuple[ServicePair, list[bytes], object]:
     reply: Deferred[Told] = pair.remote.call(Ask())
     reply.addBoth(outcome.append)
     assert pair.wire is not None
-    pair.wire.dialler._flush()
+    pair.clock.advance(0)  # the dialler's turn ends, and it writes
     pair.wire.wire(Side.DIALLER).buffer.clear()  # the service doesn't hear it: the test answers
     lines = say(pair, Side.LISTENER, data)
     return pair, lines, outcome[0] if outcome else None
@@ -418,7 +418,9 @@ def test_before_authentication(what: str, field: bytes) -> None:
     value = {**MALFORMED, **WRONG}[what].partition(b":")[2] or b"1"
     pair = ServicePair(Odd(), linked=False)
     wire = pair.wire = ConnectedPair(
-        pair.clock, (pair._dialler, pair.remote.application), (pair._listener, pair.listening.application)
+        pair.clock,
+        (pair.settings[Side.DIALLER], pair.remote.application),
+        (pair.settings[Side.LISTENER], pair.listening.application),
     )
     wire.wire(Side.DIALLER).buffer.clear()
     hello = b'{"type":"hello","version":1,"role":"r","name":"n","incarnation":"i","nonce":"%b","mac":"%b",%b:%b}\n'

@@ -17,8 +17,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc import CallFailed, Interface, Message, Request, Service, StreamFailed, StreamId, handles
 from twistedipc.ipc.remote import Remote
-from twistedipc.ipc.service import side_settings
-from twistedipc.ipc.testing import KEY, ServicePair
+from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire.interface import reply_of
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "ipc.md").read_text("utf-8")
@@ -121,12 +120,7 @@ def service_of(part: Any, got: list[Any]) -> Service:
 def outcome(asks: Any, answers: Any) -> str:
     """What comes of it if one side has this version, and the other that."""
     got: list[Any] = []
-    pair = ServicePair(service_of(answers, got), linked=False)
-    theirs = interface(answers)
-    ours = interface(asks)
-    pair.remote = Remote(pair.clock, ours, None, pair.remote._unlinked)
-    pair._dialler = _settings(theirs, ours)
-    pair.link()
+    pair = ServicePair(service_of(answers, got), asks=interface(asks))
     wire = pair.wire
     said: list[bytes] = []
     assert wire is not None
@@ -140,10 +134,6 @@ def outcome(asks: Any, answers: Any) -> str:
     if what == "works":
         assert got
     return what
-
-
-def _settings(theirs: Interface, ours: Interface) -> Any:
-    return side_settings(theirs.peer_role, theirs.role, None, ours, KEY, "", {})
 
 
 def _say(remote: Remote, asks: Any, pair: ServicePair) -> str:

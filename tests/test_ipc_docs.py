@@ -24,7 +24,7 @@ _TEXT = (_DOCS / "ipc.md").read_text("utf-8")
 #: Each program by the name on its first line.
 PROGRAMS = {name: text for text, name in re.findall(r"^```\w+\n((?:#|//) (\S+\.\w+)\n.*?)^```$", _TEXT, re.M | re.S)}
 
-DEADLINE = 60
+DEADLINE = 180
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -147,13 +147,11 @@ def test_a_tool_without_the_library(start: Start, tmp_path: Path, node: Path) ->
 
 def test_node_as_a_child(start: Start, node: Path) -> None:
     """Node 20 crashed in the script as it stood: the exit's code was 1, ten times of ten."""
-    for _ in range(3):
-        assert said(start("starts_node.py", node)) == "{'you said': {'hello': 'world'}}\nhas exited with the code 0\n"
+    assert said(start("starts_node.py", node)) == "{'you said': {'hello': 'world'}}\nhas exited with the code 0\n"
 
 
 def test_node_as_the_parent(start: Start, node: Path) -> None:
-    for _ in range(3):
-        assert said(start("forks.mjs", node)) == "ready\n"
+    assert said(start("forks.mjs", node)) == "ready\n"
 
 
 def test_the_users_test(start: Start, tmp_path: Path) -> None:

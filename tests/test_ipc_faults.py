@@ -274,11 +274,12 @@ class AfterTheLink(World):
 
     def test_the_listening_side(self) -> None:
         """The service's peers are those that are linked, also in a callback that hears of a failure."""
-        back = ServicePair(Odd(), answers=Odd())
+        answers = Odd()
+        back = ServicePair(Odd(), answers=answers)
         (peer,) = back.listening.peers
         seen: list[set[Peer]] = []
         lost: Deferred[Any] = peer.call(Ask("x"))
-        back.remote._service.answer = lambda request: Deferred()  # type: ignore[union-attr]
+        answers.answer = lambda request: Deferred()
         lost.addErrback(lambda failure: seen.append(set(back.listening.peers)))
         back.wire.wire(Side.LISTENER).buffer.clear()  # type: ignore[union-attr]
         back.cut()
@@ -665,8 +666,8 @@ class FrameLimits(SynchronousTestCase):
         """The limit of the side that asks, and of the one that answers."""
         service = Odd()
         pair = ServicePair(service, linked=False)
-        for side, limit in (("_dialler", asks), ("_listener", answers)):
-            setattr(pair, side, dataclasses.replace(getattr(pair, side), frame_limit=limit))
+        for side, limit in ((Side.DIALLER, asks), (Side.LISTENER, answers)):
+            pair.settings[side] = dataclasses.replace(pair.settings[side], frame_limit=limit)
         pair.link()
         return pair, pair.remote, service
 
@@ -955,11 +956,8 @@ class Streams(World):
             x: float
 
         old = Interface("odd", Ask, Note, streams={"items": OldItem, "others": Item})
-        remote = ServicePair(self.service).remote
-        pair = ServicePair(self.service, linked=False)
+        pair = ServicePair(self.service, asks=old)
         remote = pair.remote
-        remote._outgoing._kinds = old.streams
-        pair.link()
         stream, other = remote.stream("items"), remote.stream("others")
         Deferred.fromCoroutine(stream.write(OldItem(1.0)))
         Deferred.fromCoroutine(other.write(Item(1)))
@@ -979,8 +977,8 @@ class Streams(World):
 
         for slow in (False, True):
             service = Odd()
-            pair = ServicePair(service, linked=False)
-            pair.remote._outgoing._kinds = Interface("odd", Ask, Note, streams={"items": AnyItem}).streams
+            old = Interface("odd", Ask, Note, streams={"items": AnyItem})
+            pair = ServicePair(service, asks=old, linked=False)
             stream = pair.remote.stream("items")
             shelf = service.shelves["items"] = Shelf()
             if slow:

@@ -434,7 +434,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 class ServiceTests(TestCase):
-    timeout = 60
+    timeout = 180
 
     async def test_a_key_is_replaced_and_another_revoked(self) -> None:
         real = cast(LinkReactor, reactor)

@@ -551,6 +551,6 @@ TestLinks.settings = run_settings(
     database=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=examples(150),
+    max_examples=examples(75),
     stateful_step_count=40,
 )

@@ -32,7 +32,7 @@ from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
 reactor = cast(NodeReactor, global_reactor)
 
 #: Seconds for anything here, on a machine that may be busy.
-DEADLINE = 60
+DEADLINE = 180
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,7 +78,7 @@ class Recorder:
 class NodeTestCase(TestCase):
     """Runs scripts."""
 
-    timeout = DEADLINE * 2
+    timeout = DEADLINE
 
     def setUp(self) -> None:
         self.node = str(need_node() / "node")

@@ -44,7 +44,7 @@ from twistedipc.ipc import (
     listen_plain,
 )
 from twistedipc.ipc.connections.plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol
-from twistedipc.ipc.listen_plain import _PlainFactory
+from twistedipc.ipc.listen_plain import PlainFactory
 from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.wire.plain import Asked, Ended, PlainConversation, Refused
 
@@ -253,7 +253,7 @@ class World:
         listening = Listening(self.clock, self.service, None)
         limits = {"line_limit": 1 << 20, "outbound_limit": 64 << 20, "connections": 10}
         given: dict[str, Any] = {"idle_timeout": None} | limits | changes
-        self.factory = _PlainFactory(self.clock, listening, self.service, check=lambda _: None, **given)
+        self.factory = PlainFactory(self.clock, listening, self.service, check=lambda _: None, **given)
         self.protocol = cast(PlainProtocol, self.factory.buildProtocol(None))
         self.wire = StringTransport()
         cast(Any, self.wire).abortConnection = lambda: setattr(self.wire, "aborted", True)
@@ -501,7 +501,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class SocketTests(TestCase):
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         temporary = tempfile.TemporaryDirectory(prefix="plain-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 
@@ -10,23 +11,24 @@ import pytest
 from tests import draw_reference
 from twistedipc import ipc
 
-DRAWN = draw_reference.page()
+#: Drawn once, and not when tests are looked for.
+drawn = functools.cache(draw_reference.page)
 
 
 def test_the_page_agrees_with_the_docstrings() -> None:
-    assert draw_reference.PATH.read_text("utf-8") == DRAWN, "draw it again: python -m tests.draw_reference"
+    assert draw_reference.PATH.read_text("utf-8") == drawn(), "draw it again: python -m tests.draw_reference"
 
 
 @pytest.mark.parametrize("name", ipc.__all__)
 def test_each_public_name_is_there_with_a_docstring(name: str) -> None:
-    assert re.search(rf"^### {name}$", DRAWN, re.MULTILINE)
+    assert re.search(rf"^### {name}$", drawn(), re.MULTILINE)
     found = getattr(ipc, name)
     if inspect.isclass(found) or inspect.isfunction(found):
         assert found.__doc__
 
 
 def test_all_links_lead_somewhere() -> None:
-    headings = re.findall(r"^#+ (.+)$", DRAWN, re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", drawn(), re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for anchor in re.findall(r"\]\(#([^)]+)\)", DRAWN):
+    for anchor in re.findall(r"\]\(#([^)]+)\)", drawn()):
         assert re.sub(r"-\d+$", "", anchor) in anchors or anchor in anchors, anchor

@@ -115,7 +115,7 @@ def was_lost(end: Recorder | Stranger) -> bool:
 
 
 class SocketTestCase(TestCase):
-    timeout = 20  # seconds: a deadline, never a wait
+    timeout = 180  # seconds: a deadline, never a wait
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ipc"))  # short, for UNIX sockets

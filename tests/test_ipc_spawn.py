@@ -36,7 +36,7 @@ from twistedipc.ipc.spawn import SpawnReactor
 reactor = cast(SpawnReactor, global_reactor)
 
 #: Seconds for anything here, on a machine that may be busy.
-DEADLINE = 60
+DEADLINE = 180
 
 #: What parent and child say to one another; a module of its own for the children.
 DECLARED = """

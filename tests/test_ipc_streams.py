@@ -35,7 +35,7 @@ from twistedipc.ipc import (
     StreamFailed,
     StreamId,
 )
-from twistedipc.ipc.streams.receiver import CREDIT, LINK_ALLOWANCE, MAX_STREAMS, RETRY_AFTER, _IncomingStream
+from twistedipc.ipc.streams.receiver import CREDIT, LINK_ALLOWANCE, MAX_STREAMS, RETRY_AFTER, IncomingStream
 from twistedipc.ipc.streams.sender import LEAST_RETRY, TURN_BYTES
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire.credit import CreditWindow
@@ -186,6 +186,8 @@ class StreamTests(SynchronousTestCase):
         stream.close()
 
     def test_who_hears_of_a_failure_may_close_the_stream(self) -> None:
+        outbox = MemoryOutbox()
+        self.stream = self.pair.remote.stream("items", outbox)
         other = self.pair.remote.stream("items", MemoryOutbox())
         self.pair.pump()
         assert self.pair.wire is not None
@@ -203,7 +205,7 @@ class StreamTests(SynchronousTestCase):
         def read(first: int, limit: int) -> list[bytes]:
             raise OSError("the disk doesn't answer")
 
-        self.patch(self.stream._outbox, "read", read)
+        self.patch(outbox, "read", read)
         self.pair.wire.dialler.resume_writing()
         self.failureResultOf(failed, StreamFailed)
         self.pair.pump()
@@ -620,7 +622,7 @@ class StreamTests(SynchronousTestCase):
 
         def kept() -> int:
             gc.collect()
-            return sum(isinstance(each, _IncomingStream) for each in gc.get_objects())
+            return sum(isinstance(each, IncomingStream) for each in gc.get_objects())
 
         before = kept()
         for _ in range(100):
@@ -834,13 +836,13 @@ class StreamMachine(RuleBasedStateMachine):
         return [data[: len(data) // 2], data[len(data) // 2 :]]
 
     def open(self) -> Stream:
-        outbox = FileOutbox(Path(self.temporary.name), durable=False, limit=20_000, segment_bytes=1000)
-        return self.pair.remote.stream("items", outbox)
+        self.outbox = FileOutbox(Path(self.temporary.name), durable=False, limit=20_000, segment_bytes=1000)
+        return self.pair.remote.stream("items", self.outbox)
 
     @rule(count=st.integers(1, 30), size=st.sampled_from([0, 200]))
     def write(self, count: int, size: int) -> None:
         for _ in range(count):
-            if self.stream._outbox.room:
+            if self.outbox.room:
                 self.written += 1
                 done = Deferred.fromCoroutine(self.stream.write(Item(self.written, "x" * size)))
                 assert done.result == self.written
@@ -922,7 +924,13 @@ class StreamMachine(RuleBasedStateMachine):
             self.pair.pump()
         assert [item.n for item in self.shelf.items] == list(range(1, self.written + 1))
         assert self.stream.acknowledged == self.written + 1
-        assert self.stream._window.free > 0
+        # All credit has come back: there is some for one more.
+        self.write(1, 200)
+        self.pair.pump()
+        while self.shelf.pending:
+            self.receiver_has_taken()
+            self.pair.pump()
+        assert [item.n for item in self.shelf.items] == list(range(1, self.written + 1))
         self.stream.close()
         self.temporary.cleanup()
 

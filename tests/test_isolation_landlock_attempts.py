@@ -193,7 +193,7 @@ def found_where_they_are_denied(kind: str = "auto") -> Isolation:
         [*DENIED, sys.executable, "-I", "-m", "twistedipc.isolation"],
         input=msgspec.json.encode(wanted),
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     return msgspec.json.decode(done.stdout, type=Isolation)

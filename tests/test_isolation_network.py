@@ -38,6 +38,9 @@ pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bub
 #: Each engine, and whether an ordinary user runs it: as root there is no pasta.
 ENGINES = [("gate", True), ("pasta", True), ("slirp4netns", True), ("gate", False), ("slirp4netns", False)]
 
+#: What is tried with a real npm on every run of the tests; the others are for `make test-long`.
+OFTEN = [("gate", True), ("slirp4netns", True)]
+
 
 def program_of(engine: str, ordinary: bool) -> str:
     """The engine's path, if it can be tried here."""
@@ -233,7 +236,10 @@ def test_the_proxy_says_why_it_refuses_and_names_that_are_not_known_have_no_addr
     assert [each["why"] for each in said["egress"]["contacts"]] == [NOT_KNOWN] * 3
 
 
-@pytest.mark.parametrize(("engine", "ordinary"), ENGINES)
+@pytest.mark.parametrize(
+    ("engine", "ordinary"),
+    [each if each in OFTEN else pytest.param(*each, marks=pytest.mark.long) for each in ENGINES],
+)
 def test_npm_installs_from_its_registry(engine: str, ordinary: bool) -> None:
     program = program_of(engine, ordinary)
     npm = shutil.which("npm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -156,7 +157,8 @@ def test_a_flipped_bit_anywhere_is_a_gap_of_its_line(tmp_path: Path) -> None:
             damaged = bytearray(data)
             damaged[position] ^= 1 << bit
             path.write_bytes(damaged)
-            assert told(read_all(JournalReader(tmp_path))) == [batches[0], gap(4, 6), batches[2]]
+            with contextlib.closing(JournalReader(tmp_path)) as reader:
+                assert told(read_all(reader)) == [batches[0], gap(4, 6), batches[2]]
     assert scan(tmp_path) == (9, "")
     repaired = repair(tmp_path)
     assert (repaired.lines, repaired.sha256, repaired.cut) == (9, "", 0)
@@ -504,11 +506,11 @@ _MIB = 1 << 20
 @pytest.mark.parametrize(
     "rubbish",
     [
-        b"\0" * 16 * _MIB,
-        b"\n" * 16 * _MIB,
-        b"0123456789abcde\n" * _MIB,
-        (b"00000000" + journal_line(batch(4))[8:-1]) * (16 * _MIB // len(journal_line(batch(4)))),
-        (b"00000000" + journal_line(batch(4))[8:]) * (16 * _MIB // len(journal_line(batch(4)))),
+        b"\0",
+        b"\n",
+        b"0123456789abcde\n",
+        b"00000000" + journal_line(batch(4))[8:-1],
+        b"00000000" + journal_line(batch(4))[8:],
     ],
     ids=["zeros", "newlines", "short lines", "lines without an end", "wrong checksums"],
 )
@@ -516,6 +518,7 @@ def test_a_big_damage_is_searched_in_small_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rubbish: bytes
 ) -> None:
     """However it looks: a call looks at little, all calls together at not much more than there is."""
+    rubbish *= 16 * _MIB // len(rubbish)
     (tmp_path / "journal").mkdir()
     good = journal_line(batch(400))
     (tmp_path / "journal" / segment_name(1)).write_bytes(journal_line(batch(1)) + rubbish + b"\n" + good)

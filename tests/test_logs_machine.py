@@ -250,7 +250,7 @@ class BuilderReactor(Reactor):
 
     def spawnProcess(self, protocol: ProcessProtocol, _program: str, argv: list[str], **more: Any) -> None:
         """As Twisted's."""
-        self._spawned(Path(argv[4]), more["childFDs"][3], protocol)
+        self._spawned(Path(argv[-2]), more["childFDs"][3], protocol)
 
 
 class Viewer:
@@ -927,6 +927,6 @@ TestLogs.settings = run_settings(
     database=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=examples(30),
+    max_examples=examples(15),
     stateful_step_count=50,
 )

@@ -36,6 +36,7 @@ from twistedipc.builds.attempt import Publish, Result
 from twistedipc.builds.logs import LogDigest
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.publish.permits import Granted, Refused
+from twistedipc.publish.targets.npm.target import NpmSettings
 from twistedipc.publish.targets.registry import from_flat
 from twistedipc.storage import artifacts, attempts, builds, logs, migrations, permits, projects, releases, tokens
 from twistedipc.storage.rows import AttemptRow
@@ -199,7 +200,8 @@ def test_all_that_was_in_it_is_read(dump: Path, tmp_path: Path) -> None:
         assert shop.hold is not None
         assert shop.targets == from_flat(Publish(static=True))
         assert ui is not None
-        assert ui.targets == from_flat(Publish(npm=True, registry=make_ledger.REGISTRY, packages=["@team/*"]))
+        # What said nothing of who publishes says now what that meant.
+        assert ui.targets == (NpmSettings(registry=make_ledger.REGISTRY, packages=["@team/*"], publish_at="builder"),)
         assert projects.sealed_secret(connection, "ui", "npm_token") is not None
 
         found = every_attempt(connection)

@@ -13,11 +13,13 @@ import pytest
 
 from tests.attempt_folder import git, repository
 from twistedipc.builds.attempt import Checkout, Publish, Spec
+from twistedipc.builds.logs import Annotation
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish import output, pack
 from twistedipc.publish.archive import CantPack, Manifest, read_manifest
+from twistedipc.publish.site.checking import leads_elsewhere
 
 PAGE = "<h1>hello</h1>\n"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
@@ -30,6 +32,7 @@ class Copy:
     def __init__(self, base: Path, tracked: Mapping[str, str]) -> None:
         self.folder = base
         self.work = base / "work"
+        self.url = ""  # where the project's releases are served
         self.commit = repository(self.work, {"package.json": "{}", **tracked})
 
     def build(self, *files: str) -> Copy:
@@ -55,7 +58,7 @@ class Copy:
         """Run the pack step: the names of what was packed."""
         spec = Spec(
             attempt="1-1", lease="0" * 16, build=1, project="demo", repository="", ref="main", path="",
-            publish=publish or Publish(), site=site, mirror=str(self.work / ".git"), doorbell="",
+            publish=publish or Publish(), site=site, mirror=str(self.work / ".git"), doorbell="", url=self.url,
         )  # fmt: skip
         write_file(self.folder / "spec.json", spec)
         write_file(self.folder / "plan.json", Plan(steps=BUILT, **plan))  # type: ignore[arg-type]
@@ -371,3 +374,103 @@ def test_what_is_packed_says_whether_it_is_a_single_page(
     manifest = read_manifest(tmp_path / "archive.tar.gz")
     assert (manifest.spa is True) is spa
     assert ("A single-page application" in capsys.readouterr().out) is spa
+
+
+def test_the_files_with_rules_are_read_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html", "dist/about.html", "dist/docs/_headers")
+    (copy.work / "dist/_redirects").write_text("/a /about\n/b /nowhere.html 200\n")
+    (copy.work / "dist/_headers").write_text("/*\n  X-A: b\n")
+    assert copy.pack(publish=SITE) == ["about.html", "docs/_headers", "index.html"]
+    serving = read_manifest(tmp_path / "archive.tar.gz").served
+    assert [(rule.source, rule.target) for rule in serving.redirects] == [("/a", "/about"), ("/b", "/nowhere.html")]
+    assert [(rule.source, rule.values) for rule in serving.headers] == [("/*", [("X-A", "b")])]
+    log = capsys.readouterr().out
+    assert "Redirects: 2; addresses with headers of their own: 1, _headers and _redirects read" in log
+    assert "The files to which these redirects lead aren't in the site: _redirects, line 2 (/b)" in log
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("_redirects", "/a /b\n/b\n", "_redirects, line 2: it has no target"),
+        ("_redirects", "/a /b\n/b /a\n", "_redirects, line 1: this redirect goes round"),
+        ("_redirects", "/a https://api.example.org/ 200\n", "_redirects, line 1: 200 with another host"),
+        ("_redirects", "x" * 65536, "_redirects, line 1: it has more than 4000 characters"),
+        ("_headers", "/*\n  Set-Cookie: a=b\n", "_headers, line 2: Set-Cookie can't be set"),
+    ],
+)
+def test_rules_that_can_t_be_used_fail_the_build(tmp_path: Path, name: str, content: str, sentence: str) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html")
+    (copy.work / "dist" / name).write_text(content)
+    with pytest.raises(CantPack) as raised:
+        copy.pack(publish=SITE)
+    assert sentence in str(raised.value)
+    assert not (tmp_path / "archive.tar.gz").exists()
+
+
+def test_no_rules_are_read_from_outside_of_the_folder(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html", "dist/rules/list")
+    (tmp_path / "secret").write_text("/a https://example.org/secret\n")
+    (copy.work / "dist/_redirects").symlink_to(tmp_path / "secret")
+    with pytest.raises(CantPack, match="_redirects is a link that leaves the folder"):
+        copy.pack(publish=SITE)
+    (copy.work / "dist/_redirects").unlink()
+    (copy.work / "dist/rules/list").write_text("/a /b\n")
+    (copy.work / "dist/_redirects").symlink_to("rules/list")
+    copy.pack(publish=SITE)
+    assert len(read_manifest(tmp_path / "archive.tar.gz").served.redirects) == 1
+
+
+def test_the_file_for_a_folder_can_have_another_name(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html", "out/home.html")
+    assert copy.found(index="home.html") == "out"
+    assert "dist has no home.html at its top, but index.html" in copy.refused(index="home.html", output="dist")
+
+
+# -- links of a site that isn't at the top of a host -----------------------------------------------------------------
+
+LOST = b'<link rel="stylesheet" href="/assets/a.css"><script type="module" src="/assets/b.js"></script>'
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        (LOST, "https://shop.example.org/"),
+        (LOST, ""),
+        (LOST.replace(b"/assets", b"/shop/assets"), "https://example.org/shop/"),
+        (LOST.replace(b'"/assets', b'"./assets'), "https://example.org/shop/"),
+        (LOST.replace(b'"/assets', b'"//cdn.example.org/assets'), "https://example.org/shop/"),
+        (b'<base href="/x/">' + LOST, "https://example.org/shop/"),
+        (b'<a href="/about">About</a>', "https://example.org/shop/"),
+        (b"\xff" + LOST, "https://example.org/shop/"),
+    ],
+)
+def test_links_that_are_found_or_not_understood(page: bytes, address: str) -> None:
+    assert leads_elsewhere(page, "index.html", address) == ""
+
+
+def test_links_that_need_a_host_are_told() -> None:
+    assert leads_elsewhere(LOST, "index.html", "https://example.org/shop/") == (
+        "index.html links to /assets/a.css and 1 more from the top of the host, but this site is at "
+        "https://example.org/shop/, where that isn't found: give the project a host of its own (releases.public_url "
+        "with {project} in its host, or a domain), or build the site for the path /shop/"
+    )
+
+
+def test_a_site_below_a_path_is_warned_of_its_links(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html")
+    (copy.work / "dist" / "index.html").write_bytes(LOST)
+    copy.url = "https://example.org/shop/"
+    assert copy.pack(publish=SITE) == ["index.html"]
+    (remark,) = read_file(tmp_path / "remarks.json", list[Annotation]) or []
+    assert remark.level == "warning"
+    assert remark.message.startswith("index.html links to /assets/a.css and 1 more from the top of the host")
+
+
+def test_no_other_build_is(tmp_path: Path) -> None:
+    """It makes no release: nobody looks for its files there."""
+    copy = Copy(tmp_path, {}).build("dist/index.html")
+    (copy.work / "dist" / "index.html").write_bytes(LOST)
+    copy.url = "https://example.org/shop/"
+    assert copy.pack() == ["index.html"]
+    assert not (tmp_path / "remarks.json").exists()

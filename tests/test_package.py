@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from twistedipc.publish.targets.npm.dependencies import find_uninstallable
 from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched
 from twistedipc.publish.targets.npm.package import (
-    BadPackage,
     Description,
     Tarball,
     check,
@@ -29,6 +28,8 @@ from twistedipc.publish.targets.npm.package import (
     older,
     read_tarball,
 )
+from twistedipc.publish.targets.npm.places import only
+from twistedipc.publish.targets.npm.tarballs import BadPackage
 
 REGISTRY = "https://r.example/"
 
@@ -45,7 +46,11 @@ def described(**values: object) -> Description:
         ({"name": "-x"}, "needs a name"),
         ({"name": "--registry=x"}, "needs a name"),
         ({"name": "../x"}, "needs a name"),
-        ({"name": "a b"}, "needs a name"),
+        ({"name": "a b"}, "a b has U+0020 (SPACE) in it"),
+        ({"name": "@Acme/ui"}, "a scope like @acme/ before it, in small letters"),
+        ({"name": "r\u0435act"}, "U+0435 (CYRILLIC SMALL LETTER IE) in it"),
+        ({"name": "re\u200bact\u202e"}, "re\u200bact\ufffd has U+200B (ZERO WIDTH SPACE), U+202E"),
+        ({"name": "x" * 215}, "it has more than 214 characters"),
         ({"version": ""}, "needs a version"),
         ({"version": "1.0"}, "needs a version"),
         ({"version": "1.0.0; x"}, "needs a version"),
@@ -64,10 +69,10 @@ def described(**values: object) -> Description:
 )
 def test_what_may_be_published(values: dict[str, object], sentence: str | None) -> None:
     if sentence is None:
-        check_description(described(**values), REGISTRY)
+        check_description(described(**values), only(REGISTRY).default)
         return
     with pytest.raises(BadPackage) as raised:
-        check_description(described(**values), REGISTRY)
+        check_description(described(**values), only(REGISTRY).default)
     assert sentence in str(raised.value)
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, update
 
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, as_of_0007, database
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted, encoder
 from twistedipc.builds.states import TERMINAL, AttemptState
-from twistedipc.publish.permits import Decision, Granted, NotYet, Record, Refused, Void, decide
+from twistedipc.builds.versions import Canary, Versioning, canary_of
+from twistedipc.publish.permits import Decision, Granted, NotYet, Record, Refused, Void, decide, decide_stored
 from twistedipc.publish.targets.npm.target import Npm, NpmSettings
-from twistedipc.publish.targets.registry import to_flat
-from twistedipc.storage import attempts, builds, logs, permits, projects
+from twistedipc.publish.targets.registry import name_of
+from twistedipc.storage import attempts, builds, logs, permits, projects, tables, versions
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.rows import Holder
 from twistedipc.storage.tables import audit, deliveries
 
 REGISTRY = "https://r.example/"
-UI = NpmSettings(registry=REGISTRY)
-PINNED = NpmSettings(registry=REGISTRY, packages=["@acme/ui"])
+
+#: What a project says whose builder publishes; `test_server_delivering` has those whose apiserver does.
+UI = NpmSettings(registry=REGISTRY, publish_at="builder")
+PINNED = replace(UI, packages=["@acme/ui"])
 PACKAGE = Package(file="package/x.tgz", name="@acme/ui", version="1.0.0", integrity="sha512-x", tag="next")
 
 
@@ -37,13 +41,13 @@ def step(name: str, command: str = "", outcome: str = "succeeded") -> StepResult
 BUILT = [step("checkout"), step("build", "npm run build"), step("pack")]
 GOOD = Record(
     project="ui",
-    settings=NpmSettings(registry=REGISTRY, packages=["@acme/ui"]),
+    settings=PINNED,
     state=AttemptState.RUNNING,
     lease=LEASE,
     builder="one",
     cancel_reason="",
     steps=BUILT,
-    offered=NpmSettings(registry=REGISTRY),
+    offered=UI,
     given=(),
     no_secret="",
 )
@@ -58,7 +62,7 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
     assert decided(replace(GOOD, given=[PACKAGE], state=AttemptState.PUBLISHING)) == Granted()
     # Where its tarball lies is no matter.
     assert decided(replace(GOOD, given=[replace(PACKAGE, file="elsewhere.tgz")])) == Granted()
-    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
+    first = replace(GOOD, settings=UI)
     assert decided(first) == Granted(new=True, pin=PINNED)
 
 
@@ -67,10 +71,10 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
     [
         ({"cancel_reason": "ann has cancelled it"}, "ann has cancelled it"),
         ({"settings": None}, "project ui publishes no npm package"),
-        ({"settings": NpmSettings(paused=True, registry=REGISTRY)}, "twistedipc project set ui --npm"),
+        ({"settings": replace(UI, paused=True)}, "twistedipc project set ui --npm"),
         ({"offered": None}, "this build was not asked to publish"),
         (
-            {"offered": NpmSettings(registry="https://other.example/")},
+            {"offered": replace(UI, registry="https://other.example/")},
             "has changed since this build began, from https://other.example/",
         ),
         ({"given": [replace(PACKAGE, version="1.0.1")]}, "has its permit for @acme/ui@1.0.1, and can have no other"),
@@ -80,10 +84,10 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
         ({"steps": [step("build", "x", "failed"), step("pack")]}, "step build has not succeeded"),
         ({"steps": [step("checkout"), step("pack", outcome="failed")]}, "step pack has not succeeded"),
         (
-            {"settings": NpmSettings(registry=REGISTRY, packages=["a", "@acme/core"])},
+            {"settings": replace(UI, packages=["a", "@acme/core"])},
             "twistedipc project set ui --package 'a' --package '@acme/core' --package '@acme/ui'",
         ),
-        ({"settings": NpmSettings(registry=REGISTRY, packages=["@acme/*x", "@acm/*"])}, "may publish"),
+        ({"settings": replace(UI, packages=["@acme/*x", "@acm/*"])}, "may publish"),
         ({"no_secret": "there is no token"}, "there is no token"),
         ({"no_secret": "there is no token", "given": [PACKAGE]}, "there is no token"),
     ],
@@ -94,14 +98,49 @@ def test_a_refused_package_has_its_reason(change: dict[str, object], sentence: s
     assert sentence in refused.reason
 
 
+CANARY = canary_of("refs/pull/12/head", 7)
+PREVIEWED = replace(GOOD, settings=replace(PINNED, canary=True), canary=CANARY)
+PREVIEW = replace(PACKAGE, version="1.0.1-pr12.7", tag="pr-12")
+
+
+def test_a_canary_of_a_package_that_is_the_projects_may_be_published() -> None:
+    assert decided(PREVIEWED, PREVIEW) == Granted(new=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "package", "sentence"),
+    [
+        ({}, replace(PREVIEW, tag=""), "and not @acme/ui@1.0.1-pr12.7 with the tag latest"),
+        ({}, replace(PREVIEW, tag="latest"), "versions like 1.2.3-pr12.7 and the tag pr-12, and not"),
+        ({}, replace(PREVIEW, tag="pr-13"), "with the tag pr-13"),
+        ({}, replace(PREVIEW, version="1.0.1"), "and not @acme/ui@1.0.1 with the tag pr-12"),
+        ({}, replace(PREVIEW, version="1.0.1-pr12.8"), "and not @acme/ui@1.0.1-pr12.8 with"),
+        ({}, replace(PREVIEW, version="1.0.1-pr13.7"), "and not @acme/ui@1.0.1-pr13.7 with"),
+        ({}, replace(PREVIEW, name="lodash"), "may publish @acme/ui, and this package is lodash"),
+        ({"settings": PINNED}, PREVIEW, "ui publishes no canaries (`twistedipc project set ui --canary true`)"),
+        ({"settings": replace(UI, canary=True)}, PREVIEW, "has published no package yet, and a canary can't be the"),
+        ({"no_canary": "it is taken"}, PREVIEW, "it is taken"),
+    ],
+)
+def test_a_build_that_isnt_for_users_may_publish_nothing_else(
+    change: dict[str, object], package: Package, sentence: str
+) -> None:
+    refused = decided(replace(PREVIEWED, **change), package)
+    assert isinstance(refused, Refused)
+    assert sentence in refused.reason
+    stored = decide_stored(Npm(), replace(PREVIEWED, **change, given=[package]))
+    assert isinstance(stored, Refused)
+    assert sentence in stored.reason
+
+
 OTHERS = [replace(PACKAGE, name="@acme/base"), PACKAGE, replace(PACKAGE, name="lodash")]
 
 
 def test_several_packages_are_permitted_together_or_not_at_all() -> None:
-    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
+    first = replace(GOOD, settings=UI)
     all_of_them = ["@acme/base", "@acme/ui", "lodash"]
-    assert decided(first, *OTHERS) == Granted(new=True, pin=NpmSettings(registry=REGISTRY, packages=all_of_them))
-    named = replace(GOOD, settings=NpmSettings(packages=["@acme/*", "lodash"], registry=REGISTRY))
+    assert decided(first, *OTHERS) == Granted(new=True, pin=replace(UI, packages=all_of_them))
+    named = replace(GOOD, settings=replace(UI, packages=["@acme/*", "lodash"]))
     assert decided(named, *OTHERS) == Granted(new=True)
     refused = decided(GOOD, *OTHERS)
     assert isinstance(refused, Refused)
@@ -135,14 +174,14 @@ def test_a_permit_is_for_the_packages_that_were_asked_for() -> None:
     ],
 )
 def test_packages_that_no_attempt_can_have(packages: list[Package]) -> None:
-    named = replace(GOOD, settings=NpmSettings(registry=REGISTRY, packages=["@acme/*"]))
+    named = replace(GOOD, settings=replace(UI, packages=["@acme/*"]))
     assert decided(named, *packages) == Refused("an attempt publishes 1 to 100 packages, each of another name")
 
 
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "@acme/", "@/x", "x" * 215])
 def test_what_is_no_name_is_no_package(name: str) -> None:
     """A bad name can't become the name of a project's package either."""
-    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
+    first = replace(GOOD, settings=UI)
     assert isinstance(decided(first, replace(PACKAGE, name=name)), Refused)
 
 
@@ -188,7 +227,7 @@ def test_only_the_holder_of_the_lease_is_answered() -> None:
     ],
 )
 def test_names_and_scopes(patterns: list[str], name: str, allowed: bool) -> None:
-    record = replace(GOOD, settings=NpmSettings(registry=REGISTRY, packages=patterns))
+    record = replace(GOOD, settings=replace(UI, packages=patterns))
     assert isinstance(decided(record, replace(PACKAGE, name=name)), Granted if allowed else Refused)
 
 
@@ -215,15 +254,20 @@ def ledger(tmp_path: Path) -> Iterator[Connection]:
 
 
 def built(
-    connection: Connection, *, publish: bool = True, steps: bool = True, setting: NpmSettings | None = None
+    connection: Connection,
+    *,
+    publish: bool = True,
+    steps: bool = True,
+    setting: NpmSettings | None = None,
+    ref: str = "main",
 ) -> str:
     """An attempt of the project "ui" that runs and, if ``steps``, has packed."""
     if projects.get(connection, "ui") is None:
-        add_project(connection, "ui", to_flat((setting or UI,)))
+        add_project(connection, "ui", targets=(setting or UI,))
         projects.set_secret(connection, "ui", "npm_token", b"sealed", NOW)
-    attempt = f"{add_build(connection, 'ui', publish=publish).id}-1"
+    attempt = f"{add_build(connection, 'ui', publish=publish, ref=ref).id}-1"
     (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
-    assert permits.offer(connection, attempt, LEASE, "one", NOW, queued.targets, queued.repository)
+    assert permits.offer(connection, attempt, LEASE, "one", NOW, queued.targets, queued.repository, queued.of)
     assert attempts.accept(connection, attempt, HOLDER)
     assert attempts.started(connection, attempt, HOLDER, NOW, NOW)
     if steps:
@@ -256,6 +300,7 @@ def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
         "integrity": "sha512-x",
         "tag": "next",
         "registry": REGISTRY,
+        "publish_at": "builder",
         "target": "npm",
     }
     assert audited(ledger) == [
@@ -268,6 +313,7 @@ def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
                 "target": "npm",
                 "registry": REGISTRY,
                 "packages": "@acme/ui",
+                "publish_at": "builder",
                 "why": "what it published first",
             },
         ),
@@ -292,6 +338,70 @@ def test_the_first_package_is_the_projects_until_an_admin_says_otherwise(ledger:
     assert permits.give(ledger, built(ledger), LEASE, "npm", [other], "one", NOW).decision == Granted(new=True)
 
 
+def test_a_permit_fixes_the_versions_of_its_build_and_no_other_build_gets_them(ledger: Connection) -> None:
+    first = built(ledger)
+    permits.give(ledger, first, LEASE, "npm", OTHERS, "one", NOW)
+    build = int(first.partition("-")[0])
+    assert versioning(ledger, bump="", build=build) == Versioning()
+    names = {"@acme/base": "1.0.0", "@acme/ui": "1.0.0", "lodash": "1.0.0"}
+    assert versioning(ledger, build=build) == Versioning(bump="patch", fixed=names)
+    taken = {name: [version] for name, version in names.items()}
+    assert versioning(ledger, build=build + 1) == Versioning(bump="patch", taken=taken)
+    add_build(ledger, "ui", bump="minor")
+    add_build(ledger, "ui")
+    raised, plain = attempts.next_queued(ledger, 10)
+    assert (raised.versioning, plain.versioning) == (Versioning(bump="minor", taken=taken, asked=NOW), None)
+    assert "versions" in raised.needs - plain.needs
+
+
+def test_a_canary_is_offered_where_its_project_wants_it(ledger: Connection) -> None:
+    add_project(ledger, "ui", targets=(PINNED,))
+    projects.set_secret(ledger, "ui", "npm_token", b"sealed", NOW)
+
+    def offered(ref: str, **more: Any) -> Canary | None:
+        build = add_build(ledger, "ui", ref=ref, **more)
+        (queued,) = [one for one in attempts.next_queued(ledger, 100) if one.build == build.id]
+        assert [name_of(each) for each in queued.targets] == (["npm"] if queued.versioning else [])
+        assert queued.context == "preview"
+        return queued.versioning.canary if queued.versioning is not None else None
+
+    assert offered("fix") is None
+    projects.update(ledger, "ui", {"targets": (replace(PINNED, canary=True),)}, NOW)
+    found = offered("fix")
+    assert found is not None
+    assert found.tag == "fix"
+    assert offered("fix", publish=False) is None
+    assert offered("fix", may_publish=False) is None
+    # While nobody knows what HEAD stands for, it may be this one.
+    projects.update(ledger, "ui", {"protected": ["HEAD"]}, NOW)
+    assert offered("fix") is None
+    ledger.execute(update(tables.projects).values(head="main"))
+    assert offered("fix") is not None
+
+
+def test_the_tag_of_a_release_is_no_canarys(ledger: Connection) -> None:
+    attempt = built(ledger, setting=replace(PINNED, canary=True))
+    assert isinstance(
+        permits.give(ledger, attempt, LEASE, "npm", [replace(PACKAGE, tag="edge")], "one", NOW).decision, Granted
+    )
+    projects.update(ledger, "ui", {"targets": (replace(PINNED, canary=True),)}, NOW)
+    for ref, sentence in (("edge", "the tag edge is one of the project's releases"), ("other", "")):
+        one = built(ledger, ref=ref)
+        number = int(one.partition("-")[0])
+        wanted = replace(PACKAGE, version=f"1.0.1-{ref}.{number}", tag=ref)
+        decision = permits.give(ledger, one, LEASE, "npm", [wanted], "one", NOW).decision
+        if sentence:
+            assert isinstance(decision, Refused)
+            assert sentence in decision.reason
+        else:
+            assert decision == Granted(new=True)
+
+
+def versioning(connection: Connection, *, build: int, bump: str = "patch") -> Versioning:
+    project_id = connection.execute(select(tables.projects.c.id)).scalar_one()
+    return versions.versioning(connection, project_id=project_id, build=build, bump=bump, canary=None, asked=0)
+
+
 def test_each_package_of_a_permit_is_audited(ledger: Connection) -> None:
     attempt = built(ledger)
     for _ in range(2):
@@ -303,7 +413,7 @@ def test_each_package_of_a_permit_is_audited(ledger: Connection) -> None:
     assert isinstance(permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one"), Refused)
     project = projects.get(ledger, "ui")
     assert project is not None
-    assert project.targets == (NpmSettings(registry=REGISTRY, packages=["@acme/base", "@acme/ui", "lodash"]),)
+    assert project.targets == (replace(UI, packages=["@acme/base", "@acme/ui", "lodash"]),)
 
 
 def test_a_refused_attempt_gives_its_project_no_name(ledger: Connection) -> None:
@@ -318,7 +428,7 @@ def test_a_refused_attempt_gives_its_project_no_name(ledger: Connection) -> None
 def test_what_was_offered_counts_not_what_the_project_has_become(ledger: Connection) -> None:
     """A registry that was changed meanwhile was given a token that was meant for the other one."""
     attempt = built(ledger)
-    projects.update(ledger, "ui", {"targets": (NpmSettings(registry="https://evil.example/"),)}, NOW)
+    projects.update(ledger, "ui", {"targets": (replace(UI, registry="https://evil.example/"),)}, NOW)
     refused = permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW).decision
     assert isinstance(refused, Refused)
     assert "build again" in refused.reason
@@ -329,7 +439,7 @@ def test_what_was_offered_counts_not_what_the_project_has_become(ledger: Connect
 
 
 def test_an_attempt_that_is_offered_again_has_no_permit_of_before(ledger: Connection) -> None:
-    add_project(ledger, "ui", to_flat((UI,)))
+    add_project(ledger, "ui", targets=(UI,))
     attempt = f"{add_build(ledger, 'ui').id}-1"
     for lease in ("a" * 16, "b" * 16):
         assert permits.offer(ledger, attempt, lease, "one", NOW, (UI,), "x")

@@ -78,6 +78,21 @@ def test_no_node_needed() -> None:
     assert runs(plan_of(b"[build]\nsteps = []", None, set())) == []
 
 
+def test_how_the_site_is_served() -> None:
+    file = b"""
+    [site]
+    spa = true
+    trailing_slash = "never"
+    clean_urls = true
+    index = "home.html"
+    redirects = [{from = "/a/*", to = "/b/:splat", status = 302}]
+    """
+    plan = plan_of(file, PACKAGE, set())
+    assert (plan.spa, plan.index, plan.site.index) == (True, "home.html", "home.html")
+    assert (plan.site.trailing_slash, plan.site.clean_urls) == ("never", True)
+    assert [rule.target for rule in plan.site.redirects] == ["/b/:splat"]
+
+
 def test_step_names() -> None:
     plan = plan_of(b"[build]\nsteps = ['pack', '''echo a\necho b''', '" + b"x" * 80 + b"']", None, set())
     assert [step.name for step in plan.steps] == ["sh: pack", "echo a", "x" * 59 + "…"]
@@ -103,6 +118,14 @@ def test_step_names() -> None:
         (b"[build]\noutput = '.git/hooks'", "build.output"),
         (b"[build]\nindex = 'home.html'", 'build.index: it can only be "index.html", or ""'),
         (b"[build]\nindex = false", "build.index: expected `str | null`"),
+        (b"[build]\ntrailing_slash = 'never'", "build.trailing_slash: it is written under [site]"),
+        (b"[build]\nspa = true\n[site]\nspa = false", "site.spa: build.spa says another thing"),
+        (b"[site]\ntrailing_slash = 'no'", "site.trailing_slash"),
+        (b"[site]\nindex = '../x'", "site.index"),
+        (b"[site]\nredirect = []", "site: object contains unknown field `redirect`"),
+        (b"[[site.redirects]]\nto = '/a'", "site.redirects[0]: object missing required field `from`"),
+        (b"[[site.redirects]]\nfrom = '/a'\nto = 'b'", "site.redirects, number 1: b isn't a path"),
+        (b"[[site.headers]]\nfor = '/*'\nvalues = {Set-Cookie = 'a'}", "site.headers, number 1: Set-Cookie can't"),
         (b"[build]\nspa = 1", "build.spa: expected `bool | null`, got `int`"),
         (b"[build.environment]\nTWISTEDIPC_REF = 'x'", "build.environment: TWISTEDIPC_REF can't be set"),
         (b"[build.environment]\nA = 1", "build.environment"),

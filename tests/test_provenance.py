@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import jwt
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -19,6 +20,7 @@ from twistedipc.builds import provenance as form
 from twistedipc.builds.provenance import Envelope
 from twistedipc.cli.main import commands
 from twistedipc.storage import provenance
+from twistedipc.storage.id_tokens import Claims
 from twistedipc.storage.signing import KeyUnusable, PublicKey, SigningKey
 
 ARCHIVE = b"what was built"
@@ -208,3 +210,15 @@ class Served(World):
         shown = (await self.ask("GET", "/api/v1/signing-key", token=None)).json
         assert shown["keyid"] == key.public.keyid
         assert PublicKey.read(shown["pem"].encode()).keyid == key.public.keyid
+
+    async def test_whoever_gets_an_id_token_finds_how_to_check_it(self) -> None:
+        issuer = self.server.outside.issuer
+        shown = (await self.ask("GET", "/.well-known/openid-configuration", token=None)).json
+        assert (shown["issuer"], shown["jwks_uri"]) == (self.api_url, f"{self.api_url}/.well-known/jwks.json")
+        keys = (await self.ask("GET", "/.well-known/jwks.json", token=None)).json
+        claims = Claims(project="shop", project_id=1, repository="", build=1, attempt="1-1", ref="main", commit="c")
+        token = issuer.mint(claims, "npm:example.org")
+        (public,) = jwt.PyJWKSet.from_dict(keys).keys
+        options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}  # the world's clock is another
+        found = jwt.decode(token, public, algorithms=["RS256"], audience="npm:example.org", options=options)
+        assert (found["iss"], found["project"]) == (self.api_url, "shop")

@@ -415,26 +415,26 @@ def test_two_runners_never_share_a_folder(tmp_path: Path) -> None:
     one = attempt(tmp_path, "true")
     lock = take_lock(one.folder)
     assert lock is not None
-    assert one.start().wait(20) == 3
+    assert one.start().wait(180) == 3
     assert one.result is None
     os.close(lock)
     other = os.open(one.folder / "spec.json", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
-    assert one.start(pass_fds=(other,)).wait(20) == 3  # a lock, but not this folder's
+    assert one.start(pass_fds=(other,)).wait(180) == 3  # a lock, but not this folder's
     os.close(other)
     (one.folder / "runner.err").unlink()
     assert one.run().outcome == "succeeded"
     before = (one.folder / "result.json").read_bytes()
-    assert one.start().wait(20) == 3  # it ran already
+    assert one.start().wait(180) == 3  # it ran already
     assert (one.folder / "result.json").read_bytes() == before
 
 
 def test_not_an_attempt(tmp_path: Path) -> None:
     one = attempt(tmp_path, "true")
     (one.folder / "spec.json").write_text("{}")
-    assert one.start().wait(20) == 2
+    assert one.start().wait(180) == 2
     (one.folder / "spec.json").unlink()
-    assert one.start().wait(20) == 2
+    assert one.start().wait(180) == 2
     assert "has no spec.json" in (one.folder / "runner.err").read_text()
 
 

@@ -334,8 +334,8 @@ def test_node(tmp_path: Path, module: str, how: int) -> None:
 
 @pytest.mark.usefixtures("busy")
 def test_python(tmp_path: Path) -> None:
-    (tmp_path / "say.py").write_text(PYTHON.replace("ROUNDS", "20"))
-    in_order(run(tmp_path, f"{sys.executable} say.py"), 20)
+    (tmp_path / "say.py").write_text(PYTHON.replace("ROUNDS", "10"))
+    in_order(run(tmp_path, f"{sys.executable} say.py"), 10)
 
 
 @pytest.mark.usefixtures("busy")
@@ -346,7 +346,7 @@ def test_a_raw_socket_that_waits_for_its_answers(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("busy")
 def test_a_shell(tmp_path: Path) -> None:
-    in_order(run(tmp_path, SHELL.replace("ROUNDS", "12")), 12)
+    in_order(run(tmp_path, SHELL.replace("ROUNDS", "6")), 6)
 
 
 def test_more_output_than_the_pipe_takes(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def run(folder: Path, machine: Machine, *, idle_timeout: float = 900.0, **limits
 def in_a_second(act: Callable[[], Result]) -> Result:
     began = time.monotonic()
     found = act()
-    assert time.monotonic() - began < 10, "time has passed"
+    assert time.monotonic() - began < 120, "time has passed"
     return found
 
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,16 +19,20 @@ from twisted.internet.task import Clock
 
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
+from tests.storage_fixtures import add_build
 from tests.test_server_builders import Builder
 from twistedipc.builds import messages as m
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Packed, Permit, Published, Result
 from twistedipc.builds.logs import Event, Lines, LogDigest, Notice, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.states import AttemptState, PublicationState
 from twistedipc.ipc import CallFailed
-from twistedipc.publish.stored import Delivered
+from twistedipc.publish.record import Facts, Outcome, Step
+from twistedipc.publish.stored import Delivered, Needs, Row, StepBegins, StepEnds
 from twistedipc.publish.targets.npm.target import NpmSettings
+from twistedipc.server.rejecting import REJECTED_AGAIN
 from twistedipc.server.workflows import RETRY_INTERVAL
-from twistedipc.storage import builds, logs, projects, publications
+from twistedipc.storage import builds, logs, package_requests, projects, publications
 from twistedipc.storage.errors import NotAllowed
 from twistedipc.storage.rows import Actor, AttemptRow, PublicationRow
 from twistedipc.storage.tables import audit
@@ -51,18 +56,28 @@ PACKAGES = [package(number, data) for number, data in enumerate(DATA)]
 class World:
     """An apiserver, a builder, and an attempt that has packed two packages."""
 
-    def __init__(self, folder: Path, *, approval: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        approval: int = 0,
+        npm: NpmSettings | None = None,
+        api_url: str = "http://api.example",
+        features: Sequence[str] = m.FEATURES,
+    ) -> None:
         self.folder = folder
         self.ledger = InstantLedger()
         self.clock = Clock()
-        self.apiserver = Apiserver(folder, self.ledger, self.clock)
-        npm = NpmSettings(registry=REGISTRY, publish_at="apiserver", packages=["@acme/*"])
+        self.api_url = api_url
+        self.apiserver = Apiserver(folder, self.ledger, self.clock, api_url=api_url)
+        npm = npm or NpmSettings(registry=REGISTRY, publish_at="apiserver", packages=["@acme/*"])
         self.attempt = self.ledger.queue(targets=(npm,))
         self.ledger.now(projects.update, "hello", {"approval": approval}, 6)
-        sealed = self.apiserver.secret_box.seal(TOKEN)
-        self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
+        if npm.auth != "oidc":
+            sealed = self.apiserver.secret_box.seal(TOKEN)
+            self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
         self.builder = Builder(self.apiserver)
-        self.builder.sync()
+        self.builder.sync(features=features)
         (self.offer,) = self.builder.take(m.Offer)
         self.builder.run(self.offer)
         events: list[Event] = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
@@ -122,7 +137,7 @@ class World:
 
     def restarted(self) -> None:
         """The apiserver was killed, and is started again."""
-        self.apiserver = Apiserver(self.folder, self.ledger, self.clock)
+        self.apiserver = Apiserver(self.folder, self.ledger, self.clock, api_url=self.api_url)
 
     def files(self) -> list[Path]:
         return [path for path in (self.folder / "artifacts/complete").rglob("*") if path.is_file()]
@@ -162,7 +177,7 @@ def test_the_builder_uploads_and_the_apiserver_publishes(world: World) -> None:
     world.all_stored()
     assert world.builder.take(m.FinalAck)
     assert world.row.state is S.DELIVERING
-    assert {each.state for each in world.publications} == {PublicationState.PUBLISHING}
+    assert {each.state for each in world.publications} == {PublicationState.STORED}
     (job,) = world.apiserver.programs.jobs
     assert [Path(path).read_bytes() for path in job.tarballs] == DATA
     assert [(each.name, each.integrity) for each in job.packages] == [(p.name, p.integrity) for p in PACKAGES]
@@ -194,11 +209,20 @@ def test_what_a_viewer_was_shown_before_a_crash_is_what_is_there_afterwards(worl
     assert world.audited().count("permit.give") == 2
 
 
+def test_what_a_request_has_locked_when_a_crash_came_stops_no_publication(world: World) -> None:
+    world.all_stored()
+    world.ledger.now(publications.take_locks, names.place(REGISTRY), ["@acme/old"], package_requests.holder(7), 5)
+    world.restarted()
+    assert world.apiserver.programs.running == [world.attempt]
+    world.apiserver.programs.ends(world.attempt)
+    assert world.row.state is S.SUCCEEDED
+
+
 def test_a_stop_in_the_middle_is_no_failure(world: World) -> None:
     world.all_stored()
     world.apiserver.server.delivering.stop()
     assert world.row.state is S.DELIVERING
-    assert {each.state for each in world.publications} == {PublicationState.PUBLISHING}
+    assert {each.state for each in world.publications} == {PublicationState.STORED}
     world.apiserver.server.deliveries.ring()
     assert len(world.apiserver.programs.jobs) == 1
     world.restarted()
@@ -442,7 +466,7 @@ def test_a_file_that_another_attempt_needs_stays(tmp_path: Path) -> None:
 
 def _another(world: World) -> str:
     build, _new = world.ledger.now(
-        builds.create, project="hello", ref="main", publish=True, may_publish=True, parameters={}, requested_by="ann",
+        builds.create, project="hello", ref="main", publish=True, may_publish=True, parameters={}, by=Actor(who="ann"),
         now=9, idempotency=None,
     )  # fmt: skip
     world.apiserver.server.bell.ring()
@@ -472,3 +496,235 @@ def _read(world: World) -> Sequence[str]:
             found.append(said["state"] if said["type"] == "end" else said["type"])
     cursor.close()
     return found
+
+
+# -- steps, and a person
+
+
+class Steps:
+    """The newest process, which has its steps written down."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def say(self, row: Row) -> str:
+        """Have a row written down. Return why it isn't."""
+        results: list[object] = []
+        self._world.apiserver.programs.writes[-1](row).addBoth(results.append)
+        return "" if results == [None] else str(results)
+
+    def done(self, position: int, step: Step, reached: PublicationState | None = None, **facts: Any) -> None:
+        """A step begins, and ends well."""
+        assert self.say(StepBegins(position=position, step=step)) == ""
+        ends = StepEnds(position=position, step=step, outcome=Outcome.DONE, reached=reached, facts=Facts(**facts))
+        assert self.say(ends) == ""
+
+    def staged(self) -> None:
+        """All is in the stage, and a person is needed."""
+        for position in range(2):
+            self.done(position, Step.PREFLIGHT, PublicationState.CHECKED, mode="staged", registry=REGISTRY)
+        for position in range(2):
+            self.done(position, Step.STAGE, PublicationState.STAGED, stage=f"s{position}")
+        needs = Needs(reason="2 packages are staged: a person is to approve")
+        self._world.apiserver.programs.ends(self._world.attempt, Delivered(needs=needs))
+
+    def published(self) -> None:
+        """All is approved and published."""
+        for position in range(2):
+            self.done(position, Step.APPROVE, PublicationState.APPROVED)
+            self.done(position, Step.VERIFY, PublicationState.PRESENT, status="published")
+        for position in range(2):
+            self.done(position, Step.VERIFY, PublicationState.PUBLISHED)
+
+
+def test_what_is_staged_waits_for_a_person_and_holds_nothing(world: World) -> None:
+    world.all_stored()
+    steps = Steps(world)
+    steps.staged()
+    row = world.row
+    assert (row.state, row.reason) == (S.WAITING_APPROVAL, "2 packages are staged: a person is to approve")
+    assert world.apiserver.programs.running == []
+    assert world.ledger.now(publications.take_locks, REGISTRY, ["@acme/p0"], "9-1", 1) == ""
+    world.ledger.now(publications.free_locks, "9-1")
+    assert _read(world)[-1] == "waiting_approval"
+    world.restarted()
+    assert world.apiserver.programs.running == []
+    # Nobody else is asked for, where the project doesn't want another person.
+    world.ledger.now(_asked_by, ANN)
+    begun = world.ask(world.apiserver.lifecycle.approve_build(1, ANN, "123456"))
+    assert isinstance(begun, AttemptRow)
+    assert begun.state is S.DELIVERING
+    start = world.apiserver.programs.jobs[-1].start
+    assert (start.otp, start.set_tag) == ("123456", "build-1")
+    assert [(each.state, each.facts.stage) for each in start.standings] == [
+        (PublicationState.STAGED, "s0"), (PublicationState.STAGED, "s1"),
+    ]  # fmt: skip
+    assert [each.step for each in start.steps] == [Step.PREFLIGHT] * 2 + [Step.STAGE] * 2
+    steps = Steps(world)
+    steps.published()
+    world.apiserver.programs.ends(world.attempt, Delivered())
+    row = world.row
+    assert row.state is S.SUCCEEDED
+    assert [(each.name, each.registry) for each in row.published] == [("@acme/p0", REGISTRY), ("@acme/p1", REGISTRY)]
+    assert {each.approved_by for each in world.publications} == {"ann"}
+    assert row.sha256 == world.ledger.now(logs.verify, world.attempt)[1]
+
+
+def test_a_password_is_asked_for_again_but_no_other_person(approved: World) -> None:
+    approved.all_stored()
+    approved.ledger.now(_asked_by, ANN)
+    approved.ask(approved.apiserver.lifecycle.approve_build(1, BOB))
+    Steps(approved).staged()
+    assert approved.apiserver.state(approved.attempt) is S.WAITING_APPROVAL
+    approved.ask(approved.apiserver.lifecycle.approve_build(1, ANN, "1"))
+    assert approved.apiserver.state(approved.attempt) is S.DELIVERING
+    assert approved.row.decision is not None
+    assert approved.row.decision.who == "bob"
+    refused = Needs(reason="the registry refuses the one-time password", password=True)
+    approved.apiserver.programs.ends(approved.attempt, Delivered(needs=refused))
+    assert (approved.row.state, approved.row.reason) == (S.WAITING_APPROVAL, refused.reason)
+
+
+def test_a_password_is_nowhere(world: World) -> None:
+    """Not in the ledger, the audit or a log; and it is used once."""
+    world.all_stored()
+    Steps(world).staged()
+    world.ask(world.apiserver.lifecycle.approve_build(1, ANN, "one-time-918273"))
+    assert world.apiserver.programs.jobs[-1].start.otp == "one-time-918273"
+    connection: Any = world.ledger.engine.raw_connection()
+    dump = "\n".join(connection.driver_connection.iterdump())
+    assert "918273" not in dump
+    assert "build.approve" in dump
+    world.restarted()
+    assert [each.start.otp for each in world.apiserver.programs.jobs] == [""]
+
+
+def test_what_is_staged_and_refused_is_taken_back(world: World) -> None:
+    world.all_stored()
+    Steps(world).staged()
+    world.ask(world.apiserver.lifecycle.refuse_build(1, "no", BOB, "123456"))
+    assert world.row.state is S.CANCELLED
+    job = world.apiserver.programs.jobs[-1]
+    assert (job.start.what, job.start.otp) == ("reject", "123456")
+    steps = Steps(world)
+    for position in range(2):
+        steps.done(position, Step.REJECT, PublicationState.REJECTED)
+    world.apiserver.programs.ends(world.attempt, Delivered())
+    assert {each.state for each in world.publications} == {PublicationState.REJECTED}
+    world.clock.advance(2 * REJECTED_AGAIN)
+    assert world.apiserver.programs.running == []
+
+
+def test_tags_of_what_is_refused_in_the_middle_are_moved_back(world: World) -> None:
+    """Both packages are in the registry, and the tag of the first one is moved, when the password runs out."""
+    in_the_middle(world)
+    world.ledger.now(publications.take_locks, names.place(REGISTRY), ["@acme/p1"], "9-1", 5)
+    world.ask(world.apiserver.lifecycle.refuse_build(1, "no", BOB, "123456"))
+    assert world.row.state is S.CANCELLED
+    assert world.apiserver.programs.running == []  # another build has one of them now
+    world.ledger.now(publications.free_locks, "9-1")
+    world.apiserver.server.deliveries.ring()
+    assert world.apiserver.programs.running == [world.attempt]
+    start = world.apiserver.programs.jobs[-1].start
+    assert (start.what, start.steps[-1].detail) == ("reject", "latest from 0.9.0")
+    assert world.ledger.now(publications.take_locks, names.place(REGISTRY), ["@acme/p1"], "9-1", 5) == world.attempt
+    steps = Steps(world)
+    for position in range(2):
+        steps.done(position, Step.REJECT, PublicationState.DROPPED)
+    world.apiserver.programs.ends(world.attempt, Delivered())
+    assert world.ledger.now(publications.take_locks, names.place(REGISTRY), ["@acme/p1"], "9-1", 5) == ""
+    world.clock.advance(2 * REJECTED_AGAIN)
+    assert world.apiserver.programs.running == []
+
+
+def test_tags_that_a_newer_build_has_moved_stay(world: World) -> None:
+    in_the_middle(world)
+    world.ledger.now(_published_by_another, 2)
+    world.ask(world.apiserver.lifecycle.refuse_build(1, "no", BOB))
+    assert world.apiserver.programs.running == []
+    assert {each.state for each in world.publications} == {PublicationState.DROPPED}
+    assert {each.reason for each in world.publications} == {"a newer build has published it"}
+
+
+def in_the_middle(world: World) -> None:
+    world.all_stored()
+    steps = Steps(world)
+    for position in range(2):
+        steps.done(position, Step.PREFLIGHT, PublicationState.CHECKED, mode="direct", registry=REGISTRY)
+        steps.done(position, Step.UPLOAD)
+        steps.done(position, Step.VERIFY, PublicationState.PRESENT, status="published")
+    assert steps.say(StepBegins(position=0, step=Step.TAG, detail="latest from 0.9.0")) == ""
+    assert steps.say(StepEnds(position=0, step=Step.TAG, outcome=Outcome.DONE)) == ""
+    needs = Needs(reason="@acme/p1@1.0.0 can't be tagged yet: the registry wants a one-time password", password=True)
+    world.apiserver.programs.ends(world.attempt, Delivered(needs=needs))
+    assert world.row.state is S.WAITING_APPROVAL
+
+
+def _published_by_another(connection: Connection, build: int) -> None:
+    """The same versions are published by a newer build."""
+    add_build(connection, "hello")
+    attempt = f"{build}-1"
+    publications.add(connection, attempt, "npm", PACKAGES, 9)
+    for position in range(2):
+        publications.begin_upload(connection, attempt, "npm", position, 10, 9)
+        publications.note_stored(connection, attempt, "npm", position, f"{position:064}", 9)
+    publications.end(connection, attempt, "npm", [each.name for each in PACKAGES], "", 9)
+
+
+def test_what_can_not_be_taken_back_is_tried_again(world: World) -> None:
+    world.all_stored()
+    Steps(world).staged()
+    world.ask(world.apiserver.lifecycle.cancel_build(1, "no", BOB))
+    assert world.row.state is S.CANCELLED
+    assert world.apiserver.programs.jobs[-1].start.what == "reject"
+    world.apiserver.programs.ends(world.attempt, Delivered(needs=Needs(reason="a password is needed", password=True)))
+    count = len(world.apiserver.programs.jobs)
+    world.clock.advance(REJECTED_AGAIN)
+    assert len(world.apiserver.programs.jobs) == count + 1
+
+
+def test_a_step_that_can_not_be_is_not_written_down(world: World) -> None:
+    world.all_stored()
+    steps = Steps(world)
+    assert "no package 7" in steps.say(StepBegins(position=7, step=Step.UPLOAD))
+    assert "is under way" in steps.say(StepEnds(position=0, step=Step.UPLOAD, outcome=Outcome.DONE))
+    steps.say(StepBegins(position=0, step=Step.APPROVE))
+    ends = StepEnds(position=0, step=Step.APPROVE, outcome=Outcome.DONE, reached=PublicationState.APPROVED)
+    assert "stored can't become approved" in steps.say(ends)
+
+
+def test_another_set_waits_for_a_package_of_this_one(world: World) -> None:
+    world.all_stored()
+    first = world.attempt
+    second = _another(world)
+    assert world.apiserver.programs.running == [first]
+    assert any("waiting for build 1, which changes packages of this set now" in str(each) for each in world.log())
+    world.apiserver.programs.ends(first)
+    assert world.apiserver.programs.running == [second]
+    world.apiserver.programs.ends(second)
+    assert world.row.state is S.SUCCEEDED
+
+
+def test_what_a_crash_has_locked_is_free_again(world: World) -> None:
+    world.ledger.now(publications.take_locks, REGISTRY, ["@acme/p0"], "1-7", 1)
+    world.restarted()
+    world.ledger.now(publications.take_locks, REGISTRY, ["@acme/p0"], "2-1", 1)
+    assert world.ledger.now(publications.take_locks, REGISTRY, ["@acme/p0"], "1-1", 1) == "2-1"
+
+
+def test_interrupted_while_tags_are_moved_it_goes_on(world: World) -> None:
+    """A cancellation that comes there is too late."""
+    world.all_stored()
+    steps = Steps(world)
+    for position in range(2):
+        steps.done(position, Step.PREFLIGHT, PublicationState.CHECKED, mode="direct", registry=REGISTRY)
+        steps.done(position, Step.VERIFY, PublicationState.PRESENT, status="published")
+    steps.done(0, Step.TAG)
+    world.apiserver.programs.ends(world.attempt, Delivered(reason="it took too long", interrupted=True))
+    assert world.apiserver.programs.running == [world.attempt]
+    steps = Steps(world)
+    steps.done(1, Step.TAG)
+    for position in range(2):
+        steps.done(position, Step.VERIFY, PublicationState.PUBLISHED)
+    world.apiserver.programs.ends(world.attempt, Delivered())
+    assert world.row.state is S.SUCCEEDED

@@ -40,8 +40,8 @@ def built(
 ) -> AttemptRow:
     """A build that ann has asked for, as far as its builder knows; its ref led to its commit then."""
     build, _new = builds.create(
-        connection, project="shop", ref=ref, publish=True, may_publish=may_publish, asker=ANN.token,
-        asker_person=asker_person, parameters={}, requested_by="ann", now=NOW, idempotency=None,
+        connection, project="shop", ref=ref, publish=True, may_publish=may_publish,
+        by=msgspec.structs.replace(ANN, person=asker_person), parameters={}, now=NOW, idempotency=None,
     )  # fmt: skip
     name = f"{build.id}-1"
     of = Decided(environment=environment, preview="" if may_publish else "no scope publish")

@@ -84,7 +84,7 @@ def test_two_at_once_do_not_mix(store: ArtifactStore) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(180)
     have = store.offset("1-1")
     assert have == 1024 * outcomes.count(True)
     assert store.partial("1-1").read_bytes() == DATA[:have]

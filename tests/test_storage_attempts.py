@@ -15,6 +15,7 @@ from tests.properties import examples
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult, Used
 from twistedipc.builds.egress import Contact, Egress
+from twistedipc.builds.lint import Linted, LintedPackage, Message
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.recognition.recognised import Finding
@@ -344,6 +345,19 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         published=[Published(name="\ud800", version="", integrity="", status="published")] * 1000,
         recognised=[Finding(what="\0", value="x" * 10_000, why="\ud800", line=-1)] * 1000,
         used=Used(memory=huge, disk=-huge, cpu=7),
+        linted=Linted(
+            why="\ud800",
+            packages=[
+                LintedPackage(
+                    target="npm",
+                    name="p",
+                    version="1",
+                    more=-1,
+                    messages=[Message(level="error", text="\ud800" * 1000)] * 300,
+                )
+            ]
+            * 200,
+        ),
         egress=Egress(contacts=[Contact(host="\ud800" * 1000, port=-1, received=huge)] * 1000, more=5),
     )
     row = attempts.finish(ledger, attempt, HOLDER, end, False, NOW)
@@ -360,6 +374,10 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     assert row.egress is not None
     assert row.egress.contacts[0] == Contact(host="?" * 253, port=0, received=(1 << 53) - 1)
     assert (len(row.egress.contacts), row.egress.more) == (200, 805)
+    assert row.linted is not None
+    assert (row.linted.why, len(row.linted.packages)) == ("?", 100)
+    assert row.linted.packages[0].messages[0].text == "?" * 400
+    assert [(len(each.messages), each.more) for each in row.linted.packages[:2]] == [(200, 100), (0, 300)]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))

@@ -18,6 +18,7 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
+from twistedipc.storage.rows import Actor
 
 DAY = 86_400_000
 
@@ -41,7 +42,7 @@ def ask(connection: Connection, key: Idempotency | None, project: str = "shop", 
         ref="main",
         publish=True,
         parameters={},
-        requested_by="ann",
+        by=Actor(who="ann"),
         now=now,
         idempotency=key,
     )

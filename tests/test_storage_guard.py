@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, make_url, select, text
+from sqlalchemy import URL, Engine, make_url, select, text
+from sqlalchemy.exc import DBAPIError
 
-from tests.postgres import PostgreSQL, running_postgresql
+from tests.postgres import DEADLINE, PostgreSQL, running_postgresql
+from twistedipc.storage.engines import engine_for
 from twistedipc.storage.errors import LedgerLost, LedgerTaken
 from twistedipc.storage.guard import PATIENCE, PAUSE, FolderLock, Guard, is_free
 from twistedipc.storage.migrations import upgrade
@@ -46,7 +49,7 @@ class Owners:
 
     def make(self, url: URL) -> tuple[Guard, Engine]:
         """A guard, and an engine of the same apiserver."""
-        engine = create_engine(url)
+        engine = engine_for(url, writes=True, busy_timeout=1, clock=time)
         made = Guard(url, engine, lambda: NOW), engine
         self._made.append(made)
         return made
@@ -244,6 +247,39 @@ def test_a_transaction_that_is_under_way_ends_before_another_has_the_database(
     thread.join()
     with pytest.raises(LedgerLost):
         write(first, engine)
+
+
+def test_a_successor_does_not_wait_for_one_that_stopped_in_a_transaction(server: PostgreSQL, owners: Owners) -> None:
+    """Its machine was cut off after it had looked at the epoch: the row stayed locked, for as long as that lasted."""
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    url = make_url(server.url)
+    first, engine = owners.start(url)
+    with engine.connect() as connection:
+        connection.begin()
+        first.check(connection)
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        started: list[tuple[Guard, Engine]] = []
+        thread = threading.Thread(target=lambda: started.append(owners.start(url)), daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        assert started
+        with pytest.raises(DBAPIError):
+            connection.execute(text("SELECT 1"))
+    with pytest.raises(LedgerLost):
+        write(first, engine)
+
+
+def test_a_migration_may_compute_for_longer_than_a_transaction_may_idle(server: PostgreSQL) -> None:
+    """On a busy machine it was ended in the middle, as if its apiserver had stopped."""
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    engine = engine_for(make_url(server.url), writes=True, busy_timeout=1, clock=time)
+    setting = text("SHOW idle_in_transaction_session_timeout")
+    with engine.begin() as connection:
+        upgrade(connection)
+        assert connection.scalar(setting) == "1min"
+    with engine.begin() as connection:
+        assert connection.scalar(setting) == "1s"
+    engine.dispose()
 
 
 def test_two_schemas_of_one_database_are_two(server: PostgreSQL, owners: Owners) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
+from tests import disk
 from tests.storage_fixtures import NOW, add_build, add_project
 from twistedipc.storage import builds, projects
 from twistedipc.storage import ledger as ledger_module
@@ -295,13 +296,13 @@ class OpeningTests(LedgerCase):
         self.assertEqual(len(await ledger.read(_notes)), 50)
 
     async def test_settings_that_durability_rests_on(self) -> None:
-        ledger = await self.open()
-
         def settings(connection: Connection) -> list[Any]:
             names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
-        self.assertEqual(await ledger.write(settings), ["wal", 2, 1, 5000])
+        with disk.as_it_is():
+            ledger = await self.open()
+            self.assertEqual(await ledger.write(settings), ["wal", 2, 1, 5000])
 
     async def test_a_newer_schema_is_refused(self) -> None:
         ledger = await self.open()

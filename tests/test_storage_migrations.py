@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, text
+from alembic.operations import Operations
+from sqlalchemy import CheckConstraint, Connection, create_engine, insert, inspect, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.storage_fixtures import NOW, add_build, add_project, as_of_0007, database, run
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnded, StepStarted, Summary, encoder
-from twistedipc.storage import attempts, builds, logs, projects
+from twistedipc.publish.targets.registry import TARGETS
+from twistedipc.storage import attempts, builds, logs, projects, tables
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.migrations.versions import r0037_builders_publish
 from twistedipc.storage.migrations.versions.r0003_bound_secrets import down_revision as BEFORE_0003
 from twistedipc.storage.migrations.versions.r0004_newest import down_revision as BEFORE_0004
 from twistedipc.storage.rows import GistRow, Holder
-from twistedipc.storage.tables import metadata
+from twistedipc.storage.tables import deliveries, metadata
 
 
 def test_migrations_and_tables_agree(tmp_path: Path) -> None:
@@ -144,6 +149,40 @@ def _without_columns_of_0004(connection: Connection) -> None:
     for column in ("projects.hold", "builds.live", "attempts.resolved", "attempts.live"):
         table, _, name = column.partition(".")
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {name}"))
+
+
+def test_what_was_published_by_builders_still_is(tmp_path: Path) -> None:
+    """A database of before the apiserver published by default: what is there says who publishes, as it was."""
+    npm: dict[str, Any] = {"type": "npm", "registry": "https://r.example/"}
+    static: dict[str, Any] = {"type": "static"}
+    stored: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = [
+        ([static], [static]),
+        ([static, npm], [static, npm | {"publish_at": "builder"}]),
+        ([npm | {"paused": True}], [npm | {"paused": True, "publish_at": "builder"}]),
+        ([npm | {"publish_at": ""}], [npm | {"publish_at": "builder"}]),
+        ([npm | {"publish_at": "apiserver"}], [npm | {"publish_at": "apiserver"}]),
+        ([npm | {"publish_at": "builder", "more": [1]}], [npm | {"publish_at": "builder", "more": [1]}]),
+        ([{"type": "shelf", "publish_at": ""}], [{"type": "shelf", "publish_at": ""}]),
+    ]
+    with database(tmp_path) as connection:
+        for number, (before, _after) in enumerate(stored):
+            project = add_project(connection, f"p{number}")
+            build = add_build(connection, project.name)
+            values: dict[str, Any] = {"targets": json.dumps(before), "name": project.name}
+            connection.execute(text("UPDATE projects SET targets = :targets WHERE name = :name"), values)
+            for number_of, settings in enumerate(before):
+                row = {"build_id": build.id, "number": 1, "target": str(number_of), "lease": "a" * 16}
+                connection.execute(insert(deliveries).values(**row, settings=json.dumps(settings)))
+        # This revision alone: the schema is a later one's.
+        with Operations.context(MigrationContext.configure(connection)):
+            r0037_builders_publish.upgrade()
+        found = connection.execute(select(tables.projects.c.targets).order_by(tables.projects.c.id)).scalars()
+        assert [json.loads(each) for each in found] == [after for _before, after in stored]
+        offered = connection.execute(select(deliveries.c.settings).order_by(deliveries.c.build_id, deliveries.c.target))
+        assert [json.loads(each) for each in offered.scalars()] == [each for _before, after in stored for each in after]
+        assert [TARGETS.stored(project.targets) != () for project in projects.list_all(connection, None)] == [
+            False, False, False, False, True, False, False,
+        ]  # fmt: skip
 
 
 def test_the_schema_is_postgresqls_as_well() -> None:

@@ -92,7 +92,7 @@ def test_another_projects_release_is_none(ledger: Connection) -> None:
     assert releases.list_all(ledger, "none") == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(15))
 @given(st.lists(st.integers(0, 3), max_size=12))
 def test_one_is_live_and_each_step_is_in_the_table(ledger: Connection, order: list[int]) -> None:
     with ledger.begin_nested() as savepoint:
@@ -346,7 +346,7 @@ def test_branches_take_no_place_from_what_may_be_rolled_back_to(ledger: Connecti
     assert releases.to_keep(ledger, "none", "static", 3) == frozenset()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(20))
 @given(data=st.data())
 def test_live_is_what_was_resolved_last(ledger: Connection, data: st.DataObject) -> None:
     """

@@ -25,7 +25,11 @@ from twistedipc.taps.config import ApiserverConfig, load_apiserver
 def test_all_that_is_sealed_is_known() -> None:
     """A column that comes later is found by its comment."""
     binary = {str(each) for table in metadata.tables.values() for each in table.c if isinstance(each.type, LargeBinary)}
-    assert binary - {str(each) for each in sealed_columns()} == {"log_chunks.data"}
+    assert binary - {str(each) for each in sealed_columns()} == {
+        "log_chunks.data",
+        "sealed_chunks.grams",
+        "sealed_chunks.data",
+    }
 
 
 def test_a_box_reads_its_file_again(tmp_path: Path) -> None:
@@ -142,7 +146,12 @@ def in_ledger(config: ApiserverConfig, query: Callable[..., Any], *arguments: An
     return write_in_ledger(config, query, *arguments)
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point[1])
+@pytest.mark.parametrize(
+    "point",
+    # The two sides of the one commit; the others are for `make test-long`.
+    [point if point[0] == "sealing" else pytest.param(point, marks=pytest.mark.long) for point in POINTS],
+    ids=lambda point: point[1],
+)
 def test_wherever_it_is_killed_all_secrets_can_be_opened(tmp_path: Path, point: tuple[str, str]) -> None:
     config = configured(tmp_path)
     in_ledger(config, lambda connection: None)

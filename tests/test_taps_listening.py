@@ -16,8 +16,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, capturedLogs, formatEvent
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from twistedipc.taps.common import BACKLOG, for_a_crowd, listen_at
+from tests.test_certificates import Files
+from twistedipc.taps.common import BACKLOG, for_a_crowd, listen_at, server_endpoint
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,21 @@ def test_a_crowd_may_wait_unless_the_operator_says_otherwise(endpoint: str, back
     serverFromString(reactor, for_a_crowd(endpoint)).listen(Factory())
     ((port, _, waiting, where),) = reactor.tcpServers
     assert (port, waiting, where) == (8080, backlog, interface)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port", "interface"),
+    [("tls:443", 443, ""), ("tls:8443:interface=127.0.0.1", 8443, "127.0.0.1"), ("tls:port=8443", 8443, "")],
+)
+def test_a_port_with_certificates_is_one_of_tcp_with_tls_on_it(
+    tmp_path: Path, endpoint: str, port: int, interface: str
+) -> None:
+    reactor: Any = MemoryReactorClock()
+    certificates = Files(tmp_path, one=("a.example",)).start()
+    server_endpoint(reactor, endpoint, certificates).listen(Factory())
+    ((number, factory, waiting, where),) = reactor.tcpServers
+    assert (number, waiting, where) == (port, BACKLOG, interface)
+    assert isinstance(factory, TLSMemoryBIOFactory)
 
 
 @pytest.mark.parametrize("endpoint", ["unix:api.sock", "systemd:domain=INET:index=0", "tcp:8080:127.0.0.1"])
@@ -105,5 +122,5 @@ def test_a_link_is_listened_for_at_what_systemd_hands_over(tmp_path: Path, endpo
                     assert apiserver.recv(4096).startswith(b'{"type":"challenge"')
             finally:
                 service.terminate()
-                output = service.communicate(timeout=30)[0].decode()
+                output = service.communicate(timeout=180)[0].decode()
     assert "Traceback" not in output

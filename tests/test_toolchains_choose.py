@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from twistedipc.builds.attempt import ToolSettings
 from twistedipc.toolchains.choose import FRESH, UNANSWERED
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.packages import Kind, variables
-from twistedipc.toolchains.problems import BadIntegrity, BadRange, NoRegistry, NoTool, RegistryError, ToolProblem
+from twistedipc.toolchains.problems import BadIntegrity, BadRange, NoTool, RegistryError, ToolProblem
 from twistedipc.toolchains.ready import ready
 from twistedipc.toolchains.versions import version
 from twistedipc.toolchains.wanted import Toolchain, Wanted
@@ -69,7 +70,7 @@ class World:
         machine = package_registry.machine(self.path, self.kind)
         return ready(wanted, self.settings, self.operator, machine, home=self.folder / "home", now=lambda: self.time)
 
-    def prepare(self, **wanted: str) -> Toolchain:
+    def prepare(self, **wanted: Any) -> Toolchain:
         """What an attempt gets: without a step if that is possible."""
         found = self.ready(Wanted(**wanted))
         if found is not None:
@@ -421,7 +422,7 @@ def test_a_damaged_package_is_refused(world: World) -> None:
 def test_without_a_registry_there_is_a_sentence(world: World) -> None:
     world.settings = ToolSettings(folder=world.settings.folder)
     world.operator = {"npm_config_globalconfig": "/dev/null"}
-    with pytest.raises(NoRegistry, match=r"set registry under \[toolchains\]"):
+    with pytest.raises(ToolProblem, match=r"set registry under \[toolchains\]"):
         world.prepare(manager="npm", node="20")
 
 

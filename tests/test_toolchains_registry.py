@@ -11,9 +11,9 @@ import pytest
 
 from tests import package_registry
 from tests.package_registry import PackageRegistry, integrity, put_on_path
+from twistedipc.registries.npmrc import NoRegistry, Npmrc, read_npmrc
 from twistedipc.toolchains import registry as module
-from twistedipc.toolchains.npmrc import Npmrc, read_npmrc
-from twistedipc.toolchains.problems import BadIntegrity, NoPackage, NoRegistry, RegistryError
+from twistedipc.toolchains.problems import BadIntegrity, NoPackage, RegistryError
 from twistedipc.toolchains.registry import Registry
 from twistedipc.toolchains.store import Release
 

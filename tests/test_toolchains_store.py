@@ -287,7 +287,7 @@ def test_processes_that_ask_at_once_fetch_once(tmp_path: Path, registry: Package
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(180)
         assert process.exitcode == 0
     assert len(registry.downloads()) == 3
     assert len(os.listdir(tmp_path / "entries")) == 3
@@ -298,10 +298,10 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, registry: PackageR
     registry.hold = threading.Event()
     process = multiprocessing.get_context("spawn").Process(target=prepare, args=(str(tmp_path), registry.url))
     process.start()
-    assert registry.holding.wait(60)
+    assert registry.holding.wait(180)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
+    process.join(180)
     assert os.listdir(tmp_path / "entries") == []
     registry.hold.set()
     registry.hold = None

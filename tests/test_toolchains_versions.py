@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.node import node_folders
 from twistedipc.toolchains.integrity import Digests, check_manager, check_registry, of_manager, of_registry
 from twistedipc.toolchains.problems import BadIntegrity, BadRange
-from twistedipc.toolchains.versions import MAX_RANGE, Range, Version, nearest, newest, version
+from twistedipc.toolchains.versions import MAX_RANGE, Range, Version, nearest, version
 
 VERSIONS = [
     f"{major}.{minor}.{patch}"
@@ -54,7 +54,7 @@ def test_ranges_mean_what_they_mean_to_npm(npm_semver: Path) -> None:
     )
     node = next(iter(node_folders().values())) / "node"
     asked = json.dumps({"versions": VERSIONS, "ranges": RANGES})
-    done = subprocess.run([node, "-e", program, npm_semver, asked], capture_output=True, check=True, timeout=60)
+    done = subprocess.run([node, "-e", program, npm_semver, asked], capture_output=True, check=True, timeout=180)
     for text, expected in zip(RANGES, json.loads(done.stdout), strict=True):
         try:
             wanted = Range(text)
@@ -118,8 +118,6 @@ def test_the_order_of_versions() -> None:
         "1.0.10",
     ]
     assert [each.text for each in sorted(known(text) for text in reversed(ordered))] == ordered
-    assert str(newest(known(text) for text in ordered)) == "1.0.10"
-    assert newest([]) is None
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,17 @@ import msgspec
 from sqlalchemy import Connection, select, update
 from twisted.internet.defer import Deferred, gatherResults
 
+from tests.site_client import put_release
+from tests.storage_fixtures import add_project
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Package, Result
+from twistedipc.builds.egress import Contact, Egress
 from twistedipc.builds.environments import Decided
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
 from twistedipc.publish.archive import create as create_archive
-from twistedipc.publish.compared import File, compared
+from twistedipc.publish.compared import File, Remark, compared
 from twistedipc.publish.stored import Delivered, Job
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.unknown import UnknownSettings
@@ -33,6 +36,9 @@ from twistedipc.storage.rows import Holder
 from twistedipc.storage.tables import audit, deliveries
 from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
+
+LICENCE = Remark(level="warning", about="field", name="license", text="license is new")
+SCRIPT = Remark(level="danger", about="script", name="postinstall", after="node x", text="postinstall is new")
 
 
 def _lines(connection: Connection, action: str) -> list[str]:
@@ -52,10 +58,11 @@ class Projects(World):
         )
         listed = await self.ask("GET", "/api/v1/projects")
         assert [each["name"] for each in listed.json["projects"]] == ["shop"]
-        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"default_ref": "next", "publish": {"npm": True}})
+        publish = {"npm": True, "registry": "https://npm.example/"}
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"default_ref": "next", "publish": publish})
         assert changed.status == 200
         assert (changed.json["default_ref"], changed.json["timeout"]) == ("next", 3600.0)
-        assert changed.json["publish"] == {"npm": True}
+        assert changed.json["publish"] == publish
         shown = await self.ask("GET", "/api/v1/projects/shop")
         assert shown.json == changed.json
         assert (await self.ask("DELETE", "/api/v1/projects/shop")).status == 204
@@ -87,6 +94,33 @@ class Projects(World):
             refused = await self.ask("POST", "/api/v1/projects", {**body, "name": "other", "settings": wrong})
             self.problem(refused, 422, words)
 
+    async def test_a_scope_has_a_registry_and_a_token_of_its_own(self) -> None:
+        npm = {"type": "npm", "registry": "https://r.example/", "scopes": ["@acme=https://npm.acme.example/"]}
+        project = {"name": "shop", "repository": "https://git.example/shop.git", "targets": [npm]}
+        made = await self.ask("POST", "/api/v1/projects", project)
+        assert made.status == 201
+        assert made.json["notices"] == [
+            "npm_token@acme, the token of @acme's registry, isn't set yet: twistedipc project secret set shop "
+            "npm_token@acme"
+        ]
+        at = "/api/v1/projects/shop"
+        elsewhere = {"value": "s3cret", "registry": "https://r.example/"}
+        assert (await self.ask("PUT", f"{at}/secrets/npm_token@acme", elsewhere)).status == 409
+        here = {"value": "s3cret", "registry": "https://npm.acme.example/"}
+        assert (await self.ask("PUT", f"{at}/secrets/npm_token%40acme", here)).status == 204
+        assert (await self.ask("PUT", f"{at}/secrets/npm_token@other", {"value": "s3cret"})).status == 409
+        shown = (await self.ask("GET", at)).json
+        assert [(each["name"], each["place"], each["set"]) for each in shown["needs"]] == [
+            ("npm_token", "https://r.example/", False),
+            ("npm_token@acme", "https://npm.acme.example", True),
+        ]
+        npm["scopes"] = ["@acme=https://evil.example/"]
+        changed = await self.ask("PATCH", at, {"targets": [npm]})
+        assert changed.json["notices"][0].startswith("the npm_token@acme was for https://npm.acme.example and the")
+        npm["scopes"] = ["@acme"]
+        refused = await self.ask("PATCH", at, {"targets": [npm]})
+        assert (refused.status, "scopes are like @acme=" in refused.json["detail"]) == (422, True)
+
     async def test_the_targets_are_listed_with_what_can_be_set(self) -> None:
         listed = (await self.ask("GET", "/api/v1/targets")).json["targets"]
         assert [(each["name"], each["default"], each["what"]) for each in listed] == [
@@ -98,12 +132,25 @@ class Projects(World):
             {field["name"]: (field["kind"], field["required"], field["example"]) for field in each["fields"]}
             for each in (static, npm)
         )
-        assert of_site == {"access": ("text", False, "public|team"), "headers": ("list", False, "HEADER")}
+        assert of_site == {
+            "access": ("text", False, "public|team"),
+            "headers": ("list", False, "HEADER"),
+            "previews": ("text", False, "public|team|off"),
+            "preview_days": ("number", False, "DAYS"),
+        }
         assert static["secrets"] == []
         assert fields == {
             "registry": ("text", False, "ADDRESS"),
+            "auth": ("text", False, "token|oidc"),
+            "audience": ("text", False, "NAME"),
+            "scopes": ("list", False, "@SCOPE=ADDRESS"),
             "packages": ("list", False, "NAME"),
-            "publish_at": ("text", False, "builder|apiserver"),
+            "publish_at": ("text", False, "apiserver|builder"),
+            "versions": ("text", False, "changesets"),
+            "push": ("switch", False, "true|false"),
+            "canary": ("switch", False, "true|false"),
+            "author": ("text", False, "'NAME <EMAIL>'"),
+            "staging": ("text", False, "always|never"),
         }
         assert npm["secrets"] == [{"name": "npm_token", "help": "the npm registry's token"}]
 
@@ -227,6 +274,21 @@ class Projects(World):
         other = await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [{"name": "DB_PASSWORD", "value": "y"}]})
         assert "DB_PASSWORD looks like a secret" in other.json["notices"][0]
 
+    async def test_a_registry_that_nobody_names_is_warned_of(self) -> None:
+        """This apiserver, which is to publish, has no npm that could say one."""
+        npm: dict[str, object] = {"type": "npm"}
+        made = await self.project(targets=[npm])
+        (notice,) = made["notices"]
+        assert notice.startswith("the apiserver can't publish the packages of shop: no registry is named")
+        for more, notices in (
+            ({"canary": True}, [notice]),
+            ({"publish_at": "builder"}, []),
+            ({"paused": True}, []),
+            ({"registry": "https://npm.example/"}, []),
+        ):
+            changed = await self.ask("PATCH", "/api/v1/projects/shop", {"targets": [npm | more]})
+            assert changed.json["notices"] == notices, more
+
     async def test_registries_of_builds(self) -> None:
         await self.project()
         npm = {"address": "https://npm.example/team/", "secret": "NPM_TOKEN", "scopes": ["@acme"]}
@@ -263,6 +325,17 @@ class Projects(World):
         assert (await self.ask("PUT", "/api/v1/projects/shop/secrets/A0", {"value": "yyyy"})).status == 204
         self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/B", {"value": "xxxx"}), 409)
 
+    async def test_a_new_project_is_no_preview_of_another(self) -> None:
+        """What is at https://fix--shop.example.org is the branch fix of shop. An older project keeps its name."""
+        body = {"name": "fix--shop", "repository": "https://git.example/a.git"}
+        answer = await self.ask("POST", "/api/v1/projects", body)
+        said = "has no -- in it: fix--shop.example.org could be a preview's address, LABEL--PROJECT. Call it fix-shop"
+        self.problem(answer, 422, said)
+        await self.ledger.write(add_project, "old--shop")
+        assert (await self.ask("GET", "/api/v1/projects/old--shop")).json["name"] == "old--shop"
+        assert (await self.ask("PATCH", "/api/v1/projects/old--shop", {"timeout": 60})).status == 200
+        assert (await self.ask("DELETE", "/api/v1/projects/old--shop")).status == 204
+
     async def test_bad_values_are_said_in_the_authors_terms(self) -> None:
         good = {"name": "a", "repository": "https://git.example/a.git"}
         bad: list[dict[str, Any]] = [
@@ -270,6 +343,8 @@ class Projects(World):
             {"name": "../x"},
             {"name": "a\n"},
             {"name": "a\0"},
+            {"name": "fix--shop"},
+            {"name": "xn--shop-4qa"},
             {"repository": "--upload-pack=evil"},
             {"repository": "ext::sh -c evil"},
             {"repository": "fd::7"},
@@ -526,6 +601,10 @@ class Builds(World):
         made = [await self._released() for _ in range(2)]
         listed = (await self.ask("GET", "/api/v1/projects/shop/releases")).json
         assert [each["id"] for each in listed["releases"]] == made[::-1]
+        assert listed["disk"] is None
+        put_release(self.folder / "releases", "shop", made[0], {"index.html": b"12", "a/index.html": b"12"})
+        on_disk = (await self.ask("GET", "/api/v1/projects/shop/releases")).json["disk"]
+        assert on_disk == {"releases": 1, "contents": 1, "size": 2}
         assert listed["url"] == "http://shop.localhost:8081/"
         back = await self.ask("POST", f"/api/v1/projects/shop/releases/{made[0]}/activate")
         assert (back.status, back.json["state"]) == (200, "live")
@@ -561,6 +640,29 @@ class Builds(World):
             "releases": [],
         }
 
+    async def test_versions_are_raised_where_packages_are_published(self) -> None:
+        at, asked = "/api/v1/projects/shop", "/api/v1/projects/shop/builds"
+        self.problem(
+            await self.ask("POST", asked, {"bump": "patch"}), 409, "shop publishes no packages, so there is no"
+        )
+        await self.ask("PATCH", at, {"targets": [{"type": "npm", "registry": "https://r.example/"}]})
+        made = await self.ask("POST", asked, {"bump": "patch"})
+        assert (made.status, made.json["bump"]) == (201, "patch")
+        self.problem(await self.ask("POST", asked, {"bump": "prerelease:Be.ta"}), 422, "ID has 1 to 32 of a-z")
+        self.problem(await self.ask("POST", asked, {"bump": "patch", "publish": False}), 409, "asked not to publish")
+        self.problem(await self.ask("POST", asked, {"bump": "patch", "ref": "fix"}), 409, "fix isn't the protected ref")
+
+    async def test_what_canaries_a_build_publishes_is_said(self) -> None:
+        at, asked = "/api/v1/projects/shop", "/api/v1/projects/shop/builds"
+        npm = {"type": "npm", "registry": "https://r.example/", "canary": True}
+        await self.ask("PATCH", at, {"targets": [npm], "default_ref": "main", "protected": ["main"]})
+        made = await self.ask("POST", asked, {"ref": "refs/pull/12/head"})
+        assert (made.json["canary"], made.json["environment"]) == ("pr-12", "preview")
+        for body in ({"ref": "main"}, {"ref": "fix", "publish": False}):
+            assert (await self.ask("POST", asked, body)).json["canary"] == ""
+        builder = await self.token("bo", "build")
+        assert (await self.ask("POST", asked, {"ref": "fix"}, token=builder)).json["canary"] == ""
+
     async def test_what_is_for_users_comes_from_protected_refs(self) -> None:
         main = await self._released()
         at, asked = "/api/v1/projects/shop/releases", "/api/v1/projects/shop/builds"
@@ -588,10 +690,10 @@ class Builds(World):
 
     async def test_another_person_approves(self) -> None:
         at = "/api/v1/projects/shop"
-        npm = [{"type": "static"}, {"type": "npm"}]
+        npm = [{"type": "static"}, {"type": "npm", "publish_at": "builder"}]
         refused = await self.ask("PATCH", at, {"approval": 1, "targets": npm})
         self.problem(refused, 422, "what a builder publishes can't wait for an approval")
-        stored = [{"type": "static"}, {"type": "npm", "publish_at": "apiserver"}]
+        stored = [{"type": "static"}, {"type": "npm"}]
         assert (await self.ask("PATCH", at, {"approval": 1, "targets": stored})).status == 200
         assert (await self.ask("PATCH", at, {"targets": [{"type": "static"}]})).status == 200
         assert (await self.ask("PATCH", at, {"approval": 1})).json["approval"] == 1
@@ -603,7 +705,12 @@ class Builds(World):
         self.problem(await self.ask("POST", f"{one}/approve", token=robot), 403, "a person approves")
         builder = await self.token("bo", "build")
         self.problem(await self.ask("POST", f"{one}/approve", token=builder), 403, "scope publish")
-        assert (await self.ask("GET", f"{one}/changes", token=builder)).json["added_count"] == 1
+        changes = (await self.ask("GET", f"{one}/changes", token=builder)).json
+        assert (changes["added_count"], changes["log"]["complete"], changes["hosts_said"]) == (1, True, "")
+        assert changes["hosts"] == [
+            {"host": "evil.example", "port": 443, "step": "build", "refused": "it isn't allowed", "new": None},
+            {"host": "r.example", "port": 443, "step": "install", "refused": "", "new": None},
+        ]
         approved = await self.ask("POST", f"{one}/approve", token=pam)
         assert (approved.json["state"], approved.json["attempts"][0]["decision"]["by"]) == ("succeeded", "pam")
         self.problem(await self.ask("POST", f"{one}/approve", token=pam), 409, "doesn't wait for an approval")
@@ -628,7 +735,7 @@ class Builds(World):
                 {"a": File(size=1, sha256="z")},
             )
             return Delivered(
-                compared=[compared("p", "1.1.0", now, before, published="1.0.0", notes=["license is new"])]
+                compared=[compared("p", "1.1.0", now, before, published="1.0.0", remarks=[LICENCE, SCRIPT])]
             )
 
         self.programs.compares = changes
@@ -638,7 +745,12 @@ class Builds(World):
         assert (package["name"], package["published"], package["size_packed"]) == ("p", "1.0.0", 7)
         assert package["added"] == [{"path": "b", "before": None, "after": 3}]
         assert package["changed"] == [{"path": "a", "before": 1, "after": 2}]
-        assert package["notes"] == ["license is new"]
+        assert package["notes"] == ["postinstall is new", "license is new"], "what is dangerous comes first"
+        assert package["remarks"][0] == {"level": "danger", "about": "script", "name": "postinstall", "before": None,
+                                         "after": "node x", "text": "postinstall is new"}  # fmt: skip
+        assert (package["publint"], package["publint_why"]) == ("", "the builder is of an older version")
+        assert (found["log"]["records"], found["hosts"]) == (0, [])
+        assert found["hosts_said"] == "nobody has looked which hosts the build contacted"
 
     async def _waits(self) -> str:
         """A build that ada has asked for, and that waits to be approved."""
@@ -665,7 +777,13 @@ class Builds(World):
                 connection, attempt=name, target="static", project="shop", sha256=sha256, files=1, size=5,
                 commit="c" * 40, now=self.time,
             )  # fmt: skip
-            result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
+            egress = Egress(contacts=[
+                Contact(host="r.example", port=443, step="install"),
+                Contact(host="evil.example", port=443, step="build", why="it isn't allowed"),
+            ])  # fmt: skip
+            result = Result(
+                outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40, egress=egress
+            )  # fmt: skip
             assert attempts.finish(connection, name, holder, result, True, self.time, waits=True)
 
         await self.ledger.write(end)

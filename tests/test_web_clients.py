@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +116,36 @@ def test_whatever_comes_gives_an_address(lines: list[tuple[str, str]]) -> None:
     found = client("127.0.0.1", *(f"{name}: {value}" for name, value in lines))
     assert found.address
     assert "," not in found.address
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in sorted(DOCS.glob("*.md"))
+    for number, block in enumerate(re.findall(r"\{[^{}]*\bproxy_pass\b[^{}]*\}", page.read_text()))
+]
+
+
+def test_the_documented_proxies_are_found() -> None:
+    assert len(BLOCKS) == sum(page.read_text().count("proxy_pass http") for page in DOCS.glob("*.md")) > 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_no_client_names_itself_through_a_documented_proxy(block: str, scheme: str) -> None:
+    """nginx passes on what a client sends, but for what its configuration sets."""
+    set_by_proxy = dict(re.findall(r"proxy_set_header ([A-Za-z-]+) (.*?);", block))
+    for sent in (
+        {},
+        {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"},
+        {"Forwarded": "for=6.6.6.6;proto=https"},
+        {"Forwarded": "for=192.0.2.1;proto=https", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https"},
+    ):
+        values = {
+            "$proxy_add_x_forwarded_for": ", ".join([*filter(None, [sent.get("X-Forwarded-For")]), "192.0.2.1"]),
+            "$scheme": scheme,
+            '""': "",
+        }
+        passed = sent | {name: values.get(value, value) for name, value in set_by_proxy.items()}
+        lines = [f"{name}: {value}" for name, value in passed.items() if value]
+        assert client("127.0.0.1", *lines, trusted=["127.0.0.1"]) == Client("192.0.2.1", secure=scheme == "https"), sent

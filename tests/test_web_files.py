@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from tests.site_client import SiteClient, Transport
+from tests.site_client import SiteClient, Transport, file_of
 from twistedipc.web.http.channel import Channel
 from twistedipc.web.http.file_body import BLOCK
 from twistedipc.web.http.ranges import MAX_RANGES, satisfiable_ranges
@@ -308,9 +308,9 @@ def test_a_file_that_is_cut_while_it_is_sent(site: SiteClient, monkeypatch: pyte
     """An error in the middle left the connection without an end: the client waited for good."""
     before = open_files()
     channel, transport = ask_slowly(site, monkeypatch, "/big.bin")
-    live = site.store.live("shop")
-    assert live is not None
-    os.truncate(live / "big.bin", 100_000)
+    big = file_of(site.store, "big.bin")
+    assert big is not None
+    os.truncate(big, 100_000)
     channel.resumeProducing()
     channel.resumeProducing()
     assert transport.aborted

@@ -126,7 +126,7 @@ class EveryRouteForEveryCaller(World):
 
     @staticmethod
     def path(route: Route, project: str, number: int) -> str:
-        values = {"project": project, "attempt": f"{number}-1", "secret": "npm_token"}
+        values = {"project": project, "attempt": f"{number}-1", "secret": "npm_token", "package": "@acme/ui"}
         return VARIABLE.sub(lambda found: str(values.get(found[2], number)), route.rule)
 
     async def test_who_may_do_what(self) -> None:

@@ -24,6 +24,10 @@ def _path(route: Route, number: int | str = 1, project: str = "shop") -> str:
         "builder": "one",
         "attempt": f"{number}-1",
         "secret": "npm_token",
+        "package": "@acme/ui",
+        "name": project,
+        "receiver": "chat",
+        "domain": "www.shop.example",
     }
     return re.sub(r"<(\w+):\w+>", lambda found: str(values[found[1]]), route.rule)
 
@@ -157,7 +161,8 @@ def test_every_reference_of_the_document_resolves() -> None:
 
     walk(made)
     assert {name: parameter_schema(name)["type"] for name in CONVERTERS} == {
-        "project": "string", "build": "integer", "builder": "string", "attempt": "string", "secret": "string"
+        "project": "string", "build": "integer", "builder": "string", "attempt": "string", "secret": "string",
+        "package": "string", "name": "string", "receiver": "string", "domain": "string",
     }  # fmt: skip
 
 
@@ -201,6 +206,13 @@ def test_every_reference_of_the_document_resolves() -> None:
         "/api/v1/uploads/../1-1",
         "/api/v1/uploads/1-1%2f..%2f..",
         "/API/V1/builds",
+        "/api/v1/projects/shop/packages/a/b",
+        "/api/v1/projects/shop/packages/a%2fb",
+        "/api/v1/projects/shop/packages/@acme",
+        "/api/v1/projects/shop/packages/@acme/",
+        "/api/v1/projects/shop/packages/@acme/ui/x",
+        "/api/v1/projects/shop/packages/@acme%2fui%2f..",
+        "/api/v1/projects/shop/packages/@../ui",
         "http://other/api/v1/builds",
     ],
 )
@@ -218,6 +230,11 @@ def test_paths_that_name_something() -> None:
     found = match("HEAD", b"/api/v1/projects/sh%6fp")
     assert isinstance(found, Match)
     assert (found.route.name, found.path) == ("show_project", {"project": "shop"})
+    for path in (b"ui", b"@acme/ui", b"@acme%2fui", b"%40acme/ui"):
+        found = match("GET", b"/api/v1/projects/shop/packages/" + path)
+        assert isinstance(found, Match)
+        assert found.route.name == "show_package"
+        assert found.path["package"] in ("ui", "@acme/ui")
     options = match("OPTIONS", b"/api/v1/uploads/1-1")
     assert isinstance(options, Options)
     assert options.allow == "HEAD, OPTIONS, PUT"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.site_client import SiteClient
 from tests.web_world import Answer
-from twistedipc.publish.targets.static.serving import Serving, write_serving
-from twistedipc.web.releases.single_page import is_page_address
+from twistedipc.builds.site.rules import Serving
+from twistedipc.publish.site.pages import is_page_address
+from twistedipc.publish.targets.static.release import Index, Release
 
 PAGE = b"<!doctype html><div id=root></div>"
 VITE = {
@@ -32,10 +33,7 @@ class SinglePageSite(SiteClient):
 
     def release_as(self, number: int, files: dict[str, bytes], *, spa: bool) -> None:
         """Release these files."""
-        folder = self._folder / "shop" / "releases" / str(number)
-        folder.mkdir(parents=True)
-        write_serving(folder, Serving(spa=spa))
-        self.release(number, files)
+        self.release(number, files, serving=Serving(spa=spa))
 
 
 @pytest.fixture
@@ -147,13 +145,8 @@ def test_a_rollback_brings_it_back(site: SinglePageSite) -> None:
 
 def test_a_release_of_a_version_that_said_nothing(tmp_path: Path) -> None:
     site = SiteClient(tmp_path / "releases")
-    folder = site.release(1, VITE)
+    site.release(1, VITE)
     assert site.get("/users/42").status == 404
-    (tmp_path / "releases" / "shop" / "releases" / "2").mkdir()
-    (tmp_path / "releases" / "shop" / "releases" / "2" / ".serving.json").write_bytes(b"\xff{")
-    site.release(2, VITE)
-    assert site.get("/users/42").status == 404
-    assert not (folder / ".serving.json").exists()
 
 
 def test_an_open_page_s_old_assets_come_before_it(site: SinglePageSite) -> None:
@@ -164,7 +157,7 @@ def test_an_open_page_s_old_assets_come_before_it(site: SinglePageSite) -> None:
 @given(st.lists(st.text("abz09.-_~", min_size=1, max_size=12), min_size=1, max_size=5), st.booleans())
 def test_an_asset_is_never_a_page(names: list[str], slash: bool) -> None:
     """Whatever comes before it, and with or without a slash at the end."""
-    nowhere = Path("/nonexistent")
+    nowhere = Release(1, Index(files={}))
     for extension in ("js", "css", "png", "json", "map", "woff2", "webmanifest"):
         asset = [*names, f"x.{extension}", *([""] if slash else [])]
         assert not is_page_address(nowhere, asset)

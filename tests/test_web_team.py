@@ -9,11 +9,13 @@ from urllib.parse import unquote
 import pytest
 from twisted.internet import reactor as global_reactor
 
+from tests.site_client import put_release
 from tests.web_world import Answer, World, request_bytes, say
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.site.headers import read_headers
+from twistedipc.builds.site.rules import Serving
 from twistedipc.publish.targets.static.headers import check_headers, headers_of
 from twistedipc.web.access.visits import CODE_SECONDS, VISIT_SECONDS, challenge_of
-from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.releases.gate import Gate
 from twistedipc.web.releases.site import releases_site
 
@@ -28,15 +30,15 @@ class Served(World):
     """A site of releases beside the API."""
 
     api_url = "http://api.test"
-    scheme = "http"
 
     async def prepare(self) -> None:
-        gate = Gate(self.context.visits, self.api_url, lambda project: f"{self.scheme}://{project}.localhost:8081/")
+        domains = self.context.domains
+        gate = Gate(self.context.visits, self.context.guests, self.api_url, domains.urls_of)
         site = releases_site(
             self.release_store,
             reactor,
             os.urandom,
-            hosts=Hosts(api=["api.test"]),
+            domains=domains,
             audience=self.context.audience,
             gate=gate,
         )
@@ -46,17 +48,18 @@ class Served(World):
         await self.project("shop", targets=FOR_TEAM)
         await self.project("blog")
         for project in ("shop", "blog"):
-            folder = self.folder / "releases" / project / "releases/1"
-            (folder / "assets").mkdir(parents=True)
-            (folder / "index.html").write_text(f"<h1>{project}</h1>")
-            (folder / "assets/index-BvJ3kT9a.js").write_text("one()")
+            files = {"index.html": f"<h1>{project}</h1>".encode(), "assets/index-BvJ3kT9a.js": b"one()"}
+            put_release(self.folder / "releases", project, 1, files)
             self.release_store.activate(project, 1)
 
     async def get(self, path: str = "/", host: str = HOST, cookie: str = "", **headers: str) -> Answer:
+        return await self.send("GET", path, host, cookie, b"", **headers)
+
+    async def send(self, method: str, path: str, host: str, cookie: str, body: bytes, **headers: str) -> Answer:
         sent = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if cookie:
             sent["Cookie"] = cookie
-        return Answer(await say(self.releases_port, request_bytes("GET", path, sent, b"")))
+        return Answer(await say(self.releases_port, request_bytes(method, path, sent, body)))
 
 
 def cookies_of(answer: Answer) -> dict[str, str]:
@@ -110,6 +113,37 @@ class Team(Served):
         assert asset.headers["Cache-Control"].startswith("private, max-age")
         lines = (await self.ask("GET", "/api/v1/audit?action=visit")).json["lines"]
         assert [(line["who"], line["project"]) for line in lines] == [("bob", "shop")]
+
+    async def test_files_of_an_open_page_are_for_the_team_too(self) -> None:
+        files = {"index.html": b'<script src="/app.js"></script>', "app.js": b"two()"}
+        put_release(self.folder / "releases", "shop", 2, files)
+        self.release_store.activate("shop", 2)
+        assert (await self.get("/~r2~/app.js")).status == 401
+        cookie = await self.visit()
+        page = await self.get("/", cookie=cookie)
+        assert page.body == b'<script src="/~r2~/app.js"></script>'
+        assert (page.headers["Cache-Control"], page.headers["Vary"]) == ("private, no-cache", "Cookie, Accept-Encoding")
+        asset = await self.get("/~r2~/app.js", cookie=cookie)
+        assert (asset.body, asset.headers["Cache-Control"]) == (b"two()", "private, max-age=31536000, immutable")
+
+    async def test_no_cache_between_is_told_to_keep_anything(self) -> None:
+        told = ("CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "netlify-cdn-cache-control", "Surrogate-Control",
+                "Surrogate-Key", "Expires", "Edge-Control")  # fmt: skip
+        lines = [f"  {name}: max-age=60" for name in ("Cache-Control", *told)]
+        serving = Serving(headers=read_headers("\n".join(["/*", *lines, "  X-A: 1"]).encode()))
+        files = {"index.html": b"<script src='/app.js'></script>", "app.js": b"two()", "404.html": b"none"}
+        for project in ("shop", "blog"):
+            put_release(self.folder / "releases", project, 2, files, serving)
+            self.release_store.activate(project, 2)
+        cookie = await self.visit()
+        for path in ("/", "/app.js", "/~r2~/app.js", "/none"):
+            answer = await self.get(path, cookie=cookie)
+            assert (answer.status, answer.headers["X-A"]) == (404 if path == "/none" else 200, "1"), path
+            assert [name for name in told if answer.headers[name] is not None] == [], path
+            if path != "/none":
+                assert answer.headers["Cache-Control"] == "private, max-age=60"
+        answer = await self.get("/", host="blog.localhost:8081")
+        assert [name for name in told if answer.headers[name] is None] == [], "it is for everybody"
 
     async def test_the_cookie_is_of_this_host_alone(self) -> None:
         body, cookies = await self.asked()
@@ -227,8 +261,8 @@ class Headers(Served):
 
 
 def test_headers() -> None:
-    assert headers_of(["Referrer-Policy: origin"], https=False)["Referrer-Policy"] == "origin"
-    assert "Strict-Transport-Security" in headers_of([], https=True)
-    assert headers_of(["Strict-Transport-Security:"], https=True)["Strict-Transport-Security"] == ""
+    assert headers_of(["Referrer-Policy: origin"], https=False)[b"Referrer-Policy"] == b"origin"
+    assert b"Strict-Transport-Security" in headers_of([], https=True)
+    assert headers_of(["Strict-Transport-Security:"], https=True)[b"Strict-Transport-Security"] == b""
     with pytest.raises(BadValue, match="at most"):
         check_headers(["X-Robots-Tag: x"] * 21)

@@ -28,6 +28,7 @@ from twistedipc.builds import messages as m
 from twistedipc.builds import names, word
 from twistedipc.builds.attempt import ArtifactFile, Package, Packed, Permit, Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import Contact, Egress
+from twistedipc.builds.lint import Linted, LintedPackage, Message
 from twistedipc.builds.logs import Lines, LogDigest, StepEnded, StepStarted
 from twistedipc.builds.names import shown
 from twistedipc.builds.recognition.recognised import Finding
@@ -63,7 +64,7 @@ class World:
         self.ledger = InstantLedger()
         self.apiserver = Apiserver(folder, self.ledger, Clock())
         self.apiserver.time = NOW
-        npm = [NpmSettings(registry=REGISTRY)] if permit else []
+        npm = [NpmSettings(registry=REGISTRY, publish_at="builder")] if permit else []
         self.attempt = self.ledger.queue(targets=(StaticSettings(), *npm), ref=ref)
         sealed = self.apiserver.secret_box.seal("s3cret-token")
         self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
@@ -385,6 +386,26 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
             ),
         ),
     ),
+    "linted": st.one_of(
+        st.none(),
+        st.builds(
+            Linted,
+            version=texts,
+            packages=st.lists(
+                st.builds(
+                    LintedPackage,
+                    target=texts,
+                    name=texts,
+                    version=texts,
+                    messages=st.lists(st.builds(Message, level=st.just("error"), text=texts), max_size=2),
+                    more=numbers,
+                    why=texts,
+                ),
+                max_size=2,
+            ),
+            why=texts,
+        ),
+    ),
     "outcome": st.sampled_from(["succeeded", "failed", "cancelled", "timed_out", "lost"]),
     "reason": texts,
     "lines": st.integers(-(1 << 60), len(EVENTS)),  # more is asked for, and the attempt goes on
@@ -417,7 +438,7 @@ def test_every_field_of_a_result_is_lied_about() -> None:
     assert LIES.keys() == {*Result.__struct_fields__}
 
 
-@settings(max_examples=examples(15), phases=NO_SHRINKING)
+@settings(max_examples=examples(8), phases=NO_SHRINKING)
 @given(
     chosen=st.sets(st.sampled_from(sorted(LIES)), max_size=5),
     ago=st.one_of(st.none(), numbers),
@@ -431,7 +452,7 @@ def test_a_builder_that_lies_in_any_field(chosen: set[str], ago: int | None, dat
         it.check(row)
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(
     data=st.data(),
     seen=st.builds(

@@ -28,12 +28,16 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
+from tests.ask_program import AskPrograms
+from tests.outside import Letters, Outsiders
 from tests.publish_program import Programs
 from tests.storage_fixtures import new_ledger
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.builds.roles import Role
+from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.target import Static
+from twistedipc.publish.targets.target import DiskUse
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
@@ -41,11 +45,14 @@ from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.storage import members, people, releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
+from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
 from twistedipc.taps.compose import web_context
+from twistedipc.web.access.domains import Domains
 from twistedipc.web.access.held import Holding
 from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.site import ApiSite, api_site
@@ -294,9 +301,18 @@ class TwinReleasing:
             raise NoSuchRelease(f"{project} has no release {release}")
         return await self._world.ledger.write(releases.activate, project, release, self._world.now(), who=by.who)
 
+    async def has(self, release: ReleaseRow) -> bool:
+        return self._world.release_store.has(release.project, release.id)
+
     async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
         hold, row = await self._world.ledger.write(releases.resume, project, self._world.now())
         return hold is not None, row
+
+    async def compare(self, before: ReleaseRow | None, after: ReleaseRow, most: int) -> Difference:
+        return await self._world.server.releasing.compare(before, after, most)
+
+    async def disk_use(self, project: str) -> DiskUse:
+        return self._world.release_store.disk_use(project)
 
     async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
         deleted = await self._world.ledger.write(delete)
@@ -342,10 +358,11 @@ def forget_timers() -> None:
 class World(TestCase):
     """The base of tests that talk to the API as a client does."""
 
-    timeout = 60
+    timeout = 180
     local_repositories = False
     hosts = Hosts(api=["api.test", "x"])
     api_url = ""
+    scheme = "http"  # of the releases
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
@@ -359,6 +376,8 @@ class World(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.programs = Programs()
+        self.ask_programs = AskPrograms()
+        self.outside, self.letters = Outsiders(), Letters()
         self.release_store = ReleaseStore(self.folder / "releases")
         self.server = compose(
             Outside(
@@ -367,12 +386,18 @@ class World(TestCase):
                 spent=reactor.seconds,
                 random=os.urandom,
                 in_thread=self.in_thread,
+                search_in_thread=self.in_thread,
                 ledger=self.ledger,
                 artifact_store=self.artifacts,
+                log_archive=LogArchive(self.folder / "logs"),
                 releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
                 signing_key=SigningKey(self.folder / "signing.key"),
+                issuer=Issuer(self.folder / "id-tokens.key", self.api_url, now=lambda: self.now() / 1000),
                 program=self.programs,
+                ask_program=self.ask_programs,
+                requests=self.outside,
+                mail=self.letters,
             ),
             ServerSettings(uploads_url=self.api_url, release_url=lambda name: f"http://{name}.test/", lost_after=600.0),
         )
@@ -388,21 +413,31 @@ class World(TestCase):
             self.server,
             websockets=self.websockets,
             version="1.2.3",
-            release_url=lambda project: f"http://{project}.localhost:8081/",
+            domains=Domains(self.hosts, lambda project: [f"{self.scheme}://{project}.localhost:8081/"]),
             draining=lambda: self.draining,
             allowed_origins=frozenset({"https://console.example"}),
             local_repositories=self.local_repositories,
-            hosts=self.hosts,
             api_url=self.api_url,
         )
-        self.context = replace(context, dispatch=self.dispatch, logs=self.logs, releasing=self.releasing)
+        self.context = replace(
+            context,
+            dispatch=self.dispatch,
+            logs=self.logs,
+            releasing=self.releasing,
+            publishing={"PATH": str(self.folder / "no-programs")},
+        )
         self.site: ApiSite = api_site(self.context)
-        listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
-        self.addCleanup(listening.stopListening)
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.site.stop()))
-        self.port: int = listening.getHost().port
+        self.port = self.listen(self.site)
         self.admin = await self.token("ada", "admin")
         await self.prepare()
+
+    def listen(self, site: ApiSite) -> int:
+        """The port at which this site is, until the test ends."""
+        listening = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.addCleanup(lambda: Deferred.fromCoroutine(site.stop()))
+        port: int = listening.getHost().port
+        return port
 
     async def prepare(self) -> None:
         """What the tests of a class begin with."""

@@ -10,12 +10,15 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     taps   cli          twistd's two plugins; the command for people
     web                 HTTP API, WebSocket, the page
     terminal            what a person sees in a terminal, for web and cli
+    finding             search in the text of logs, for server
     server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
     runner   storage    one attempt's process; the ledger
+    outgoing   sealed   what leaves the platform, as other services want it; logs kept small and searchable
     publish   caches    the targets of projects; what builds keep for the next ones
     toolchains          Node and package managers, for builds
     isolation           the walls around a step: what it can see and use
     attempts   trees    an attempt's folder on disk, for runner and builder; a project's files, for runner and cli
+    registries          the way to package registries, for toolchains and publish
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """
 

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from twistedipc.sealed.chunk import messages
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -31,7 +33,10 @@ class Chunks:
         self._counting = threading.Thread(target=self._count, name="commits", daemon=True)
         self._database = self._open()
         self._before = dict(
-            self._database.execute("SELECT build_id, max(first_record) FROM log_chunks GROUP BY build_id").fetchall()
+            self._database.execute(
+                "SELECT build_id, max(first_record) FROM (SELECT build_id, first_record FROM log_chunks"
+                " UNION ALL SELECT build_id, first_record FROM sealed_chunks) GROUP BY build_id"
+            ).fetchall()
         )
         self._counting.start()
 
@@ -58,6 +63,13 @@ class Chunks:
             if first > self._before.get(build, 0):
                 chunks += 1
                 batches += data.count(b"\n")
+                lines += records
+        # What the apiserver has sealed since: how many chunks it was before isn't known any more.
+        rows = self._database.execute("SELECT build_id, first_record, records, data FROM sealed_chunks")
+        for build, first, records, data in rows:
+            if first > self._before.get(build, 0):
+                chunks += 1
+                batches += len(messages(data))
                 lines += records
         self._database.close()
         return Stored(self.commits, chunks, batches, lines)

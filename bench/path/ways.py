@@ -169,15 +169,23 @@ def many(count: int, builds: int) -> Measured:
 
 def opened(size: int) -> Measured:
     """A huge log, opened anywhere, by an apiserver that has just begun: milliseconds for 100 records, the longest."""
-    count = size // LINE
+    return opened_file(lines_file(size // LINE), size // LINE)
+
+
+def opened_file(path: Path, count: int, while_stopped: Callable[[Platform], None] = lambda services: None) -> Measured:
+    """The same of a file's ``count`` lines. ``while_stopped``: what is done before the apiserver begins."""
     with platform() as services:
-        project(services, "huge", f"cat {lines_file(count)}")
+        readable = services.shared / path.name  # what builds in a sandbox can read
+        shutil.copyfile(path, readable)
+        project(services, "huge", f"cat {readable}")
         build = services.build("huge")
         watch = Watch(services, build)
         watch.start()
         watch.join()
         assert watch.complete, "the log is not complete"
+        assert watch.records > count, "the build didn't print what it should"
         services.apiserver.stop()
+        while_stopped(services)
         services.apiserver.start()
         services.linked()
         chance = random.Random(1)

@@ -411,6 +411,10 @@ class Crowd:
         """Whether all have come to their log's end."""
         return all(viewer.verified is not None for viewer in self.viewers)
 
+    def fewest(self) -> int:
+        """How many records the viewer with the fewest has."""
+        return min(viewer.next - 1 for viewer in self.viewers)
+
     def counts(self) -> dict[str, int]:
         """What must be 0; and over how many records."""
         return {

@@ -24,14 +24,17 @@ from twistedipc.chaos.proxy import LinkProxy
 #: Figures that have bars too.
 NOTICED_BY_BUILDER = "by the builder, s"
 STUCK_P99 = "from a print to the others, 99 in 100, ms"
+#: What each viewer has at the least, so that "nothing was lost" is said of something.
+RECORDS_AT_LEAST = 20
 
 
 def _finish(crowd: Crowd, builds: SteadyBuilds) -> dict[str, float]:
     """
-    End the builds, and wait for their viewers; how many records those had.
+    Wait until each viewer has some records, end the builds, and wait for their viewers; how many records those had.
 
     :raises Failed: something is lost, was seen twice, or couldn't be verified
     """
+    wait_for("all viewers have some records", lambda: crowd.fewest() >= RECORDS_AT_LEAST)
     builds.finish()
     wait_for("all viewers have come to the end", crowd.ended, DEADLINE * 2)
     counts = crowd.counts()

@@ -9,6 +9,7 @@ The whole platform for a test: both twistd services as real processes, in a fold
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,16 +20,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.forks import Forked, fork
+from tests.forks import Forked, fork
 from tests.ports import free_port
+from tests.storage_fixtures import new_ledger
 from twistedipc.attempts import crashpoints
 
 #: Seconds for anything that should come at once, on a machine that may be busy.
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 TERMINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 
@@ -48,12 +51,18 @@ def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> A
 
 
 def toml(table: Mapping[str, Any], prefix: str = "") -> str:
-    """A table of strings, numbers, booleans, lists of strings and tables as TOML."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    """A table of strings, numbers, booleans, lists of strings or of tables, and tables as TOML."""
+    lines: list[str] = []
+    tables: list[str] = []
     for key, value in table.items():
         if isinstance(value, Mapping):
-            lines += [f"[{prefix}{key}]", toml(value, f"{prefix}{key}.")]
-    return "\n".join(lines)
+            tables += [f"[{prefix}{key}]", toml(value, f"{prefix}{key}.")]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for each in value:
+                tables += [f"[[{prefix}{key}]]", toml(each, f"{prefix}{key}.")]
+        else:
+            lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join(lines + tables)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -139,10 +148,11 @@ class Service:
         process.send_signal(number)
         try:
             return process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
             process.kill()
             process.wait()
-            raise AssertionError(f"{self.name} did not end") from None
+            # With its cause: what failed in the test before is seen too.
+            raise AssertionError(f"{self.name} did not end") from error
 
     def exited(self) -> int | None:
         """The service's exit code, if it has ended by itself."""
@@ -152,6 +162,23 @@ class Service:
     def text(self) -> str:
         """The service's log."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
+
+def _processes(*words: bytes) -> list[int]:
+    """The processes whose command line has all these words in it. One that has ended has none."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if all(word in command for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+#: For what isn't about isolation: a sandbox is a fifth of what a small build costs.
+BARE = {"kind": "none"}
 
 
 class Platform:
@@ -169,6 +196,7 @@ class Platform:
         limits: Mapping[str, float] | None = None,
         database: str = "",
         isolation: Mapping[str, str] | None = None,
+        publint: bool = False,
     ) -> None:
         self.folder = folder
         #: a folder that builds can read: what a test puts there tells them something
@@ -179,6 +207,7 @@ class Platform:
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = ""
         self._repositories = 0
+        self._makes_ledger = not database
         api = {
             "data": "apiserver-data",
             "http": {"listen": f"tcp:{self.port}:interface=127.0.0.1", "local_repositories": True},
@@ -195,6 +224,7 @@ class Platform:
             **({"path": path} if path else {}),
             "link": builder_link or {"listen": ["unix:link.sock"]},
             "isolation": {"readable": ["shared"], **(isolation or {})},
+            "toolchains": {"publint": publint},
             "limits": {"grace": 1.0, **(limits or {})},
             "environment": {**npm_environment(), **(environment or {})},
         }
@@ -204,6 +234,10 @@ class Platform:
         self.builder = Service("buildipc", folder / "builder.toml")
 
     def __enter__(self) -> Self:
+        if self._makes_ledger:
+            # The migrations take longer than all the rest of a start; tests/test_old_ledgers.py has them.
+            self.folder.joinpath("apiserver-data").mkdir(mode=0o700)
+            new_ledger(self.folder / "apiserver-data")
         self.apiserver.start()
         self.builder.start()
         self.token = self.make_token("admin", "admin")
@@ -217,20 +251,31 @@ class Platform:
         self.builder.end(signal.SIGTERM)
         for attempt in (self.folder / "builder-data" / "attempts").glob("*"):
             self._kill_runner(attempt)
+        self._end_tidying()
         if error is not None:
             for service in (self.apiserver, self.builder):
                 sys.stderr.write(f"--- {service.name}\n{service.text()[-6000:]}\n")
 
     def _kill_runner(self, attempt: Path) -> None:
         """A runner outlives its builder: not the test, though."""
-        needle = str(attempt).encode()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if needle in command and b"twistedipc.runner" in command:
-                os.kill(int(entry.name), signal.SIGTERM)
+        for process in _processes(b"twistedipc.runner", str(attempt).encode()):
+            os.kill(process, signal.SIGTERM)
+
+    def _end_tidying(self) -> None:
+        """
+        What tidies the caches outlives its builder too, and what that has started to copy them: they would write into a
+        folder that is to be removed.
+        """
+        caches = str(self.folder / "builder-data" / "caches").encode()
+
+        def ended() -> bool:
+            found = _processes(caches)
+            for process in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            return not found
+
+        wait_for("the caches are tidied no more", ended)
 
     def linked(self) -> None:
         """Wait until the builder is linked."""
@@ -358,6 +403,10 @@ class Platform:
 
     def wait(self, build: int, states: set[str] = TERMINAL) -> dict[str, Any]:
         """Wait until the build is in one of the states; the build."""
+        if states == TERMINAL:
+            # A log that is followed ends when its build has: each question in place of it costs the service something.
+            with contextlib.suppress(OSError, HTTPException):
+                self.text(f"/api/v1/builds/{build}/log?format=text&follow=1&after={10**15}")
 
         def look() -> dict[str, Any] | None:
             found: dict[str, Any] = self.api("GET", f"/api/v1/builds/{build}")

@@ -6,8 +6,11 @@ import json
 import shlex
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.integration.platform import Platform, Service, wait_for
 from tests.ports import free_port
@@ -42,36 +45,61 @@ def linked(platform: Platform) -> set[str]:
     return {each["name"] for each in found if each["link"] is not None}
 
 
-def test_builders_with_keys_of_their_own(tmp_path: Path) -> None:
+@pytest.fixture
+def services() -> dict[str, Service]:
+    """The builders of the test, by name."""
+    return {}
+
+
+@pytest.fixture
+def platform(tmp_path: Path, services: dict[str, Service]) -> Iterator[Platform]:
+    """An apiserver that listens for builders, which come later."""
     platform = Platform(tmp_path, apiserver_link={"listen": [f"tcp:{free_port()}:interface=127.0.0.1"]})
-    services: dict[str, Service] = {}
     platform.apiserver.start()
     try:
         platform.token = platform.make_token("admin", "admin")
         wait_for("the apiserver answers", lambda: answers(platform))
-        for name, pools in (("one", ["--pool", "trusted"]), ("two", [])):
-            line = command(platform, "builder", "add", name, *pools)
-            (tmp_path / name).mkdir()
-            config = tmp_path / name / "builder.toml"
-            join(platform, line, config)
-            services[name] = Service("buildipc", config)
-            services[name].start()
-            again = platform.command(
-                *shlex.split(line.partition(" | twistedipc ")[2]), "--config", str(config), text="x:y"
-            )
-            assert again.returncode == 2
-        wait_for("both are linked", lambda: linked(platform) == {"one", "two"})
-        bound_to_builders_and_pools(platform, services)
-        a_name_that_is_stolen(platform, services)
-        a_key_is_replaced_while_it_builds(platform, services)
-        a_builder_is_revoked_while_it_builds(platform)
-        a_key_expires(platform, services)
+        yield platform
     finally:
         for service in (platform.apiserver, *services.values()):
             service.kill()
         for name in services:
             for attempt in (tmp_path / name / "builder" / "attempts").glob("*"):
                 platform._kill_runner(attempt)
+
+
+def add(platform: Platform, services: dict[str, Service], name: str, *pools: str) -> None:
+    """Add a builder, join it and start it; its line is good for one joining."""
+    line = command(platform, "builder", "add", name, *pools)
+    (platform.folder / name).mkdir()
+    config = platform.folder / name / "builder.toml"
+    join(platform, line, config)
+    services[name] = Service("buildipc", config)
+    services[name].start()
+    again = platform.command(*shlex.split(line.partition(" | twistedipc ")[2]), "--config", str(config), text="x:y")
+    assert again.returncode == 2
+
+
+def test_a_builder_with_a_key_of_its_own(platform: Platform, services: dict[str, Service]) -> None:
+    add(platform, services, "one", "--pool", "trusted")
+    platform.add_project("short", platform.repository(SHORT), publish={"static": False})
+    command(platform, "project", "set", "short", "--pool", "trusted")
+    assert platform.succeed(platform.build("short", publish=False))["attempts"][-1]["builder"] == "one"
+    command(platform, "builder", "revoke", "one")
+    wait_for("it is refused", lambda: "the key of this link was revoked" in services["one"].text())
+    assert linked(platform) == set()
+
+
+@pytest.mark.long
+def test_builders_with_keys_of_their_own(platform: Platform, services: dict[str, Service]) -> None:
+    add(platform, services, "one", "--pool", "trusted")
+    add(platform, services, "two")
+    wait_for("both are linked", lambda: linked(platform) == {"one", "two"})
+    bound_to_builders_and_pools(platform, services)
+    a_name_that_is_stolen(platform, services)
+    a_key_is_replaced_while_it_builds(platform, services)
+    a_builder_is_revoked_while_it_builds(platform)
+    a_key_expires(platform, services)
 
 
 def answers(platform: Platform) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import trustme
 
-from tests.integration.platform import Platform, Service, toml, wait_for
+from tests.integration.platform import BARE, Platform, Service, toml, wait_for
 from tests.ports import free_port
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig
 
@@ -48,7 +48,7 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
     still queued after 45 s, and nobody could see why. (One that doesn't answer is given up after 10 s: a long test.)
     """
     link = {"dial": ["unix:link.sock", "unix:broken.sock"]}
-    with Platform(tmp_path, slots=1, apiserver_link=link) as platform:
+    with Platform(tmp_path, slots=1, apiserver_link=link, isolation=BARE) as platform:
         (tmp_path / "broken.toml").write_text(
             toml({"data": "broken-data", "name": "broken", "slots": 3, "link": {"listen": ["unix:broken.sock"]}})
         )
@@ -58,7 +58,7 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
             wait_for("both are linked", lambda: (platform.health() or {}).get("builders") == 2)
             breaks(broken)
             platform.add_project("short", platform.repository(SHORT))
-            builds = [platform.build("short", publish=False) for _ in range(4)]
+            builds = [platform.build("short", publish=False) for _ in range(3)]
 
             def said() -> str:
                 # The reason stands in the build only until another builder takes it: the log keeps it.
@@ -70,7 +70,7 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
                 "all builds have ended",
                 lambda: {platform.api("GET", f"/api/v1/builds/{build}")["state"] for build in builds} == {"succeeded"},
             )
-            assert [platform.api("GET", f"/api/v1/builds/{build}")["attempt"] for build in builds] == [1] * 4
+            assert [platform.api("GET", f"/api/v1/builds/{build}")["attempt"] for build in builds] == [1] * 3
         finally:
             broken.kill()
         if breaks is decline_everything:
@@ -82,7 +82,7 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
 
 def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
     """By the API and by the command."""
-    with Platform(tmp_path, slots=1) as platform:
+    with Platform(tmp_path, slots=1, isolation=BARE) as platform:
         slow = {".twistedipc.toml": '[build]\nsteps = ["until [ -e go ]; do sleep 0.1; done"]\n'}
         platform.add_project("slow", platform.repository(slow))
         first = platform.build("slow", publish=False)
@@ -128,8 +128,9 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         certificate.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
     (tmp_path / "link.key").write_text("6b" * 32 + "\n")
     (tmp_path / "link.key").chmod(0o600)
-    (tmp_path / "oidc.secret").write_text("s3cret\n")
-    (tmp_path / "oidc.secret").chmod(0o600)
+    for name in ("oidc.secret", "mail.secret"):
+        (tmp_path / name).write_text("s3cret\n")
+        (tmp_path / name).chmod(0o600)
     port = free_port()
 
     def tls(name: str) -> dict[str, str]:
@@ -153,6 +154,24 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "listen": f"tcp:{platform.releases_port}:interface=127.0.0.1",
             "domain": "releases.example.org",
             "public_url": "https://{project}.releases.example.org",
+            "assets_days": 3,
+            "redirect_to_https": False,
+            "acme_webroot": str(tmp_path),
+        },
+        "certificates": [{"chain": "apiserver.pem", "key": "apiserver.key"}],
+        "domains": {"allowed": ["*.acme.example"]},
+        "logs": {"archive": "files", "share": 0.2},
+        "retention": {
+            "logs": "90 days",
+            "artifacts": 30,
+            "unpublished": "1 day",
+            "releases": 20,
+            "builds": "2 years",
+            "most_builds": 1000,
+            "messages": "30 days",
+            "audit": "5 years",
+            "newest": 5,
+            "last_success": False,
         },
         "link": {
             "name": "all",
@@ -173,6 +192,14 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
                 "groups": {"web": {"admin": True, "projects": {"short": "publisher"}}},
                 "allow_new": True,
             }
+        },
+        "mail": {
+            "server": "mail.example.org",
+            "sender": "builds@example.org",
+            "port": 587,
+            "security": "starttls",
+            "user": "builds",
+            "password_file": "mail.secret",
         },
         "viewers": {"share": 0.25},
         "audit": {"file": f"{tmp_path}/audit.jsonl"},
@@ -212,6 +239,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "node": ">=18",
             "forbid": ["pnpm@<9"],
             "offline": True,
+            "publint": False,
         },
     }
     (tmp_path / "apiserver.toml").write_text(toml(apiserver))
@@ -227,7 +255,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
 
 def test_an_upload_that_reaches_no_server_is_reported_and_ends_the_build(tmp_path: Path) -> None:
     """Such a build stayed `publishing` for ever, with an empty reason."""
-    platform = Platform(tmp_path, limits={"upload": 6.0})
+    platform = Platform(tmp_path, limits={"upload": 6.0}, isolation=BARE)
     file = tmp_path / "builder.toml"
     site = f"http://127.0.0.1:{free_port()}"
     file.write_text(f'apiserver_url = "{site}"\n{file.read_text()}')

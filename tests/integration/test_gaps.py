@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import DEADLINE, Platform, wait_for
+from tests.integration.platform import BARE, DEADLINE, Platform, wait_for
 from tests.integration.test_platform import messages
 from tests.integration.test_viewers import socket
 
@@ -31,7 +31,7 @@ done"""
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with Platform(tmp_path) as platform:
+    with Platform(tmp_path, isolation=BARE) as platform:
         settings = f"[build]\nsteps = [{{name = 'count', run = {json.dumps(SCRIPT)}}}]\n"
         platform.add_project("count", platform.repository({".twistedipc.toml": settings}), publish={})
         yield platform

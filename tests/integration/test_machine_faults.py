@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platform import Platform, wait_for
+from tests.integration.platform import BARE, Platform, wait_for
 from tests.integration.test_platform import counted, counting
 
 #: Put where a service imports it first: SIGUSR1 sets the time of day that the process sees a day forward, SIGUSR2 back.
@@ -38,7 +38,7 @@ def with_a_clock_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "clock"))
-    platform = Platform(tmp_path)
+    platform = Platform(tmp_path, isolation=BARE)
     for service in (platform.apiserver, platform.builder):
         service.program = [str(Path(sys.executable).with_name("twistd"))]  # a forked one has no imports to come
     with platform:
@@ -56,7 +56,7 @@ def test_the_time_of_day_is_set_a_day_forth_and_back(with_a_clock_to_set: Platfo
     platform.add_project("count", platform.repository(counting(60, 0.05)), publish={})
     build = platform.build("count")
     for jump, line in ((signal.SIGUSR1, 5), (signal.SIGUSR2, 15), (signal.SIGUSR2, 25)):
-        wait_for(f"line {line}", partial(has_line, platform, build, line), 15.0)
+        wait_for(f"line {line}", partial(has_line, platform, build, line))
         for service in (platform.apiserver, platform.builder):
             os.kill(service.pid, jump)
     other = platform.build("count")
@@ -73,7 +73,7 @@ def cpu_seconds(process: int) -> float:
 
 def test_there_are_few_descriptors_and_many_connections(tmp_path: Path) -> None:
     """Strangers take all descriptors: the links live on, nothing spins, and then connections are accepted again."""
-    with Platform(tmp_path) as platform:
+    with Platform(tmp_path, isolation=BARE) as platform:
         platform.add_project("count", platform.repository(counting(90, 0.05)), publish={})
         build = platform.build("count")
         wait_for("line 5", partial(has_line, platform, build, 5))

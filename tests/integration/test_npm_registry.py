@@ -8,21 +8,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.node import node_environment, npm
-from tests.integration.platform import Platform, wait_for
-from tests.node import need_node, node_path
-from tests.ports import free_port
+from tests.integration.node import npm
+from tests.integration.platform import Platform
+from tests.node import node_path
+from tests.registry.verdaccio import Verdaccio, running_verdaccio
 
 pytestmark = pytest.mark.long
-
-VERDACCIO = "verdaccio@6"
 
 # webpack has no packages that exist for one kind of machine only, which not every registry's mirror has all of.
 STOREFRONT = {
@@ -47,84 +44,11 @@ STOREFRONT = {
 }
 
 
-class Registry:
-    """A Verdaccio of the test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
-        # A dependency of a dependency asks for a dist-tag of node-fetch, which not every registry's mirror has.
-        (folder / "package.json").write_text('{"private": true, "overrides": {"node-fetch": "2.7.0"}}')
-        npm(folder, "install", VERDACCIO)
-        config = {
-            "storage": str(folder / "storage"),
-            "auth": {"htpasswd": {"file": str(folder / "htpasswd"), "max_users": 10}},
-            "uplinks": {},
-            "packages": {"**": {"access": "$all", "publish": "$authenticated"}},
-            "log": {"type": "stdout", "format": "json", "level": "warn"},
-            "web": {"enable": False},
-        }
-        # JSON is YAML.
-        (folder / "config.yaml").write_text(json.dumps(config))
-        self._process = subprocess.Popen(
-            [
-                str(need_node() / "node"),
-                str(folder / "node_modules/verdaccio/bin/verdaccio"),
-                "--config",
-                str(folder / "config.yaml"),
-                "--listen",
-                f"127.0.0.1:{self.port}",
-            ],
-            env=node_environment(folder),
-            cwd=folder,
-            stdout=(folder / "log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        wait_for("Verdaccio answers", self.answers)
-        self.token = self._sign_up()
-
-    def answers(self) -> bool:
-        """Whether it is up."""
-        try:
-            with urllib.request.urlopen(self.url + "-/ping", timeout=5):
-                return True
-        except OSError:
-            return False
-
-    def _sign_up(self) -> str:
-        body = json.dumps({"name": "publisher", "password": "a-password-of-a-test"}).encode()
-        request = urllib.request.Request(
-            self.url + "-/user/org.couchdb.user:publisher",
-            data=body,
-            method="PUT",
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as response:
-            token: str = json.load(response)["token"]
-            return token
-
-    def package(self, name: str) -> dict[str, Any]:
-        """What the registry has of a package."""
-        with urllib.request.urlopen(self.url + name, timeout=20) as response:
-            found: dict[str, Any] = json.load(response)
-            return found
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdaccio]:
     """A registry that the tests of this module share."""
-    need_node()
-    registry = Registry(tmp_path_factory.mktemp("verdaccio"))
-    try:
+    with running_verdaccio(tmp_path_factory.mktemp("verdaccio")) as registry:
         yield registry
-    finally:
-        registry.stop()
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +95,7 @@ def test_without_a_lock_file_npm_install_is_run(platform: Platform) -> None:
     assert platform.released("bare") == "hi\n"
 
 
-def test_a_package_is_published_then_once_more_then_otherwise(platform: Platform, registry: Registry) -> None:
+def test_a_package_is_published_then_once_more_then_otherwise(platform: Platform, registry: Verdaccio) -> None:
     """Published; the same again is no error; other content under the same version is a conflict that stops."""
     package = {
         "name": "buttons",

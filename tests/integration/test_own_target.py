@@ -61,7 +61,7 @@ def command(python: Path, platform: Platform, *arguments: str, given: str = "") 
         input=given,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -115,9 +115,8 @@ def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) ->
     assert [target["type"] for target in project["targets"]] == ["static", "folder"]
 
     # A command without this target shows it, and leaves it alone.
-    plain = Path(sys.executable)
-    assert "folder (a target that isn't known here)" in command(plain, platform, "project", "show", "shop").stdout
-    changed = command(plain, platform, "project", "set", "shop", "--npm")
+    assert "folder (a target that isn't known here)" in platform.command("project", "show", "shop").stdout
+    changed = platform.command("project", "set", "shop", "--npm")
     assert changed.returncode == 0, changed.stderr
     now = platform.api("GET", "/api/v1/projects/shop")["targets"]
     assert {each["type"] for each in now} == {"static", "npm", "folder"}
@@ -154,6 +153,7 @@ def test_the_document_has_it(python: Path, platform: Platform) -> None:
     assert "--folder-path PATH" in command(python, platform, "project", "set", "--help").stdout
 
 
+@pytest.mark.long
 def test_one_that_keeps_releases_rolls_back(python: Path, platform: Platform) -> None:
     """Beside the static release: each of both has its own live one."""
     repository = platform.repository({".twistedipc.toml": SITE})

@@ -13,7 +13,9 @@ import pytest
 from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Error, Page, Route, expect
 
 from tests.integration.browser import chromium
-from tests.integration.platform import DEADLINE, Platform, wait_for
+from tests.integration.platform import BARE, DEADLINE, Platform, git, wait_for
+from tests.outside import Anybody
+from tests.outside_server import OutsideServer
 from twistedipc.builds.logs import (
     Annotation,
     Group,
@@ -73,7 +75,7 @@ wait("-end")
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with a project for each thing that a build may do."""
-    with Platform(tmp_path_factory.mktemp("page")) as platform:
+    with Platform(tmp_path_factory.mktemp("page"), isolation=BARE) as platform:
         for name, run in STEPS.items():
             step = f"{{name = {json.dumps(name)}, run = {json.dumps(run)}}}"
             output = 'output = "dist"\n' if name == "show" else ""
@@ -341,6 +343,7 @@ def test_cancel_and_try_again(page: Page, platform: Platform) -> None:
     expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
     build = platform.build("many")
     platform.succeed(build)
@@ -502,6 +505,140 @@ def test_an_admin_gives_roles_on_a_projects_page(page: Page, platform: Platform)
     expect(members.locator("tbody")).to_contain_text("publisher")
     members.get_by_role("button", name="Remove").click()
     expect(members).to_contain_text("Nobody is a member")
+
+
+def test_a_domain_is_added_on_a_projects_page(page: Page, platform: Platform) -> None:
+    signed_in(page, platform, "#/projects/fail")
+    page.get_by_text("Domains", exact=True).click()
+    domains = page.locator(".domains")
+    expect(domains).to_contain_text("The project has no domain of its own")
+    domains.get_by_label("Domain").fill("bücher.example")
+    domains.get_by_role("button", name="Add").click()
+    expect(domains.get_by_role("link", name="bücher.example")).to_have_attribute("title", "xn--bcher-kva.example")
+    domains.get_by_label("Domain").fill("www.bücher.example")
+    domains.get_by_label("Use").select_option("redirect")
+    domains.get_by_role("button", name="Add").click()
+    expect(domains.locator("tbody")).to_contain_text("leads to the main one")
+    domains.get_by_label("Domain").fill("localhost")
+    domains.get_by_role("button", name="Add").click()
+    expect(page.locator("#trouble")).to_contain_text("localhost has one part only")
+    domains.get_by_role("row", name="www.bücher.example").get_by_role("button", name="Remove").click()
+    expect(domains.locator("tbody tr")).to_have_count(1)
+
+
+def test_what_was_told_is_on_a_projects_page_and_is_told_again(page: Page, platform: Platform) -> None:
+    hook = Anybody()
+    server = OutsideServer(hook, "http://hooks.example")
+    try:
+        where = {"kind": "webhook", "where": f"{server.url}/secret", "events": ["failed"]}
+        platform.api("PUT", "/api/v1/projects/fail/receivers/hook", where)
+        build = platform.build("fail")
+        platform.wait(build, {"failed"})
+        wait_for("it is told", lambda: hook.asked)
+        signed_in(page, platform, "#/projects/fail")
+        page.get_by_text("Who was told").click()
+        row = page.locator(".told tr").first
+        expect(row).to_contain_text("hook")
+        expect(row).to_contain_text(f"#{build}")
+        row.get_by_role("button", name="Tell again").click()
+        wait_for("it is told again", lambda: len(hook.asked) == 2)
+        assert hook.asked[0].headers["Webhook-Id"] == hook.asked[1].headers["Webhook-Id"]
+    finally:
+        platform.api("DELETE", "/api/v1/projects/fail/receivers/hook")
+        server.stop()
+
+
+def test_a_preview_is_compared_and_promoted(page: Page, platform: Platform) -> None:
+    repository = platform.repository({"index.html": "<h1>one</h1>"})
+    platform.add_project("site", repository, publish={"static": True}, default_ref="main")
+    first = platform.succeed(platform.build("site"))
+    platform.commit(repository, {"index.html": "<h1>two</h1>", "app.css": "p { color: red }"})
+    git(repository, "branch", "fix-menu")
+    second = platform.succeed(platform.build("site", ref="fix-menu"))
+    signed_in(page, platform, "#/projects/site")
+    row = page.locator(".previews tbody tr", has_text="fix-menu")
+    expect(row).to_have_count(1)
+    expect(row.get_by_role("link", name="fix-menu")).to_have_attribute("href", second["previews"][0])
+    expect(row).to_contain_text(f"#{second['id']}")
+    row.get_by_role("button", name="Compare fix-menu").click()
+    asking = page.locator(".previews .asking")
+    was = live_release(platform, "site")
+    expect(asking).to_contain_text(f"1 files are new, 1 changed, 0 gone, against release {was} of build #{first['id']}")
+    expect(asking.locator("li", has_text="app.css")).to_have_count(1)
+    row.get_by_role("button", name="Promote fix-menu").click()
+    expect(asking).to_contain_text(f"in the place of release {was} of build #{first['id']}, main")
+    asking.get_by_role("button", name="Don't").click()
+    expect(asking).to_have_count(0)
+    row.get_by_role("button", name="Promote fix-menu").click()
+    asking.get_by_role("button", name="Make it live").click()
+    live = page.locator("tr", has=page.locator(".state", has_text="live"))
+    expect(live).to_contain_text(f"#{second['id']}")
+    expect(row.get_by_role("button", name="Promote fix-menu")).to_have_count(0)
+    page.locator(".previews").get_by_label("New password").fill("eight or more")
+    page.locator(".previews").get_by_role("button", name="Set").click()
+    expect(page.locator(".previews")).to_contain_text("Guests see previews by a password")
+    page.goto(second["previews"][0])
+    page.get_by_label("Password").fill("something else")
+    page.get_by_role("button", name="Open the preview").click()
+    expect(page.get_by_role("alert")).to_have_text("This isn't the password.")
+    page.get_by_label("Password").fill("eight or more")
+    page.get_by_role("button", name="Open the preview").click()
+    expect(page.locator("h1")).to_have_text("two")
+    page.reload()
+    expect(page.locator("h1")).to_have_text("two")
+    page.goto(f"{platform.url}/#/projects/site")
+    page.locator(".previews").get_by_role("button", name="Remove the password").click()
+    expect(page.locator(".previews")).to_contain_text("Previews have no password")
+
+
+def live_release(platform: Platform, project: str) -> int:
+    found = platform.api("GET", f"/api/v1/projects/{project}/releases")["releases"]
+    (live,) = [each["id"] for each in found if each["state"] == "live"]
+    assert isinstance(live, int)
+    return live
+
+
+def test_schedules_and_receivers_are_set_on_a_projects_page(page: Page, platform: Platform) -> None:
+    signed_in(page, platform, "#/projects/fail")
+    page.get_by_text("Schedules").click()
+    schedules = page.locator(".schedules")
+    expect(schedules).to_contain_text("Nothing is built by schedule")
+    schedules.get_by_label("Name of a schedule").fill("nightly")
+    schedules.get_by_label("Times, as cron has them").fill("61 2 * * *")
+    schedules.get_by_role("button", name="Set schedule").click()
+    expect(page.locator("#trouble")).to_contain_text("61")
+    schedules.get_by_label("Times, as cron has them").fill("30 2 * * MON-FRI")
+    schedules.get_by_role("button", name="Set schedule").click()
+    expect(schedules.locator("tbody")).to_contain_text("30 2 * * MON-FRI")
+    expect(page.locator("#trouble")).to_be_hidden()
+    schedules.get_by_role("button", name="Remove nightly").click()
+    expect(schedules).to_contain_text("Nothing is built by schedule")
+    page.get_by_text("Who is told").click()
+    receivers = page.locator(".receivers")
+    expect(receivers).to_contain_text("News go to nobody")
+    receivers.get_by_label("Name of a receiver").fill("chat")
+    receivers.get_by_label("Kind of the receiver").select_option("slack")
+    expect(receivers.get_by_label("Address")).to_have_attribute("type", "password")
+    receivers.get_by_label("Kind of the receiver").select_option("webhook")
+    receivers.get_by_label("Address").fill("https://hooks.example/shop")
+    receivers.get_by_label("Events").fill("failed live")
+    receivers.get_by_role("button", name="Set receiver").click()
+    expect(receivers.locator("tbody")).to_contain_text("failed live")
+    expect(receivers.get_by_role("status")).to_contain_text("isn't shown again")
+    receivers.get_by_role("button", name="Remove chat").click()
+    expect(receivers).to_contain_text("News go to nobody")
+
+
+def test_that_a_repository_is_polled_is_on_its_projects_page(page: Page, platform: Platform) -> None:
+    platform.api("PUT", "/api/v1/projects/fail/poll", {"every": 7})
+    try:
+        signed_in(page, platform, "#/projects/fail")
+        page.get_by_text("Pushes and pull requests").click()
+        pushes = page.locator("details", has_text="Pushes and pull requests")
+        expect(pushes).to_contain_text("The repository is looked at every 7 minutes")
+        expect(pushes).to_contain_text("Nothing has moved yet.")
+    finally:
+        platform.api("DELETE", "/api/v1/projects/fail/poll")
 
 
 def test_a_build_that_is_not_there(page: Page, platform: Platform) -> None:
@@ -695,6 +832,7 @@ def test_groups_can_be_folded(page: Page, shown: Shown) -> None:
     shown.end()
 
 
+@pytest.mark.long
 def test_what_a_build_says_is_bounded(page: Page, shown: Shown) -> None:
     """As often as a build may say something: the page stays small, and says what it leaves out."""
     remarks = [Annotation("error", "x" * 20, "a.ts", 1)] * 500
@@ -842,6 +980,7 @@ def test_no_summary_can_do_more_than_it_may(page: Page, platform: Platform) -> N
     assert odd == []
 
 
+@pytest.mark.long
 def test_any_summary_is_rendered_in_no_time(page: Page, platform: Platform) -> None:
     size = 32 * 1024
     units = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import Platform
+from tests.integration.platform import BARE, Platform
 
 TOKEN = "npm_S3cretOfTheRegistry"
 REGISTRY = "http://127.0.0.1:9/"
@@ -30,7 +30,7 @@ echo asked"""
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     # Without walls, behind which a build can't ask at all: what holds here is the apiserver's own record.
-    with Platform(tmp_path_factory.mktemp("permits"), isolation={"kind": "none"}) as platform:
+    with Platform(tmp_path_factory.mktemp("permits"), isolation=BARE) as platform:
         yield platform
 
 
@@ -44,10 +44,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 )
 def test_a_build_gets_no_token(platform: Platform, name: str, npm: bool, publish: bool, answer: str) -> None:
     settings = f"[build]\nsteps = [{{name = 'ask', run = {json.dumps(ASK)}}}]\n"
-    registry = {"registry": REGISTRY} if npm else {}
-    platform.add_project(
-        name, platform.repository({".twistedipc.toml": settings}), publish={"static": False, "npm": npm, **registry}
-    )
+    # Only a project whose builder publishes has a token that an attempt could get.
+    target = {"type": "npm", "registry": REGISTRY, "publish_at": "builder", "paused": not npm}
+    platform.add_project(name, platform.repository({".twistedipc.toml": settings}), targets=[target])
     platform.api("PUT", f"/api/v1/projects/{name}/secrets/npm_token", {"value": TOKEN})
     found: dict[str, Any] = platform.wait(platform.build(name, publish=publish))
     log = platform.log(found["id"])

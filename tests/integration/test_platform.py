@@ -97,6 +97,30 @@ def test_a_project_without_node_is_built_and_released(platform: Platform) -> Non
     assert "hello\nworld\n" in log
 
 
+def test_logs_are_searched_while_they_grow_and_when_they_have_ended(platform: Platform) -> None:
+    """By the command: a word that is coloured in its middle, in a live log, and then in all logs of the project."""
+    go_on = platform.shared / "search-goes-on"
+    script = r"""printf '\033[31mer\033[1mror\033[0m: no module\n'; echo fine
+while [ ! -e $GO_ON ]; do sleep 0.02; done; echo an Er''ror a''gain"""
+    settings = f"[build]\nsteps = [{{name = 'speak', run = {json.dumps(script)}}}]\n"
+    platform.add_project("searched", platform.repository({".twistedipc.toml": settings}), publish={})
+    build = platform.build("searched", parameters={"GO_ON": str(go_on)})
+    found = wait_for(
+        "the first lines", lambda: platform.command("logs", str(build), "--grep", "error: no", "--no-color").stdout
+    )
+    assert found.partition(":")[2] == "error: no module\n"
+    assert platform.command("logs", str(build), "--grep", "again").returncode == 1
+    go_on.touch()
+    platform.succeed(build)
+    done = platform.command("logs", "--project", "searched", "--grep", "^(an )?error", "-E", "-i")
+    lines = [line.split(":", 2) for line in done.stdout.splitlines()]
+    assert [(line[0], line[2]) for line in lines] == [
+        (f"{build}-1", "error: no module"),
+        (f"{build}-1", "an Error again"),
+    ], done
+    assert platform.command("logs", str(build), "--grep", "ERROR", "--count", "-i").stdout == "2\n"
+
+
 def test_rolling_back_and_forth(platform: Platform) -> None:
     """The same switch, by the API and by the command."""
     repository = platform.repository(GREETING)
@@ -242,12 +266,13 @@ def test_a_build_without_output_times_out(platform: Platform) -> None:
     assert "nothing was printed" in found["reason"]
 
 
+@pytest.mark.long
 def test_two_builds_at_once_and_a_queue(platform: Platform) -> None:
     """Two slots: the third waits its turn, and all are built."""
     repository = platform.repository(counting(5, 0.1))
     platform.add_project("queue", repository, publish={})
-    found = [platform.succeed(build) for build in [platform.build("queue") for _ in range(4)]]
-    assert len({build["id"] for build in found}) == 4
+    found = [platform.succeed(build) for build in [platform.build("queue") for _ in range(3)]]
+    assert len({build["id"] for build in found}) == 3
 
 
 def test_the_builds_environment_is_built_from_nothing(platform: Platform) -> None:
@@ -263,12 +288,11 @@ def test_the_builds_environment_is_built_from_nothing(platform: Platform) -> Non
     assert "TWISTEDIPC_TOKEN" not in log
 
 
-def test_the_builder_is_killed_and_its_builds_go_on(own_platform: Platform) -> None:
+def test_the_builder_is_killed_and_its_builds_go_on(platform: Platform) -> None:
     """SIGKILL in the middle of a build: the same process of the build prints every line, once."""
-    platform = own_platform
     repository = platform.repository(counting(60, 0.05))
-    platform.add_project("count", repository, publish={})
-    build = platform.build("count")
+    platform.add_project("builder-dies", repository, publish={})
+    build = platform.build("builder-dies")
     wait_for("some lines", lambda: "line 5\n" in platform.log(build))
     platform.builder.kill()
     wait_for("disconnected", lambda: platform.api("GET", f"/api/v1/builds/{build}")["state"] == "disconnected")
@@ -278,13 +302,12 @@ def test_the_builder_is_killed_and_its_builds_go_on(own_platform: Platform) -> N
     assert len(found["attempts"]) == 1
 
 
-def test_the_apiserver_is_killed_and_nothing_is_lost(own_platform: Platform) -> None:
+def test_the_apiserver_is_killed_and_nothing_is_lost(platform: Platform) -> None:
     """SIGKILL of the apiserver, then of both: every line, once; a 201 is a promise."""
-    platform = own_platform
     repository = platform.repository(counting(80, 0.05))
-    platform.add_project("count", repository, publish={})
-    build = platform.build("count")
-    queued = [platform.build("count") for _ in range(2)]
+    platform.add_project("apiserver-dies", repository, publish={})
+    build = platform.build("apiserver-dies")
+    queued = [platform.build("apiserver-dies")]
     wait_for("some lines", lambda: "line 5\n" in platform.log(build))
     platform.apiserver.kill()
     platform.apiserver.start()
@@ -458,6 +481,7 @@ def test_sigterm_stops_both_cleanly_and_builds_go_on(own_platform: Platform) -> 
     assert counted(platform, build) == [f"line {number}" for number in range(1, 61)]
 
 
+@pytest.mark.long
 def test_a_builder_that_waits_lets_its_builds_end_first(own_platform: Platform) -> None:
     """`twistd buildipc --wait`: SIGTERM, and it takes nothing new; it leaves when what it has is over."""
     platform = own_platform
@@ -478,6 +502,7 @@ def test_a_builder_that_waits_lets_its_builds_end_first(own_platform: Platform) 
     platform.succeed(later)
 
 
+@pytest.mark.long
 def test_the_builder_dials_out_over_tls_with_certificates(tmp_path: Path) -> None:
     """The other way round, as for a builder behind a firewall: mutual TLS and the shared key."""
     import trustme

@@ -110,7 +110,7 @@ def test_a_build_that_asks_in_its_runner_s_name_is_given_nothing(platform: Platf
     """It asks for what its step isn't given, and shows the answer backwards; but nobody hears it in its sandbox."""
     ask = (
         "python3 - <<'END'\nimport json, os, socket, time\nos.chdir('..')\n"
-        "s = socket.socket(socket.AF_UNIX); s.bind('secrets'); s.listen(1); s.settimeout(60)\n"
+        "s = socket.socket(socket.AF_UNIX); s.bind('secrets'); s.listen(1); s.settimeout(5)\n"
         "open('new', 'w').write(json.dumps({'uses': ['steps']})); os.rename('new', 'secrets.wanted')\n"
         "c = s.accept()[0]\nprint(b''.join(iter(lambda: c.recv(9999), b''))[::-1].decode())\nEND\n"
     )
@@ -218,6 +218,7 @@ def test_a_private_package_is_installed(platform: Platform, registry: PrivateReg
     assert on_disk(platform, registry.TOKEN) == []
 
 
+@pytest.mark.long
 def test_a_project_s_own_npmrc_finds_its_token(platform: Platform, registry: PrivateRegistry) -> None:
     need_node()
     where = registry.url.partition(":")[2]

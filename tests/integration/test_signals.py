@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platform import DEADLINE, Platform, Service, wait_for
+from tests.integration.platform import BARE, DEADLINE, Platform, Service, wait_for
 
 
 def said(file: Path, text: str) -> None:
@@ -33,7 +34,7 @@ def log_file_of(platform: Platform, service: Service, name: str) -> Path:
 
 def test_a_log_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
     """Both services ended, without a line, when a log was rotated."""
-    with Platform(tmp_path) as platform:
+    with Platform(tmp_path, isolation=BARE) as platform:
         for service, name in ((platform.apiserver, "a.log"), (platform.builder, "b.log")):
             file = log_file_of(platform, service, name)
             platform.linked()
@@ -52,51 +53,46 @@ def test_a_log_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
 
 
 def test_without_a_log_file_it_goes_on(tmp_path: Path) -> None:
-    with Platform(tmp_path) as platform:
+    with Platform(tmp_path, isolation=BARE) as platform:
         for service in (platform.apiserver, platform.builder):
             os.kill(service.pid, signal.SIGHUP)
             said(service.log, "there is no log file")
         platform.linked()
 
 
-@pytest.mark.parametrize("name", ["apiserver", "buildipc"])
-def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path, name: str) -> None:
+def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
     """A service in the foreground of a terminal stays when the terminal is closed; it can log nowhere, then."""
-    with Platform(tmp_path) as platform:
-        service = platform.apiserver if name == "apiserver" else platform.builder
-        service.stop()
-        ours, theirs = pty.openpty()
-        beside = Path(sys.executable).with_name("twistd")
-        process = subprocess.Popen(
-            # In a session of its own, whose terminal this is.
-            ["setsid", "--ctty", "--wait", beside, "-n", "--pidfile=", name, "--config", service.config],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=tmp_path,
-        )
-        try:
+    with Platform(tmp_path, isolation=BARE) as platform, contextlib.ExitStack() as stack:
+        platform.builder.crashes = platform.apiserver.crashes = True
+        terminals: list[int] = []
+        processes: list[subprocess.Popen[bytes]] = []
+        for service in (platform.apiserver, platform.builder):
+            service.stop()
+            ours, theirs = pty.openpty()
+            terminals.append(ours)
+            beside = Path(sys.executable).with_name("twistd")
+            process = subprocess.Popen(
+                # In a session of its own, whose terminal this is.
+                ["setsid", "--ctty", "--wait", beside, "-n", "--pidfile=", service.name, "--config", service.config],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                cwd=tmp_path,
+            )
+            stack.callback(process.wait, DEADLINE)
+            stack.callback(process.terminate)
+            processes.append(process)
             os.close(theirs)
             service.program = ["true"]
-            platform.builder.crashes = platform.apiserver.crashes = True
             service.start()  # only for `platform`, which asks how it is
-
-            def linked() -> bool:
-                try:
-                    return (platform.health() or {}).get("builders") == 1
-                except OSError:
-                    return False
-
-            wait_for("it is linked", linked)
-            os.close(ours)
-            repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["true"]\n'})
-            platform.add_project("after", repository, publish={"static": False})
-            platform.succeed(platform.build("after", publish=False))
-            assert process.poll() is None
-            assert urllib.request.urlopen(f"{platform.url}/healthz", timeout=DEADLINE).status == 200
-        finally:
-            process.terminate()
-            process.wait(60)
+        platform.linked()
+        for terminal in terminals:
+            os.close(terminal)
+        repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["true"]\n'})
+        platform.add_project("after", repository, publish={"static": False})
+        platform.succeed(platform.build("after", publish=False))
+        assert [process.poll() for process in processes] == [None, None]
+        assert urllib.request.urlopen(f"{platform.url}/healthz", timeout=DEADLINE).status == 200
 
 
 @pytest.mark.parametrize("name", ["apiserver", "buildipc"])
@@ -110,6 +106,6 @@ def test_a_start_is_not_ended_either(tmp_path: Path, name: str) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=180, check=False
     )
     assert (done.returncode, done.stdout) == (0, "goes on \n"), done.stderr

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.node import node_environment, npm
-from tests.integration.platform import DEADLINE, Platform, wait_for
+from tests.integration.platform import BARE, DEADLINE, Platform, wait_for
 from tests.integration.test_platform import counting
 from tests.node import need_node
 
@@ -30,7 +30,7 @@ AT_ONCE = {".twistedipc.toml": "[build]\nsteps = [{name = 'count', run = 'seq -f
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that the tests of this module share."""
-    with Platform(tmp_path_factory.mktemp("viewers"), slots=4) as platform:
+    with Platform(tmp_path_factory.mktemp("viewers"), slots=4, isolation=BARE) as platform:
         platform.add_project("count", platform.repository(counting(100, 0.02)), publish={})
         platform.add_project("fast", platform.repository(AT_ONCE), publish={})
         platform.add_project("long", platform.repository(counting(1000, 0.05)), publish={})
@@ -140,7 +140,7 @@ def test_a_viewer_takes_deflated_messages(platform: Platform) -> None:
 
 @pytest.mark.parametrize(
     ("project", "lines", "each", "compress"),
-    [("count", 100, 13, "0"), ("fast", 5000, 700, "1")],
+    [pytest.param("count", 100, 13, "0", marks=pytest.mark.long), ("fast", 5000, 700, "1")],
     ids=["plain", "deflated"],
 )
 def test_a_viewer_in_node_breaks_off_and_resumes(
@@ -180,7 +180,7 @@ def test_a_viewer_in_node_breaks_off_and_resumes(
 
 def test_a_viewer_resumes_across_a_restart_of_the_apiserver(tmp_path: Path) -> None:
     """Killed or stopped, the apiserver comes back, and so does the viewer; each record once."""
-    with Platform(tmp_path) as platform:
+    with Platform(tmp_path, isolation=BARE) as platform:
         platform.add_project("count", platform.repository(counting(120, 0.05)), publish={})
         build = platform.build("count")
         seen = Seen()
@@ -314,6 +314,7 @@ def test_a_client_that_breaks_the_protocol(platform: Platform) -> None:
     assert platform.health() is not None
 
 
+@pytest.mark.long
 def test_a_viewer_that_never_reads_costs_nothing(platform: Platform, tmp_path: Path) -> None:
     """10 MB of log, one viewer that doesn't read: the apiserver stays small, and another viewer sees it all."""
     script = "i=0; while [ $i -lt 100 ]; do head -c 100000 /dev/zero | tr '\\\\0' x | fold -w 100; i=$((i+1)); done"

@@ -13,6 +13,7 @@ in it; and by the chaos tests, which damage it.
     liveness      the lock that the attempt's runner holds while it lives
     cgroup        the control groups of an attempt, where the system has them
     processes     fork, process groups, and the death of whole trees
+    programs      how a process of the platform's own is started
     mirrors       the mirrors of repositories: names, locks, the end of those that nothing uses
     addresses     what a host's name leads to, as seen from this machine
     room          how much the disk has left, and the reserve that a build leaves there

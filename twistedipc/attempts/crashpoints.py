@@ -3,7 +3,8 @@ Named points at which a process can be made to die, for the tests that try each 
 server at each durable write, commit and send on an attempt's path.
 
 ``TWISTEDIPC_CRASH_AT=NAME`` in a process's environment kills the process (SIGKILL, so that nothing is tidied up) when
-it first reaches that point. Only tests set the variable; without it, a point costs one comparison.
+it first reaches that point; ``NAME#7`` when it reaches it for the seventh time. Only tests set the variable; without
+it, a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -48,18 +49,37 @@ class CrashPoint(StrEnum):
     APISERVER_RELEASE_SWITCHED = "apiserver:release-switched"
     APISERVER_FINAL_ACK_SENT = "apiserver:final-ack-sent"
     APISERVER_DELIVERY_BEGUN = "apiserver:delivery-begun"
+    APISERVER_STEP_BEGINS = "apiserver:step-begins"
+    APISERVER_STEP_BEGUN = "apiserver:step-begun"
+    APISERVER_STEP_ENDS = "apiserver:step-ends"
+    APISERVER_STEP_ENDED = "apiserver:step-ended"
+    APISERVER_PERSON_NEEDED = "apiserver:person-needed"
     APISERVER_DELIVERY_LOGGED = "apiserver:delivery-logged"
     APISERVER_DELIVERED = "apiserver:delivered"
+    APISERVER_REQUEST_BEGUN = "apiserver:request-begun"
+    APISERVER_REQUEST_DONE = "apiserver:request-done"
+    APISERVER_TELLING_LEASED = "apiserver:telling-leased"
+    APISERVER_TOLD = "apiserver:told"
+    APISERVER_CHUNK_MADE = "apiserver:chunk-made"
+    APISERVER_CHUNK_FILED = "apiserver:chunk-filed"
+    APISERVER_CHUNK_REPLACED = "apiserver:chunk-replaced"
+    APISERVER_PRUNED = "apiserver:pruned"
+    APISERVER_PRUNED_RELEASES = "apiserver:pruned-releases"
+    APISERVER_PRUNED_FILES = "apiserver:pruned-files"
     BUILDER_FINAL_ACK_RECEIVED = "builder:final-ack-received"
     BUILDER_FOLDER_REMOVED = "builder:folder-removed"
 
 
-_CRASH_AT: Final = os.environ.get(VARIABLE)
+_CRASH_AT, _, _COUNT = os.environ.get(VARIABLE, "").partition("#")
+_left = [int(_COUNT or 1)]
 
 
 def crash_point(point: CrashPoint) -> None:
     """Kill this process, if the environment names this point."""
-    if _CRASH_AT is not None and point == _CRASH_AT:
+    if not _CRASH_AT or point != _CRASH_AT:
+        return
+    _left[0] -= 1
+    if _left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -71,5 +91,5 @@ class _Clock(Protocol):
 
 def crash_after_turn(clock: _Clock, point: CrashPoint) -> None:
     """Kill this process, if the environment names this point, once this turn's messages have been sent."""
-    if _CRASH_AT is not None and point == _CRASH_AT:
+    if point == _CRASH_AT:
         clock.callLater(0, crash_point, point)

@@ -23,6 +23,10 @@ be lost without harm.
     contact.json   Contact, by the checkout step; this and what follows of such steps stands in `out` at first
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
+    versions.json  builds.versions.ChosenVersions, by the runner before the steps that build, if versions are raised
+    live-files.json LiveFiles, by the builder, before ``stored``
+    stored         by the builder, if it is known: contents that needn't be packed, as `StoredContents` has them
+    release.json   Release, by the runner after packing: what the step that pushes is to push
     package.json   Package, or a list of several, by the pack step, for the target npm (if there is a package to
                    publish); for each other target `package_file`
     archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
@@ -58,6 +62,7 @@ from twistedipc.builds.attempt import (
     NPM,
     Cancel,
     Failure,
+    LiveFiles,
     Package,
     Permit,
     PermitWanted,
@@ -71,6 +76,21 @@ from twistedipc.disk.files import read_file, remove_tree, sync_folder, write_fil
 
 #: The folder with what the checkout step is given for a private repository.
 CREDENTIALS = "credentials"
+
+#: The file with the versions that packages must have.
+VERSIONS = "versions.json"
+
+#: The name of the file that says which contents needn't be packed.
+STORED = "stored"
+
+#: The file with what is known of the live release.
+LIVE_FILES = "live-files.json"
+
+#: The file in which the pack step leaves annotations for the log.
+REMARKS = "remarks.json"
+
+#: The file with what the step that pushes is to push.
+RELEASE = "release.json"
 
 #: The folder into which the steps of the platform's own write what they find.
 OUT = "out"
@@ -246,6 +266,18 @@ class AttemptFolder:
     def give_secrets(self, secrets: Secrets) -> None:
         """Give the runner what it asked for. Blocks."""
         hand_over(self.path, secrets)
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether it is known here which contents needn't be packed."""
+        return (self.path / STORED).exists()
+
+    def give_stored(self, contents: bytes, live: LiveFiles) -> None:
+        """Write down which contents needn't be packed, and what the live release has. Blocks."""
+        write_file(self.path / LIVE_FILES, live)
+        temporary = self.path / f".{STORED}.new"
+        temporary.write_bytes(contents)
+        os.replace(temporary, self.path / STORED)
 
     def journal(self) -> JournalReader:
         """Return a reader of the attempt's journal."""

@@ -10,10 +10,10 @@ control groups (``cgroup``), such a daemon is found even when the runner is dead
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,6 +33,8 @@ _THREADS = 17
 
 
 def _prctl(option: int, argument: int) -> bool:
+    import ctypes  # not above: steps that start no processes of others import this module too
+
     try:
         return bool(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0) == 0)
     except (AttributeError, OSError):  # not Linux
@@ -44,9 +46,17 @@ def become_reaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> bool:
-    """Have this process killed when its parent dies; return whether the system can do that."""
-    return _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(says: int) -> None:
+    """
+    Have this process killed when its parent dies, where the system can do that; or now, if the parent has died before.
+
+    :param says: the descriptor by which this process tells its parent something, which nobody else reads
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    heard = select.poll()
+    heard.register(says, 0)  # without any event: an error is told, and there is one where nobody reads
+    if heard.poll(0):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,11 +90,11 @@ _ABOVE = 100
 _CHILD_PID = re.compile(rb'"child-pid"\s*:\s*(\d+)')
 
 
-def spawn(launch: Launch, *, output: int) -> Child:
+def spawn(launch: Launch, *, output: int, input: int = -1) -> Child:
     """
-    Start a command in a process group of its own, with /dev/null as its input and ``output`` as its output and errors.
-    If it can't be started, the child says why on ``output`` and exits as a shell does: 127 if there is no such command,
-    126 otherwise. Raises OSError.
+    Start a command in a process group of its own, with ``input`` (or /dev/null) as its input and ``output`` as its
+    output and errors. If it can't be started, the child says why on ``output`` and exits as a shell does: 127 if there
+    is no such command, 126 otherwise. Raises OSError.
     """
     said, says = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if launch.says_child else (-1, -1)
     try:
@@ -108,8 +118,7 @@ def spawn(launch: Launch, *, output: int) -> Child:
                 signal.signal(number, signal.SIG_DFL)
         os.setpgid(0, 0)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        os.dup2(input if input >= 0 else os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         for prepare in launch.before:
@@ -132,6 +141,8 @@ def spawn(launch: Launch, *, output: int) -> Child:
 
 def _join(namespaces: Sequence[int]) -> None:
     """Join namespaces. Raises OSError."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     for descriptor in namespaces:
         if libc.setns(descriptor, 0):

@@ -11,6 +11,7 @@ The modules, from the bottom up; imports point upwards in this list only::
     doorbell    the socket on which runners say that there is something new
     runners     runners as processes
     mirrors     the end of mirrors that nothing uses any more
+    remotes     what repositories' hosts are asked without a build, each by a process
     tidying     the process that tidies what builds keep for the next ones
     offers      what can't be accepted, and why
     upload      one try to get an archive to the apiserver
@@ -23,7 +24,7 @@ The modules, from the bottom up; imports point upwards in this list only::
     workflows   the coroutines that run
     link        one connection to an apiserver, and which of them is in use
     forwarding  journals -> link, in turn and within credit
-    handing     secrets, from the apiserver to runners
+    handing     secrets, and what is stored already, from the apiserver to runners
     publishing  permits for runners, uploads of what was built
     looking     takes each attempt as far as its folder, its runner and the apiserver allow
     duties      what the apiserver says becomes what is done: sync, offers, orders

@@ -5,7 +5,6 @@ tests, which put other things in place of some.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -16,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.web.client import Agent
 
 from twistedipc.attempts.cgroup import Parents, find_parents, sweep
+from twistedipc.attempts.programs import own_command
 from twistedipc.builder.data import DataFolder
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.duties import Duties
@@ -28,6 +28,7 @@ from twistedipc.builder.ports import Outside
 from twistedipc.builder.publishing import Publishing
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.registry import HeldAttempts
+from twistedipc.builder.remotes import Questions, RemoteProcesses
 from twistedipc.builder.runners import RunnerProcesses
 from twistedipc.builder.service import BuilderService
 from twistedipc.builder.settings import Settings
@@ -41,7 +42,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 #: The command that is a runner, but for its folder and its lock.
-RUNNER = (sys.executable, "-I", "-m", "twistedipc.runner")
+RUNNER = own_command("twistedipc.runner")
 
 
 def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[], int]) -> Outside:
@@ -91,6 +92,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         disk=DataFolder(settings),
         runners=RunnerProcesses(reactor, RUNNER),
         uploads=uploads,
+        remotes=RemoteProcesses(reactor, settings.remotes),
         listen_for_rings=listen_for_rings,
         tidy=tidy,
         find_isolation=isolation,
@@ -121,6 +123,7 @@ def builder(
         forwarding,
         publishing,
         looking,
+        Questions(outside.clock, outside.remotes, settings),
         workflows,
         slots=slots,
         apiserver_url=apiserver_url,

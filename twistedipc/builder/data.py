@@ -7,6 +7,7 @@ The builder's data folder: its lock, the attempts' folders in it, and how full i
     doorbell    the socket on which runners ring
     attempts/   the attempts' folders (``attempts.folder``)
     mirrors/    bare mirrors of the repositories; in mirrors-private/PROJECT/ those that need a project's credentials
+    remotes/    what is needed while repositories' hosts are asked (``remotes``)
     caches/     what the projects' builds keep for the next ones (``caches``)
     toolchains/ Node and package managers (``toolchains.store``)
 """

@@ -25,6 +25,7 @@ from twistedipc.builder.offers import sendable, why_failed, why_impossible, why_
 from twistedipc.builder.ports import Folder, Outside
 from twistedipc.builder.publishing import CALL_TIMEOUT, Publishing
 from twistedipc.builder.registry import HeldAttempts
+from twistedipc.builder.remotes import Questions
 from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
@@ -53,6 +54,7 @@ class Duties:
         forwarding: Forwarding,
         publishing: Publishing,
         looking: Looking,
+        questions: Questions,
         workflows: Workflows,
         *,
         slots: int,
@@ -68,6 +70,7 @@ class Duties:
         self._forwarding = forwarding
         self._publishing = publishing
         self._looking = looking
+        self._questions = questions
         self._workflows = workflows
         self._slots = slots
         self._apiserver_url = apiserver_url
@@ -173,6 +176,13 @@ class Duties:
         over. Nor does one about a log that isn't synced on this link: it is about what was sent on the link before.
         """
         MESSAGES[type(message)](self, link, message)
+
+    async def asked(self, request: msgspec.Struct) -> msgspec.Struct:
+        """Answer a call. Raises `CallFailed`."""
+        assert isinstance(request, m.ListRefs | m.DescribeCommits), request
+        if self.isolation.refused:
+            raise CallFailed("refused", self.isolation.refused)
+        return await self._questions.answer(request, self.isolation, self._publishing.url)
 
     def _offer(self, link: ApiserverLink, offer: m.Offer) -> None:
         self._workflows.launch(self._answer(link, offer), "an offer")

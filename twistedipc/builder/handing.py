@@ -1,6 +1,7 @@
 """
-The secrets of an attempt, which its runner asks for before it begins: asked of the apiserver, and handed to the runner
-without a disk between. Called by ``looking`` at each look.
+What an attempt's runner is given of the apiserver: the secrets of the attempt, which it asks for before it begins, and
+which are handed to it without a disk between; and which contents the apiserver has stored, so that they needn't be
+packed. Called by ``looking`` at each look.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected
 #: Seconds until secrets are asked for again that couldn't be given.
 INTERVAL = 1.0
 
+#: Seconds until it is asked again which contents are stored. Without an answer, all of them are packed.
+CONTENTS_INTERVAL = 30.0
+
 
 class Handing:
-    """Asks for secrets, and hands them to runners."""
+    """Asks, and hands it to runners."""
 
     _log = Logger()
 
@@ -40,8 +44,35 @@ class Handing:
 
     def look_at(self, held: HeldAttempt) -> None:
         """Begin what is due. Raises OSError and `DecodeError`, of the attempt's folder."""
-        link, question = self._uplink.link, held.secrets
-        if not held.spec.asks or link is None or not held.log.synced or held.life.state is not State.RUNNING:
+        link = self._uplink.link
+        if link is None or not held.log.synced or held.life.state is not State.RUNNING:
+            return
+        self._look_at_secrets(held, link)
+        self._look_at_contents(held, link)
+
+    def _look_at_contents(self, held: HeldAttempt, link: ApiserverLink) -> None:
+        question = held.contents
+        if not held.spec.contents or question.asking or self._clock.seconds() < question.again:
+            return
+        question.again = self._clock.seconds() + CONTENTS_INTERVAL
+        if not held.folder.has_stored:
+            question.asking = True
+            self._workflows.launch(self._ask_contents(held, link), f"asking what is stored for {held.name}")
+
+    async def _ask_contents(self, held: HeldAttempt, link: ApiserverLink) -> None:
+        try:
+            want = m.WantContents(attempt=held.spec.attempt, lease=held.spec.lease)
+            stored = await link.peer.call(want, timeout=CALL_TIMEOUT)
+            assert isinstance(stored, m.StoredContents)
+            await self._in_thread(held.folder.give_stored, stored.contents, stored.live)
+        except (CallFailed, CallTimedOut, NotConnected, OSError) as error:
+            self._log.info("it isn't known what is stored for {name}: {error}", name=held.name, error=error)
+        finally:
+            held.contents.asking = False
+
+    def _look_at_secrets(self, held: HeldAttempt, link: ApiserverLink) -> None:
+        question = held.secrets
+        if not held.spec.asks:
             return
         if question.asking or self._clock.seconds() < question.again or held.folder.secrets_wanted() is None:
             return

@@ -41,6 +41,7 @@ class HeldAttempt:
         self.upload = UploadState(upload_limit)
         self.permit = Question()  # whether it may publish
         self.secrets = Question()  # for the secrets of the attempt
+        self.contents = Question()  # which contents are stored, so that they needn't be packed
         self.conclusion = Patience()  # the tries to find out how it ended
         self.given_up = False  # these tries have failed for too long: what can't be read of it counts as lost
         self.cancel_reason = ""  # why it is to end; "" once that is written down for its runner

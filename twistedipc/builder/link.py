@@ -10,10 +10,11 @@ from typing import Protocol
 import msgspec
 
 from twistedipc.builds import messages as m
-from twistedipc.ipc import CallFailed, CreditWindow, NotConnected, Peer, Vocabulary
+from twistedipc.ipc import CreditWindow, NotConnected, Peer, Vocabulary
 
 VOCABULARY = Vocabulary(
     receives=m.FROM_APISERVER,
+    answers=m.QUESTIONS,
     calls=m.CALLS,
 )
 
@@ -26,6 +27,9 @@ class Listener(Protocol):
 
     def received(self, link: ApiserverLink, message: msgspec.Struct) -> None:
         """Handle a one-way message. Messages come in the order in which they were sent."""
+
+    async def asked(self, request: msgspec.Struct) -> msgspec.Struct:
+        """Answer a call. Raises `CallFailed`. It is cancelled if the link is lost."""
 
     def lost(self, link: ApiserverLink, reason: str) -> None:
         """Handle the loss of the link."""
@@ -51,9 +55,9 @@ class ApiserverLink:
         """Pass a one-way message on."""
         self._listener.received(self, message)
 
-    def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
-        """Refuse the call: an apiserver makes none."""
-        raise CallFailed("unknown", "a builder answers no calls")
+    async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
+        """Answer a call."""
+        return await self._listener.asked(request)
 
     def connection_lost(self, reason: str) -> None:
         """Pass on that the link is lost."""

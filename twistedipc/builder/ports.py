@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 
 from twistedipc.attempts.cgroup import Parents
-from twistedipc.builds.attempt import Permit, PermitWanted, Result, Secrets, SecretsWanted, Spec
+from twistedipc.builds.attempt import LiveFiles, Permit, PermitWanted, Result, Secrets, SecretsWanted, Spec
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Batch
+from twistedipc.builds.remotes import RemoteJob
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -67,6 +68,9 @@ class Folder(Protocol):
     def permit(self, permit: Permit) -> None: ...
     def secrets_wanted(self) -> SecretsWanted | None: ...
     def give_secrets(self, secrets: Secrets) -> None: ...
+    @property
+    def has_stored(self) -> bool: ...
+    def give_stored(self, contents: bytes, live: LiveFiles) -> None: ...
     def journal(self) -> Journal: ...
     def remove(self, *, cgroups: Sequence[str] = ()) -> None: ...
 
@@ -111,6 +115,23 @@ class Uploads(Protocol):
     ) -> None: ...
 
 
+class Remotes(Protocol):
+    """Asks repositories' hosts."""
+
+    def clear(self) -> None:
+        """Remove what questions have left that weren't ended. Blocks."""
+
+    def ask(self, job: RemoteJob) -> Deferred[bytes]:
+        """
+        Have a question answered: the JSON of a `RefList` or a `CommitList`. Its failure is `NoRemoteAnswer`; to cancel
+        it ends what asks.
+        """
+
+
+class NoRemoteAnswer(Exception):
+    """There is no answer, since what asks has broken. ``str()`` of it is a sentence for people."""
+
+
 class InThread(Protocol):
     """Runs a function that blocks, outside the reactor's thread."""
 
@@ -127,6 +148,7 @@ class Outside:
     disk: Disk
     runners: Runners
     uploads: Uploads
+    remotes: Remotes
     listen_for_rings: Callable[[Callable[[str], None]], IListeningPort]
     tidy: Callable[[], None]  # tidies what builds keep for the next ones, beside everything else
     find_isolation: Callable[[], Isolation]  # what keeps builds from reaching more than their own; blocks

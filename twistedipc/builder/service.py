@@ -66,8 +66,12 @@ class BuilderService(MultiService):
         self._doorbell = self._outside.listen_for_rings(self.looking.rung)
         self.looking.start()
         self._outside.tidy()
+        self._workflows.launch(self._clear_remotes(), "removing what questions have left")
         self.running = True
         self._workflows.launch(self._link(), "the look for what isolates builds")
+
+    async def _clear_remotes(self) -> None:
+        await self._outside.in_thread(self._outside.remotes.clear)
 
     async def _link(self) -> None:
         """Find out what isolates builds, and link then: offers are answered by that, and the sync tells it."""

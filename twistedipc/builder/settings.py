@@ -17,6 +17,9 @@ from twistedipc.builds.attempt import ResourceLimits, Spec, ToolSettings
 from twistedipc.builds.egress import Network
 from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.messages import Offer
+from twistedipc.builds.names import HEAD
+from twistedipc.builds.remotes import Remote
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches.store import folder_of
 from twistedipc.caches.tidying import Limits
 
@@ -42,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     forbid: list[str] = []
     offline: bool = False
+    publint: bool = False
     userconfig: str = ""
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
     allow_plain_http: bool = False  # whether archives are uploaded by http beyond this machine
@@ -68,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             node=self.node,
             forbid=self.forbid,
             offline=self.offline,
+            publint=self.publint,
             userconfig=self.userconfig,
         )
 
@@ -75,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def doorbell(self) -> Path:
         """The path of the socket on which runners ring."""
         return self.data / "doorbell"
+
+    @property
+    def remotes(self) -> Path:
+        """The folder of what is needed while repositories' hosts are asked."""
+        return self.data / "remotes"
 
     @property
     def kept(self) -> Path:
@@ -118,6 +128,7 @@ def spec_of(
         repository=offer.repository,
         ref=offer.ref,
         commit=offer.commit,
+        stranger=offer.stranger,
         publish=offer.publish,
         targets=offer.targets,
         site=offer.site,
@@ -131,12 +142,14 @@ def spec_of(
         url=offer.url,
         registries=offer.registries,
         protected=offer.protected,
+        versioning=offer.versioning,
         asks=offer.asks,
+        contents=offer.contents,
         elsewhere=offer.elsewhere,
         head=offer.head,
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
-        caches="" if settings.caches is None else str(_caches_of(offer, settings)),
+        caches="" if settings.caches is None or offer.stranger else str(_caches_of(offer, settings)),
         tools=settings.tools,
         doorbell="../../doorbell",
         cgroups=cgroups.v2,
@@ -148,6 +161,31 @@ def spec_of(
         reserve=reserve,
         isolation=isolation,
         network=replace(settings.network, ours=[*settings.network.ours, *_place_of(apiserver)], used=offer.used),
+    )
+
+
+def spec_of_remote(
+    remote: Remote, settings: Settings, *, isolation: Isolation = NOT_ISOLATED, apiserver: str = ""
+) -> Spec:
+    """
+    Return the spec of an attempt that would check a repository out, for asking its host without one. See `spec_of`.
+    """
+    return Spec(
+        attempt="0-0",
+        lease="",
+        build=0,
+        project=remote.project,
+        repository=remote.repository,
+        elsewhere=remote.elsewhere,
+        ref=HEAD,
+        settings=BuildSettings(hosts=remote.hosts),
+        environment=settings.environment,
+        path=settings.path,
+        mirror=str(settings.mirror(remote.repository)),
+        tools=settings.tools,
+        doorbell="",
+        isolation=isolation,
+        network=replace(settings.network, ours=[*settings.network.ours, *_place_of(apiserver)]),
     )
 
 

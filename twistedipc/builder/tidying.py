@@ -5,7 +5,6 @@ two at once. Made by ``compose``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import msgspec
@@ -14,8 +13,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistedipc.attempts.programs import own_command
 from twistedipc.attempts.room import default_reserve
 from twistedipc.builder.settings import Settings
+from twistedipc.caches.tidying import anything
 
 
 class TidyingProcess:
@@ -33,7 +34,7 @@ class TidyingProcess:
         """Tidy now, or once more when the process that is at it has ended."""
         if self._running:
             self._again = True
-        elif self._settings.caches is not None:
+        elif self._settings.caches is not None and anything(self._settings.kept):
             self._start()
 
     def _start(self) -> None:
@@ -41,7 +42,7 @@ class TidyingProcess:
         reserve = self._settings.reserve
         free = default_reserve(self._settings.data) if reserve is None else reserve
         limits = msgspec.structs.replace(self._settings.caches, free=free)
-        command = [sys.executable, "-I", "-m", "twistedipc.caches", str(self._settings.kept)]
+        command = own_command("twistedipc.caches", str(self._settings.kept))
         try:
             self._reactor.spawnProcess(
                 _Exit(self._ended),

@@ -16,10 +16,12 @@ from twistedipc.builds import names
 from twistedipc.builds.access import Access
 from twistedipc.builds.egress import Egress, Network
 from twistedipc.builds.isolation import Isolation
+from twistedipc.builds.lint import Linted
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry as Installs
 from twistedipc.builds.secrets import Context, GivenSecret
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.builds.versions import Versioning
 
 #: The address of an npm registry. `names.registry` checks it; the pattern is here for the API's document only.
 Registry = Annotated[
@@ -64,6 +66,7 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     forbid: list[str] = []  # what no build gets: "node@<20", "yarn"
     offline: bool = False  # whether nothing is fetched
     userconfig: str = ""  # the operator's npmrc
+    publint: bool = False  # whether packages are looked at by publint
 
 
 class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +100,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     elsewhere: bool = False  # the repository must be at no address of this machine or of its cloud (`builds.places`)
     ref: str  # a branch, tag, full ref or commit id, checked by `names.ref`
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
+    stranger: bool = False  # it is of a pull request from a fork: its submodules are fetched without credentials
     head: bool = False  # tell which branch the repository's HEAD stands for: its builds are the ones that go live
     publish: Publish = Publish()  # if ``targets`` is None, which an older builder leaves out
     targets: list[dict[str, Any]] | None = None  # where it is to be published: see `publish.targets.registry`
@@ -111,8 +115,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str = ""  # where the project's live release is found; "": not known
     registries: list[Installs] = []  # from which its install step takes packages
     protected: list[str] = []  # patterns of `builds.protection`; none: an older apiserver, which has no such refs
+    versioning: Versioning | None = None  # which versions its packages get; None: those of their files
     asks: list[str] = []  # what the runner must ask for before it begins: "steps", for the secrets of the steps;
     # `access.CHECKOUT`, for what the checkout needs
+    contents: bool = False  # contents that are stored already needn't be in the archive: the builder asks which
     path: str  # PATH of the steps
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
     # repository with SHA-256 ids it is MIRROR + ".sha256")
@@ -164,12 +170,31 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str
     integrity: str  # of the file: "sha512-…", as npm has it
     tag: str = ""  # the dist-tag; "" is the target's default
+    settled: bool = False  # this build hasn't made its version: if it is there, it stays, whatever is in it
+    git_tag: str = ""  # what its commit is to be tagged with once it is published; "": with nothing
+    notes: str = ""  # what its CHANGELOG.md says of this version, as Markdown; "": nothing, or it wasn't looked for
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why one of the platform's own steps failed: the sentence that becomes the result's reason."""
 
     reason: str
+
+
+class LiveFiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of the files of the project's live release, for comparison with what is packed."""
+
+    files: list[tuple[str, int]] = []  # the path, with a star in place of a hash, and the bytes that are sent with gzip
+    complete: bool = False  # there are no others
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """The commit with the versions that a build has made, to be pushed before its packages are published."""
+
+    message: str
+    author: str  # "NAME <EMAIL>"
+    time: int  # milliseconds since the epoch; the same in all attempts of a build
+    files: dict[str, bytes | None]  # path -> its content; None: the file is removed
 
 
 class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,3 +331,4 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: list[Tool] = []  # what its steps were given, as far as they asked for some
     used: Used | None = None  # None: nothing was measured
     egress: Egress | None = None  # the hosts that its steps contacted; None: nobody looked
+    linted: Linted | None = None  # what publint says of its packages; None: it made none

@@ -17,6 +17,11 @@ import msgspec
 #: The folder in the attempt's folder in which package managers keep what they download.
 DOWNLOADS = "caches"
 
+# The same for those that link the files of node_modules to what they have downloaded: no such link leads from one mount
+# to another, and in a sandbox the working copy is a mount of its own. Git leaves alone what it doesn't know there, and
+# tools that look through a working copy leave that folder alone.
+_LINKED = "work/.git/caches"
+
 
 class Cache(msgspec.Struct, frozen=True):
     """
@@ -30,24 +35,23 @@ class Cache(msgspec.Struct, frozen=True):
 
 
 class Downloads(msgspec.Struct, frozen=True):
-    """Where a package manager keeps what it has downloaded, and the variables by which it is told so."""
+    """Where in an attempt's folder a package manager keeps what it has downloaded, and the variables that say so."""
 
-    folder: str
+    path: str
     variables: tuple[str, ...]
 
     def environment(self, attempt: str) -> dict[str, str]:
         """Return the variables for an attempt's folder."""
-        return dict.fromkeys(self.variables, f"{attempt}/{DOWNLOADS}/{self.folder}")
+        return dict.fromkeys(self.variables, f"{attempt}/{self.path}")
 
 
 #: package manager -> its downloads. Sources: npm's and pnpm's documentation of ``cache`` and ``storeDir`` (pnpm reads
-#: ``pnpm_config_*`` from version 11 on), Yarn's of ``cacheFolder`` (1) and ``globalFolder`` (4), Bun's of
-#: ``install.cache``.
+#: ``pnpm_config_*`` from version 11 on), Yarn's of ``cacheFolder`` (1) and ``globalFolder`` (4). Not Bun's: it has
+#: links by their whole paths in it, which lead nowhere in another attempt.
 DOWNLOADS_OF: Mapping[str, Downloads] = {
-    "npm": Downloads("npm", ("npm_config_cache",)),
-    "pnpm": Downloads("pnpm", ("npm_config_store_dir", "pnpm_config_store_dir")),
-    "yarn": Downloads("yarn", ("YARN_CACHE_FOLDER", "YARN_GLOBAL_FOLDER")),
-    "bun": Downloads("bun", ("BUN_INSTALL_CACHE_DIR",)),
+    "npm": Downloads(f"{DOWNLOADS}/npm", ("npm_config_cache",)),
+    "pnpm": Downloads(f"{_LINKED}/pnpm", ("npm_config_store_dir", "pnpm_config_store_dir")),
+    "yarn": Downloads(f"{DOWNLOADS}/yarn", ("YARN_CACHE_FOLDER", "YARN_GLOBAL_FOLDER")),
 }
 
 #: Folders in which build tools keep what they can use again, below a project's root. An inner one is named after those
@@ -77,7 +81,7 @@ def caches_of(
     :param modules: folders of ``node_modules``, relative to the working copy, which are as ``key`` says
     :param key: of `modules_key`; "" if they can't be kept
     """
-    found = [Cache(manager, (f"{DOWNLOADS}/{one.folder}",)) for manager, one in DOWNLOADS_OF.items()]
+    found = [Cache(manager, (one.path,)) for manager, one in DOWNLOADS_OF.items()]
     if key and modules:
         found.append(Cache("node_modules", tuple(f"work/{path}" for path in modules), key))
     tops = list(dict.fromkeys(roots)) or [""]

@@ -10,6 +10,7 @@ succeeded. A row's pattern is searched in text without colours; what it captures
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -256,6 +257,14 @@ FAILURES: tuple[Known, ...] = (
         "the build uses (.npmrc)",
     ),
     Known(
+        "too-young",
+        r"YN0016: │ +(?P<package>@?[^@\s]+)@[^\n]* (?:are|is) quarantined"
+        r"|ERR_PNPM_NO_MATURE_MATCHING_VERSION\s+Version [^\n]* of (?P<package2>\S+) does not meet",
+        "the manager takes no version that was published a short while ago, and there is no older one of {package}",
+        "Wait, or allow it: npmMinimalAgeGate (also under npmScopes, for a scope with a registry of its own) or "
+        "npmPreapprovedPackages in .yarnrc.yml, minimumReleaseAgeExclude in pnpm-workspace.yaml",
+    ),
+    Known(
         "no-file",
         r"ERR_PNPM_FETCH_404[^\n]*GET \S*/(?P<file>[^/\s]+\.tgz): Not Found",
         "the registry has no file {file}, which the lock file names",
@@ -470,11 +479,11 @@ def last_output(lines: Iterable[str]) -> str:
 
 def explain_failure(output: str, exit_code: int | None) -> Explanation | None:
     """Return what the failure of a step with this `last_output` and exit code means; None if that isn't known."""
-    for row, pattern in _FAILURES:
+    for row, pattern in _compiled(FAILURES):
         found = pattern.search(output)
         if found is not None:
             return _explanation(row, found)
-    for row, _pattern in _FAILURES:
+    for row, _pattern in _compiled(FAILURES):
         if row.exit_code is not None and row.exit_code == exit_code:
             return Explanation(name=row.name, cause=row.cause, cure=row.cure)
     return None
@@ -482,7 +491,7 @@ def explain_failure(output: str, exit_code: int | None) -> Explanation | None:
 
 def explain_warnings(output: str) -> list[Explanation]:
     """Return what a tool has left out, by the `last_output` of a step that succeeded."""
-    found = ((row, pattern.search(output)) for row, pattern in _WARNINGS)
+    found = ((row, pattern.search(output)) for row, pattern in _compiled(WARNINGS))
     return [_explanation(row, match) for row, match in found if match is not None]
 
 
@@ -502,9 +511,7 @@ def _quoted(text: str) -> str:
     return cleaned if len(cleaned) <= _MAX_QUOTED else f"{cleaned[: _MAX_QUOTED - 1]}…"
 
 
-def _compiled(rows: Iterable[Known]) -> tuple[tuple[Known, re.Pattern[str]], ...]:
+@functools.cache
+def _compiled(rows: tuple[Known, ...]) -> tuple[tuple[Known, re.Pattern[str]], ...]:
+    # Not when this module is imported: most steps have nothing to be explained, and all of their processes import it.
     return tuple((row, re.compile(row.pattern, re.MULTILINE)) for row in rows)
-
-
-_FAILURES = _compiled(FAILURES)
-_WARNINGS = _compiled(WARNINGS)

@@ -21,9 +21,6 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 #: A name as resolvers take it, in small letters; an underscore is in some.
 NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 
-#: The form of a rule in small letters. What it lets through may still be no address.
-RULE = rf"(?:\[[0-9a-f:.]+\]|(?:\*\.)?{NAME})(?::[0-9]{{1,5}})?"
-
 #: What a rule for one of these allows, it allows for all of them.
 _LOCALHOST = ("localhost", "127.0.0.1", "::1")
 

@@ -20,7 +20,6 @@ All work is by the batch, in C: nothing here costs a Python call per line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar, overload
 
 import msgspec
@@ -89,11 +88,15 @@ class Progress(msgspec.Struct, tag="progress", tag_field="type", frozen=True, gc
     label: _Label = ""
 
 
+#: The most characters of a remark.
+MAX_REMARK = 4000
+
+
 class Annotation(msgspec.Struct, tag="annotation", tag_field="type", frozen=True, gc=False, omit_defaults=True):
     """A remark on the sources: on a ``line`` (from 1) of a ``file``, on a file, or on all of it."""
 
     level: Literal["notice", "warning", "error"]
-    message: Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REMARK)]
     file: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     line: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0  # 0: none
 
@@ -315,8 +318,3 @@ def valid_shape(batch: Batch) -> bool:
         and all(isinstance(record.get("type"), str) for record in batch.lines if isinstance(record, dict))
         and (not more or (more[0] >= 0 and more[-1] < len(batch.lines) and more == sorted(set(more))))
     )
-
-
-def total(batches: Iterable[Batch]) -> int:
-    """Return how many records the batches have."""
-    return sum(batch.end - batch.first for batch in batches)

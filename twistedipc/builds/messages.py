@@ -15,9 +15,15 @@ The order of an attempt::
                      ◄─────────────────────────  Log …
     Ack …            ─────────────────────────►           (committed)
                      ◄─────────────────────────  call WantPermit   → Permit
+                     ◄─────────────────────────  call WantContents → StoredContents
                      ◄─────────────────────────  call WantUpload   → UploadGrant
                      ◄─────────────────────────  Final
     FinalAck         ─────────────────────────►           (committed: terminal) or Resend
+
+Beside that order, of no attempt::
+
+    call ListRefs        ─────────────────────►  → RefList
+    call DescribeCommits ─────────────────────►  → CommitList
 """
 
 from __future__ import annotations
@@ -27,11 +33,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import NPM, Package, Permit, Publish, Result, Secrets
+from twistedipc.builds.attempt import NPM, LiveFiles, Package, Permit, Publish, Result, Secrets
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.remotes import CommitList, CommitsQuestion, RefList, RefsQuestion, Remote
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.builds.versions import Versioning
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
@@ -79,9 +87,24 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 #: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the project's settings say, which an older one
 #: doesn't read; ``protected``, look which protected ref a commit can be reached from, and publish nothing for a
 #: project's users without one; ``network``, keep the steps of a build from the network, which one can't whose steps
-#: aren't isolated; ``stored``, upload packages that the apiserver publishes. Beside these it has a feature for each
-#: target that not every builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("caches", "environments", "network", "protected", "secrets", "settings", "stored")
+#: aren't isolated; ``stored``, upload packages that the apiserver publishes; ``strangers``, keep what the build of a
+#: stranger's pull request writes from all others; ``versions``, give packages the versions that are wanted;
+#: ``id-tokens``, publish by an ID token that a registry takes; ``scopes``, publish to the registries of scopes. Beside
+#: these it has a feature for each target that not every builder knows: `publish.targets.registry.FEATURE`.
+FEATURES = (
+    "caches",
+    "environments",
+    "id-tokens",
+    "network",
+    "protected",
+    "remotes",
+    "scopes",
+    "secrets",
+    "settings",
+    "stored",
+    "strangers",
+    "versions",
+)
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -181,6 +204,26 @@ class WantSecrets(Message, frozen=True, kw_only=True, tag="want_secrets"):
     uses: list[str]
 
 
+class WantContents(Message, frozen=True, kw_only=True, tag="want_contents"):
+    """
+    A call: which contents of the project's releases does the apiserver have stored? Answered by `StoredContents`. They
+    stay until the attempt's release is made, or for a week.
+    """
+
+    attempt: AttemptName
+    lease: Lease
+
+
+class StoredContents(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Contents that needn't be uploaded: the first 8 bytes of the SHA-256 of each, one after the other. And what the live
+    release has, as far as there is room: by that the builder says what has changed, and nothing else.
+    """
+
+    contents: bytes = b""
+    live: LiveFiles = LiveFiles()
+
+
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
     """
     A call: where may the archive be uploaded, or the package that is at this ``position`` in the permit for this
@@ -248,10 +291,13 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     registries: list[Registry] = []  # from which it installs
     protected: list[str] = []  # the project's protected refs, as patterns of `builds.protection`
     used: list[str] | None = None  # the hosts that the project's last build that succeeded used; None: any may be used
+    versioning: Versioning | None = None  # which versions its packages get; None: by an older apiserver
     asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
+    contents: bool = False  # contents that are stored already (`WantContents`) needn't be in the archive
     elsewhere: bool = False  # the repository must be at no address of the builder's machine or of its cloud
     head: bool = False  # tell in the result which branch the repository's HEAD stands for
     caches: int = 0  # how many times what the project's builds keep was cleared: nothing from before is used
+    stranger: bool = False  # it is of a pull request from a fork: it uses and keeps nothing of what builds keep
     timeout: float
     idle_timeout: float
     expires: float
@@ -312,14 +358,42 @@ class UploadGrant(Message, frozen=True, kw_only=True, tag="upload_grant"):
     complete: bool = False
 
 
-# Both ends' vocabularies are made of these three.
-FROM_BUILDER = Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantSecrets | WantUpload
-FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck
+class ListRefs(Message, frozen=True, kw_only=True, tag="list_refs"):
+    """
+    A call: which branches and tags has this repository now? Answered by `RefList`, within ``timeout`` seconds; refused
+    with ``busy`` if the builder answers enough others: ask later. Only to a builder that has the feature ``remotes``.
+    """
 
-#: request type -> its reply's type
+    remote: Remote
+    question: RefsQuestion = RefsQuestion()
+    timeout: float
+
+
+class DescribeCommits(Message, frozen=True, kw_only=True, tag="describe_commits"):
+    """A call: what of these commits decides whether they build? Answered by `CommitList`, as `ListRefs` is."""
+
+    remote: Remote
+    question: CommitsQuestion
+    timeout: float
+
+
+# Both ends' vocabularies are made of these four.
+FROM_BUILDER = (
+    Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantSecrets | WantContents | WantUpload
+)
+FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck | ListRefs | DescribeCommits
+
+#: request type -> its reply's type, of what the builder asks
 CALLS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     Sync: Orders,
     WantPermit: Permit,
     WantSecrets: Secrets,
+    WantContents: StoredContents,
     WantUpload: UploadGrant,
+}
+
+#: The same of what the apiserver asks.
+QUESTIONS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
+    ListRefs: RefList,
+    DescribeCommits: CommitList,
 }

@@ -35,8 +35,10 @@ _URL = rf"(?:https?://(?:{_WEB_USER})?|git://|ssh://(?:{_USER})?){_HOST}{_PORT}/
 _LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 
 #: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
-#: API's document shows them. Those of a ref, an address and a registry leave out their greatest length.
+#: API's document shows them. Those of a new project, a ref,
+#: an address and a registry leave out their greatest length.
 PROJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+NEW_PROJECT = r"[a-z0-9](?:-?[a-z0-9])*"
 ATTEMPT = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}"
 LEASE = r"[0-9a-f]{16,64}"
 REF = r"(?![-./]|@$|[\s\S]*(?:\.\.|//|/\.|@\{|\.lock/|\.lock$|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]+"
@@ -44,6 +46,7 @@ ADDRESS = rf"(?:{_SCP_LIKE}|{_URL}|{_LOCAL})"
 WEB_HOST = rf"https?://[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?{_PORT}"  # by a name, or an IPv4 address
 REGISTRY = rf"(?:https?://{_HOST}{_PORT}(?:/[!-\"$->@-\[\]-~]*)?)?"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"  # that it doesn't change how programs run is a rule beside it
+SECRET_NAME = rf"{VARIABLE}(?:@[a-z0-9~-][a-z0-9._~-]{{0,99}})?"  # of builds, or of a target: one may be of a scope
 LINE = rf"[^{_HIDDEN}]+"
 _SCOPE = r"@[a-z0-9~][a-z0-9._~-]*/"
 _PACKAGE = r"[A-Za-z0-9~][A-Za-z0-9._~-]*"  # no name begins with "-": npm would take it for an option
@@ -60,45 +63,49 @@ MAX_VALUE = 32 * 1024
 MAX_PACKAGE = 214
 MAX_PACKAGES = 100
 
+#: How many characters the password of a project's previews has.
+MIN_PASSWORD = 8
+MAX_PASSWORD = 200
+
 #: An address for mail: what a commit can have as its author's, and what who signs people in may say.
 EMAIL = r"[^\s@<>\x00-\x1f\x7f-\x9f]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
 MAX_EMAIL = 254
 
-_PROJECT = re.compile(PROJECT)
-_ATTEMPT = re.compile(ATTEMPT)
-_REF = re.compile(REF)
-_REPOSITORY = re.compile(ADDRESS)
-_REGISTRY = re.compile(REGISTRY)
-_LINE = re.compile(LINE)
-_PACKAGE_NAME = re.compile(PACKAGE)
-_PACKAGES = re.compile(PACKAGES)
-_SECRET = re.compile(SECRET)
-_ADDRESS = re.compile(rf"{_CHARACTER}+")
-_LEASE = re.compile(LEASE)
-_EMAIL = re.compile(EMAIL)
 NODE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"
-_NODE = re.compile(NODE)
 
 _NO_LOCAL = "repositories in local folders are not allowed here (see local_repositories in the configuration)"
 
 
 def project(name: str) -> str:
     """Check a project's name: it must be a valid label of a host name, under which the release is served."""
-    if not _PROJECT.fullmatch(name):
+    if not re.fullmatch(PROJECT, name):
         raise BadValue("a project's name has 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -")
+    return name
+
+
+def new_project(name: str) -> str:
+    """
+    Check the name of a project that is to be made. Two hyphens in it would make it the host name of a preview of
+    another project (`builds.labels`), or of a name in another script (``xn--``). Older projects may have such names.
+    """
+    if not re.fullmatch(NEW_PROJECT, project(name)):
+        raise BadValue(
+            f"a project's name has no -- in it: {name}.example.org could be a preview's address, LABEL--PROJECT. "
+            f"Call it {re.sub('-+', '-', name)}, for example"
+        )
     return name
 
 
 def pool(name: str) -> str:
     """Check the name of a pool of builders."""
-    if not _PROJECT.fullmatch(name):
+    if not re.fullmatch(PROJECT, name):
         raise BadValue("a pool's name has 1 to 63 of a-z, 0-9 and -, and begins and ends with a letter or digit")
     return name
 
 
 def node(name: str) -> str:
     """Check a builder's or apiserver's name."""
-    if not _NODE.fullmatch(name):
+    if not re.fullmatch(NODE, name):
         raise BadValue(
             "a node's name has 1 to 64 letters, digits and . _ -, and begins and ends with a letter or digit"
         )
@@ -107,21 +114,21 @@ def node(name: str) -> str:
 
 def attempt(name: str) -> str:
     """Check an attempt's name, "BUILD-N"."""
-    if not _ATTEMPT.fullmatch(name):
+    if not re.fullmatch(ATTEMPT, name):
         raise BadValue("an attempt's name is BUILD-N")
     return name
 
 
 def lease(value: str) -> str:
     """Check a lease: hexadecimal digits."""
-    if not _LEASE.fullmatch(value):
+    if not re.fullmatch(LEASE, value):
         raise BadValue("a lease has 16 to 64 hexadecimal digits")
     return value
 
 
 def ref(name: str) -> str:
     """Check a branch, tag, full name (``refs/…``) or commit id: as git's check-ref-format does, and no option."""
-    if len(name) > MAX_REF or not _REF.fullmatch(name):
+    if len(name) > MAX_REF or not re.fullmatch(REF, name):
         raise BadValue(
             f"a ref is a branch, a tag, refs/… or a commit id, as git has them: at most {MAX_REF} characters, "
             "none of them a space, a control character or one of ~ ^ : ? * [ \\; no - first, no .. or @{ in it, and "
@@ -140,6 +147,19 @@ def spellings(name: str) -> frozenset[str]:
             if name.startswith(prefix):
                 return _spellings(kind, name.removeprefix(prefix))
     return _spellings("heads", name)
+
+
+def full_ref(name: str) -> str:
+    """Return a ref's full name, ``refs/heads/main``: a name alone is taken for a branch's, as in `spellings`."""
+    if name.startswith("refs/"):
+        return name
+    return f"refs/{name}" if name.startswith(("heads/", "tags/")) else f"refs/heads/{name}"
+
+
+def pull_request_of(ref: str) -> int | None:
+    """Return the number of the pull request whose commit a ref has at the hosts that we know; None: it is another."""
+    found = re.fullmatch(r"refs/(?:pull|merge-requests|pull-requests)/([1-9][0-9]{0,17})/(?:head|merge|from)", ref)
+    return None if found is None else int(found[1])
 
 
 #: The ref that stands for the repository's own default branch, whichever that is.
@@ -173,11 +193,11 @@ def repository(address: str, *, local: bool = False) -> str:
     The address of a git repository: https, http, ssh or git, or ``user@host:path``; with ``local`` (an operator's
     setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no password, no query in it.
     """
-    if len(address) > MAX_ADDRESS or not _ADDRESS.fullmatch(address):
+    if len(address) > MAX_ADDRESS or not re.fullmatch(rf"{_CHARACTER}+", address):
         raise BadValue("a repository's address is one line of at most 1024 characters without spaces")
     if address.startswith(("/", "file://")) and not local:
         raise BadValue(_NO_LOCAL)
-    if not _REPOSITORY.fullmatch(address):
+    if not re.fullmatch(ADDRESS, address):
         raise BadValue(_wrong_with(address))
     return address
 
@@ -251,18 +271,21 @@ def user(address: str) -> str:
 
 def open_road(address: str) -> bool:
     """Return whether what is sent to this address can be read in transit: by http, and not to this machine."""
-    parts = urlsplit(address)
-    host = (parts.hostname or "").removesuffix(".")
+    return urlsplit(address).scheme == "http" and not is_here(address)
+
+
+def is_here(address: str) -> bool:
+    """Return whether an address is one that each machine has for itself."""
+    host = (urlsplit(address).hostname or "").removesuffix(".")
     try:
-        local = ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-    return parts.scheme == "http" and not local
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def registry(address: str) -> str:
     """Check the address of an npm registry, to which a token will be sent; "" is the one that npm is set up for."""
-    if len(address) > MAX_ADDRESS or not _REGISTRY.fullmatch(address):
+    if len(address) > MAX_ADDRESS or not re.fullmatch(REGISTRY, address):
         raise BadValue(
             "a registry's address begins with https:// or http:// and a host; it is printable ASCII of at most 1024 "
             "characters, and can't hold spaces, credentials, a query or a fragment"
@@ -272,7 +295,7 @@ def registry(address: str) -> str:
 
 def is_package(name: str) -> bool:
     """Return whether npm accepts this as the name of a package."""
-    return len(name) <= MAX_PACKAGE and _PACKAGE_NAME.fullmatch(name) is not None
+    return len(name) <= MAX_PACKAGE and re.fullmatch(PACKAGE, name) is not None
 
 
 def packages(patterns: Sequence[str]) -> Sequence[str]:
@@ -280,24 +303,24 @@ def packages(patterns: Sequence[str]) -> Sequence[str]:
     if len(patterns) > MAX_PACKAGES:
         raise BadValue(f"a project can have at most {MAX_PACKAGES} entries of packages")
     for pattern in patterns:
-        if len(pattern) > MAX_PACKAGE or not _PACKAGES.fullmatch(pattern):
+        if len(pattern) > MAX_PACKAGE or not re.fullmatch(PACKAGES, pattern):
             raise BadValue(f"{pattern[:100]!r} is neither the name of an npm package nor a scope like @acme/*")
     return patterns
 
 
 def secret(value: str) -> str:
     """Check a token for another service, before it is stored encrypted."""
-    if not _SECRET.fullmatch(value):
+    if not re.fullmatch(SECRET, value):
         raise BadValue("a secret is printable ASCII without spaces")
     return value
 
 
 #: What in a text moves the cursor, ends the line, or reorders what is around it.
-_UNSHOWN = re.compile(
+_UNSHOWN = (
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
-_UNSHOWN_IN_LINES = re.compile(_UNSHOWN.pattern.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f"))
+_UNSHOWN_IN_LINES = _UNSHOWN.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f")
 
 
 def shown(text: str, limit: int, *, lines: bool = False) -> str:
@@ -306,19 +329,19 @@ def shown(text: str, limit: int, *, lines: bool = False) -> str:
     the place of each that isn't to be seen and does something. With ``lines``, it may have tabs and several lines.
     """
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return (_UNSHOWN_IN_LINES if lines else _UNSHOWN).sub("\N{REPLACEMENT CHARACTER}", cut)
+    return re.sub(_UNSHOWN_IN_LINES if lines else _UNSHOWN, "\N{REPLACEMENT CHARACTER}", cut)
 
 
 def line(text: str) -> str:
     """Check a name that people read."""
-    if not _LINE.fullmatch(text):
+    if not re.fullmatch(LINE, text):
         raise BadValue("a name is one line of visible characters and spaces")
     return text
 
 
 def is_email(address: str) -> bool:
     """Return whether this can be an address for mail."""
-    return len(address) <= MAX_EMAIL and _EMAIL.fullmatch(address) is not None
+    return len(address) <= MAX_EMAIL and re.fullmatch(EMAIL, address) is not None
 
 
 def email(address: str) -> str:

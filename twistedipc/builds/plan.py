@@ -15,6 +15,9 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
     [build.environment]
     MODE = "production"
 
+    [site]                   # how the site is served: `site.said`
+    trailing_slash = "never"
+
 All settings of a project can be there (`settings.BuildSettings`), and win. A root's own file is read in place of the
 repository's. Without ``steps``, what is run is recognised (`recognition`). Without ``output``, the folder that is
 packed is chosen after the build (`publish.output`), among those that the framework writes and `outputs.OUTPUTS`.
@@ -23,9 +26,8 @@ packed is chosen after the build (`publish.output`), among those that the framew
 from __future__ import annotations
 
 import codecs
-import tomllib
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +43,9 @@ from twistedipc.builds.recognition.recognise import nothing_to_build, recognise
 from twistedipc.builds.recognition.recognised import PlannedStep, Recognised
 from twistedipc.builds.recognition.tree import Tree
 from twistedipc.builds.settings import MAX_COMMAND, PLAN_FILE, BuildSettings, checked, narrowed
+from twistedipc.builds.site.budgets import Budgets, budgets_of
+from twistedipc.builds.site.rules import BadRules, Serving
+from twistedipc.builds.site.said import SaidSite, serving_of
 
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "toolchain", "pack", "publish"})
@@ -58,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     no_site: str = ""  # why it is certain that the build makes no site; "": it isn't
     spa: bool | None = None  # whether addresses without a file get index.html; None: ``framework_spa``, in doubt not
     framework_spa: bool = False  # whether sites of the project's framework count on that
+    site: Serving = Serving()  # how the site is served beside that; its own files may say more
+    budgets: Budgets = Budgets()  # how much the site may have
     timeout: float | None = None  # seconds
     idle_timeout: float | None = None
     environment: dict[str, str] = {}
@@ -110,8 +117,20 @@ class _Build(BuildSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=T
     environment: dict[str, str] = {}
 
 
+#: What ``[site]`` says of the settings of a project; ``spa`` can be in ``[build]`` too.
+_OF_SITE = ("spa", "trailing_slash", "clean_urls")
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     build: _Build = msgspec.field(default_factory=_Build)
+    site: SaidSite = SaidSite()
+
+
+class _Site(NamedTuple):
+    """What ``[site]`` says."""
+
+    serving: Serving = Serving()
+    budgets: Budgets = Budgets()
 
 
 def make_plan(tree: Tree, said: BuildSettings) -> Plan:
@@ -121,7 +140,8 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
     :param said: what the project's settings say
     :raises BadPlan: if it can't be built as it is
     """
-    build, settings, said_in = _settings_of(tree, said)
+    build, settings, said_in, site = _settings_of(tree, said)
+    serving = _with_settings(site.serving, settings)
     if build.steps is not None:
         recognised = _beside_steps(tree, settings, said_in)
         steps = [_named(step, settings.root, settings.network) for step in build.steps]
@@ -145,11 +165,13 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
         root=recognised.root,
         output=output,
         candidates=[folder for folder in recognised.outputs if folder not in (output, top)],
-        index=_index(build.index),
+        index=_index(build.index, serving.index),
         remark=_remark(packaged and build.steps is None and not recognised.build, here),
         no_site=recognised.no_site,
         spa=settings.spa,
         framework_spa=recognised.spa,
+        site=serving,
+        budgets=site.budgets,
         timeout=build.timeout,
         idle_timeout=build.idle_timeout,
         environment=build.environment,
@@ -166,6 +188,11 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
 def settings_of(tree: Tree, said: BuildSettings) -> BuildSettings:
     """Return a project's settings with what its files say. Raises `BadPlan`."""
     return _settings_of(tree, said)[1]
+
+
+def _with_settings(site: Serving, settings: BuildSettings) -> Serving:
+    """How a site is served, with what its project's settings say."""
+    return replace(site, trailing_slash=settings.trailing_slash or "auto", clean_urls=settings.clean_urls)
 
 
 def _beside_steps(tree: Tree, settings: BuildSettings, said_in: Mapping[str, str]) -> Recognised:
@@ -188,19 +215,22 @@ def _remark(nothing_built: bool, here: bool) -> str:
     return remark
 
 
-def _settings_of(tree: Tree, said: BuildSettings) -> tuple[_Build, BuildSettings, dict[str, str]]:
-    """What a project's files say of how it is built, its settings with that, and which file says which of them."""
+def _settings_of(tree: Tree, said: BuildSettings) -> tuple[_Build, BuildSettings, dict[str, str], _Site]:
+    """
+    What a project's files say of how it is built, its settings with that, which file says which of them, and what is
+    said of the site.
+    """
     paths = [in_folder(said.root, PLAN_FILE)] if said.root else []
     for path in [*paths, PLAN_FILE]:
         data = read(tree, path)
         if data is None:
             continue
-        build, keys = _read_plan_file(data, path, root=said.root)
+        build, keys, site = _read_plan_file(data, path, root=said.root)
         merged = _merged(said, build, keys, path)
         if merged.root != said.root and PLAN_FILE in tree.names(merged.root):
             return _settings_of(tree, replace(said, root=merged.root))
-        return build, merged, dict.fromkeys(keys, path)
-    return _Build(), said, {}
+        return build, merged, dict.fromkeys(keys, path), site
+    return _Build(), said, {}, _Site()
 
 
 def _merged(said: BuildSettings, build: _Build, keys: Collection[str], path: str) -> BuildSettings:
@@ -211,30 +241,45 @@ def _merged(said: BuildSettings, build: _Build, keys: Collection[str], path: str
         raise BadPlan(f"`{path}`: build.{error}") from error
 
 
-def _read_plan_file(data: bytes, path: str, *, root: str) -> tuple[_Build, dict[str, Any]]:
-    """What a file says, and the keys that it has. ``root``: what is said of it already."""
+def _read_plan_file(data: bytes, path: str, *, root: str) -> tuple[_Build, dict[str, Any], _Site]:
+    """
+    What a file says, the keys of settings that it has, and what it says of the site. ``root``: what is said of it
+    already.
+    """
     try:
         values = toml.loads(data.decode("utf-8-sig"))  # some editors put a byte order mark first
     except UnicodeDecodeError as error:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise BadPlan(f"`{path}` is UTF-16: save it as UTF-8") from error
         raise BadPlan(f"`{path}` isn't UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (toml.BadToml, RecursionError) as error:
         raise BadPlan(f"`{path}` isn't TOML: {error}") from error
     try:
-        build = msgspec.convert(values, _File).build
+        file = msgspec.convert(values, _File)
     except msgspec.ValidationError as error:
         raise BadPlan(f"`{path}`: {by_key(str(error))}") from error
+    build = file.build
     try:
         variables.of_repository(build.environment)
     except BadValue as error:
         raise BadPlan(f"`{path}`: build.environment: {error}") from error
+    try:
+        site = _Site(serving_of(file.site), budgets_of(file.site.budget, file.site.budget_action))
+    except BadRules as error:
+        raise BadPlan(f"`{path}`: {error}") from error
     keys = dict(values.get("build", {}))
+    for key in _OF_SITE:
+        if key != "spa" and key in keys:
+            raise BadPlan(f"`{path}`: build.{key}: it is written under [site]")
+        if (value := getattr(file.site, key)) is not None:
+            if keys.setdefault(key, value) != value:
+                raise BadPlan(f"`{path}`: site.{key}: build.{key} says another thing")
+            build = replace(build, **{key: value})
     if root:
         said = joined("", keys.pop("root", root))
         if said not in (root, ""):
             raise BadPlan(f"`{path}`: build.root: the project's root is {root}, and this names another one")
-    return build, keys
+    return build, keys, site
 
 
 def _named(step: str | _Step, root: str, network: NetworkMode) -> PlannedStep:
@@ -261,12 +306,13 @@ def _named(step: str | _Step, root: str, network: NetworkMode) -> PlannedStep:
     return PlannedStep(name=name, run=run, folder=root, network=own)
 
 
-def _index(name: str | None) -> str:
-    if name is None or name == INDEX:
-        return INDEX
-    if name:
+def _index(name: str | None, of_site: str) -> str:
+    """The file that the output needs at its top, the one that is served for a folder; "" if it needs none."""
+    if name == "":
+        return ""
+    if name not in (None, of_site):
         raise BadPlan(
-            f'`{PLAN_FILE}`: build.index: it can only be "{INDEX}", or "" for a folder of assets that has none: '
-            "no other file is served for a folder's address"
+            f'`{PLAN_FILE}`: build.index: it can only be "{of_site}", or "" for a folder of assets that has none: '
+            "no other file is served for a folder's address (site.index names that file)"
         )
-    return ""
+    return of_site

@@ -3,7 +3,8 @@ The registries from which a project installs packages: what may be said of them,
 package managers use them. Bottom layer, pure.
 
 No file has a token in it, only the name of the variable that has it, which is in the environment of the install step
-alone. Each token is bound to its registry's address: a manager sends it nowhere else.
+alone. Each token is bound to its registry's address: a manager sends it nowhere else, but for Yarn from version 2 on,
+which also sends it where that registry says that a package's archive is.
 
 Where the rules come from: npm's ``npmrc`` ("Auth related configuration", which pnpm, Yarn 1 and Bun read too), and
 Yarn's ``.yarnrc.yml`` (``npmScopes``, ``npmRegistries``).

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from twistedipc.builds import host_rules, names
 from twistedipc.builds.egress import EgressMode, NetworkMode, narrower
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.site.rules import TrailingSlash
 
 #: The file in a repository that says how it is built.
 PLAN_FILE = ".twistedipc.toml"
@@ -28,22 +29,13 @@ MAX_PATTERNS = 100
 MAX_CACHES = 20
 MAX_HOSTS = 100
 
-#: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
-#: API's document shows them. Versions and ranges are as npm writes them, without ":" and "@", so that none is an
-#: address or another package.
-FRAMEWORK = r"(?:[a-z0-9][a-z0-9.-]{0,39})?"
+#: The rules for the whole of a value. Versions and ranges are as npm writes them, without ":" and "@", so that none is
+#: an address or another package.
 _VERSIONS = r"[0-9A-Za-z.^~<>=*|+/ -]{1,100}"
-NODE = rf"(?:{_VERSIONS})?"
-MANAGER = rf"(?:(?:{'|'.join(MANAGERS)})(?:@{_VERSIONS})?)?"
-PATH = rf"(?!/)(?!(?:[\s\S]*/)?\.\.(?:/|$))(?!(?:\./+)*\.git(?:/|$)){names.IN_PATH}*"
-_SOME_PATH = rf"(?=[\s\S]){PATH}"
-PATTERN = rf"(?:!{_SOME_PATH}|(?!!){_SOME_PATH})"
-CACHE = rf"(?!\.(?:/+\.?)*$){_SOME_PATH}"
-
-_FRAMEWORK = re.compile(FRAMEWORK)
-_NODE = re.compile(NODE)
-_MANAGER = re.compile(MANAGER)
-_PATH = re.compile(PATH)
+_FRAMEWORK = re.compile(r"(?:[a-z0-9][a-z0-9.-]{0,39})?")
+_NODE = re.compile(rf"(?:{_VERSIONS})?")
+_MANAGER = re.compile(rf"(?:(?:{'|'.join(MANAGERS)})(?:@{_VERSIONS})?)?")
+_PATH = re.compile(rf"(?!/)(?!(?:[\s\S]*/)?\.\.(?:/|$))(?!(?:\./+)*\.git(?:/|$)){names.IN_PATH}*")
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,6 +49,8 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     build: str | None = None  # the command that builds; "": none is run
     output: str = ""  # the folder that is packed, relative to the root
     spa: bool | None = None  # whether addresses without a file get index.html
+    trailing_slash: TrailingSlash | None = None  # of pages' addresses; None: as their files are
+    clean_urls: bool | None = None  # whether /about.html is sent to /about; False: /about isn't served
     watch: list[str] = []  # patterns of paths: a push that touches none of them builds nothing
     packages: list[str] = []  # patterns of folders whose packages are published
     submodules: bool = True
@@ -80,6 +74,8 @@ def checked(settings: BuildSettings) -> BuildSettings:
         )
     if not _NODE.fullmatch(settings.node):
         raise BadValue('node: it is a version or a range as npm has them, for example "22", "^20.11.0" or "lts/iron"')
+    if settings.trailing_slash not in (None, "auto", "always", "never"):
+        raise BadValue("trailing_slash: it is auto, always or never")
     for key, command in (("install", settings.install), ("build", settings.build)):
         if command is not None and (len(command) > MAX_COMMAND or "\0" in command):
             raise BadValue(f"{key}: a command has at most {MAX_COMMAND} characters, and no NUL")

@@ -74,6 +74,19 @@ class Cancellation(StrEnum):
     TOO_LATE = "too late"  # refused: the attempt has ended
 
 
+class Phase(StrEnum):
+    """What of a build's course is told to others: `twistedipc.outgoing`. Several states may be the same to them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"  # nobody can tell how it ended
+
+
 class Waits(StrEnum):
     """What an attempt in this state may be waiting for. ``server.waiting`` has the sentence."""
 
@@ -105,6 +118,7 @@ class StateInfo:
     reached: int | None = None
     waits: Waits | None = None
     unproven: AttemptState | None = None
+    told: Phase | None = None  # what others are told when an attempt comes into it; None: nothing new
     built: bool = False  # its builder is done with it, though it hasn't ended
     delivers: bool = False  # the apiserver publishes what is stored, and goes on with its log
 
@@ -141,6 +155,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             cancel=Cancellation.AT_ONCE,
             offerable=True,
             waits=Waits.FOR_BUILDER,
+            told=Phase.QUEUED,
         ),
         _A.OFFERED: StateInfo(
             # An offer that is declined, or expires, returns the attempt to the queue.
@@ -167,6 +182,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             lease=LeaseStatus.HELD,
             talks=True,
             reached=1,
+            told=Phase.RUNNING,
         ),
         _A.DISCONNECTED: StateInfo(
             then=frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | _BUILT,
@@ -188,16 +204,19 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             waits=Waits.FOR_UPLOAD,
         ),
         _A.WAITING_APPROVAL: StateInfo(
-            # What it built is stored. Approved: delivering if packages are, else succeeded. Refused: cancelled.
+            # What it built is stored, or staged in a registry. Approved: delivering if packages are, else succeeded.
+            # Refused: cancelled.
             then=frozenset({_A.DELIVERING, _A.SUCCEEDED, _A.CANCELLED}),
-            description="is built, and another person than the one who asked is to approve that it is published",
+            description="is built, and a person is to approve that it is published",
             tone=Tone.WAITING,
             cancel=Cancellation.AT_ONCE,
             built=True,
             waits=Waits.FOR_APPROVAL,
+            told=Phase.WAITING,
         ),
         _A.DELIVERING: StateInfo(
-            then=frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED}),
+            # What is staged in a registry waits for a person, who approves it there.
+            then=frozenset({_A.WAITING_APPROVAL, _A.SUCCEEDED, _A.FAILED, _A.CANCELLED}),
             description="is built, and the apiserver publishes the packages that are stored",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_APISERVER,
@@ -210,30 +229,35 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             tone=Tone.GOOD,
             cancel=Cancellation.TOO_LATE,
             unproven=_A.FAILED,
+            told=Phase.SUCCEEDED,
         ),
         _A.FAILED: StateInfo(
             then=frozenset(),
             description="a step failed, its result could not be published, or its log isn't whole",
             tone=Tone.BAD,
             cancel=Cancellation.TOO_LATE,
+            told=Phase.FAILED,
         ),
         _A.CANCELLED: StateInfo(
             then=frozenset(),
             description="was cancelled, and its processes are gone",
             tone=Tone.WARNING,
             cancel=Cancellation.TOO_LATE,
+            told=Phase.CANCELLED,
         ),
         _A.TIMED_OUT: StateInfo(
             then=frozenset(),
             description="ran, or was silent, for longer than its project allows",
             tone=Tone.BAD,
             cancel=Cancellation.TOO_LATE,
+            told=Phase.TIMED_OUT,
         ),
         _A.LOST: StateInfo(
             then=frozenset(),
             description="its builder or runner is gone, and nothing can tell how it ended",
             tone=Tone.BAD,
             cancel=Cancellation.TOO_LATE,
+            told=Phase.LOST,
         ),
     }
 )
@@ -287,7 +311,7 @@ RELEASE_STATES: Final[Mapping[ReleaseState, ReleaseInfo]] = MappingProxyType(
         _R.PACKED: ReleaseInfo(
             # Superseded at once: when its build ended, something newer was live.
             then=frozenset({_R.LIVE, _R.SUPERSEDED}),
-            description="is unpacked, and not live",
+            description="is stored, and not live",
             tone=Tone.WAITING,
         ),
         _R.LIVE: ReleaseInfo(
@@ -314,24 +338,124 @@ class PublicationState(StrEnum):
 
     PACKED = "packed"
     STORED = "stored"
-    PUBLISHING = "publishing"
+    CHECKED = "checked"
+    STAGED = "staged"
+    APPROVED = "approved"
+    PRESENT = "present"
     PUBLISHED = "published"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
     FAILED = "failed"
     DROPPED = "dropped"
 
 
 _P = PublicationState
 
-#: Every state of a publication -> those that may follow directly. What a crash has left in `PUBLISHING` begins again:
-#: the registry is asked first.
+#: How the publication of a package can end before it is in the registry.
+_NOT_THERE: Final = frozenset({_P.CONFLICT, _P.REJECTED, _P.FAILED, _P.DROPPED})
+
+#: Every state of a publication -> those that may follow directly. What a crash has left begins again where its rows
+#: say: the registry is asked first.
 PUBLICATION_STATES: Final[Mapping[PublicationState, frozenset[PublicationState]]] = MappingProxyType(
     {
         _P.PACKED: frozenset({_P.STORED, _P.DROPPED}),  # its tarball has yet to arrive
-        _P.STORED: frozenset({_P.PUBLISHING, _P.DROPPED}),
-        _P.PUBLISHING: frozenset({_P.PUBLISHED, _P.FAILED}),
-        _P.PUBLISHED: frozenset(),  # the registry has it, with this content
+        _P.STORED: frozenset({_P.CHECKED}) | _NOT_THERE,
+        # The registry has been asked: it takes this version, or has it already with the same content.
+        _P.CHECKED: frozenset({_P.STAGED, _P.PRESENT, _P.PUBLISHED}) | _NOT_THERE,
+        _P.STAGED: frozenset({_P.APPROVED, _P.PRESENT}) | _NOT_THERE,  # in the registry's stage: a person is to approve
+        _P.APPROVED: frozenset({_P.PRESENT, _P.FAILED, _P.DROPPED}),  # and it has yet to become readable
+        # Readable there, with this content; its tag isn't moved yet, or is moved back.
+        _P.PRESENT: frozenset({_P.PUBLISHED, _P.FAILED, _P.DROPPED}),
+        _P.PUBLISHED: frozenset(),  # and its tag leads to it, or to something newer
+        _P.CONFLICT: frozenset(),  # the registry has this version with another content
+        _P.REJECTED: frozenset(),  # a person has rejected it
         _P.FAILED: frozenset(),
         _P.DROPPED: frozenset(),  # its attempt ended without
+    }
+)
+
+
+#: How a publication's state is shown.
+PUBLICATION_TONES: Final[Mapping[PublicationState, Tone]] = MappingProxyType(
+    {
+        _P.PACKED: Tone.WAITING,
+        _P.STORED: Tone.WAITING,
+        _P.CHECKED: Tone.BUSY,
+        _P.STAGED: Tone.WAITING,
+        _P.APPROVED: Tone.BUSY,
+        _P.PRESENT: Tone.BUSY,
+        _P.PUBLISHED: Tone.GOOD,
+        _P.CONFLICT: Tone.BAD,
+        _P.REJECTED: Tone.WARNING,
+        _P.FAILED: Tone.BAD,
+        _P.DROPPED: Tone.WARNING,
+    }
+)
+
+
+class RequestState(StrEnum):
+    """Where a request is about a package that is published: to move a tag, or to deprecate a version."""
+
+    ASKED = "asked"
+    BEGUN = "begun"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+_Q = RequestState
+
+#: Every state of a request -> those that may follow directly. After a crash one that has begun is looked at first.
+REQUEST_STATES: Final[Mapping[RequestState, frozenset[RequestState]]] = MappingProxyType(
+    {
+        _Q.ASKED: frozenset({_Q.BEGUN, _Q.FAILED}),
+        _Q.BEGUN: frozenset({_Q.WAITING, _Q.DONE, _Q.FAILED}),  # what was there before is written down
+        _Q.WAITING: frozenset({_Q.ASKED, _Q.FAILED}),  # for a one-time password
+        _Q.DONE: frozenset(),
+        _Q.FAILED: frozenset(),
+    }
+)
+
+#: How a request's state is shown.
+REQUEST_TONES: Final[Mapping[RequestState, Tone]] = MappingProxyType(
+    {
+        _Q.ASKED: Tone.BUSY,
+        _Q.BEGUN: Tone.BUSY,
+        _Q.WAITING: Tone.WAITING,
+        _Q.DONE: Tone.GOOD,
+        _Q.FAILED: Tone.BAD,
+    }
+)
+
+
+class TellingState(StrEnum):
+    """Where something is that is to be told to a receiver outside the platform."""
+
+    WAITING = "waiting"
+    TOLD = "told"
+    REPLACED = "replaced"
+    GIVEN_UP = "given_up"
+
+
+_T = TellingState
+
+#: Every state of something that is to be told -> those that may follow directly. A person may have it told again.
+TELLING_STATES: Final[Mapping[TellingState, frozenset[TellingState]]] = MappingProxyType(
+    {
+        _T.WAITING: frozenset({_T.TOLD, _T.REPLACED, _T.GIVEN_UP}),
+        _T.TOLD: frozenset({_T.WAITING}),
+        _T.REPLACED: frozenset(),  # it could not be told, and something newer of the same subject is told in its place
+        _T.GIVEN_UP: frozenset({_T.WAITING}),
+    }
+)
+
+#: How such a state is shown.
+TELLING_TONES: Final[Mapping[TellingState, Tone]] = MappingProxyType(
+    {
+        _T.WAITING: Tone.BUSY,
+        _T.TOLD: Tone.GOOD,
+        _T.REPLACED: Tone.WAITING,
+        _T.GIVEN_UP: Tone.BAD,
     }
 )
 
@@ -354,6 +478,18 @@ def check_attempt(before: AttemptState, after: AttemptState) -> None:
 def check_publication(before: PublicationState, after: PublicationState) -> None:
     """Raise `IllegalTransition` unless a publication may go from ``before`` to ``after``."""
     if after not in PUBLICATION_STATES[before]:
+        raise IllegalTransition(before, after)
+
+
+def check_request(before: RequestState, after: RequestState) -> None:
+    """Raise `IllegalTransition` unless a request about a package may go from ``before`` to ``after``."""
+    if after not in REQUEST_STATES[before]:
+        raise IllegalTransition(before, after)
+
+
+def check_telling(before: TellingState, after: TellingState) -> None:
+    """Raise `IllegalTransition` unless something that is to be told may go from ``before`` to ``after``."""
+    if after not in TELLING_STATES[before]:
         raise IllegalTransition(before, after)
 
 

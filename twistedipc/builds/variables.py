@@ -22,7 +22,6 @@ from twistedipc.builds.secrets import Builds, are_for
 #: The most variables of one kind.
 MAX_VARIABLES = 256
 
-_VARIABLE = re.compile(VARIABLE)
 
 # Variables that make programs run something else, or that the platform itself sets.
 _FORBIDDEN = frozenset(
@@ -51,7 +50,7 @@ _MANAGERS = ("NPM_CONFIG_", "PNPM_CONFIG_", "YARN_", "PNPM_", "COREPACK_")
 
 #: What says, in the name of such a setting, that it is about where packages come from, with which credentials, by which
 #: programs and settings they are installed, where that is kept, or what is loaded beside the build's own code.
-_UNSAFE_SETTING = re.compile(
+_UNSAFE_SETTING = (
     r"REGISTR|AUTH|TOKEN|PASSWORD|USERNAME|IDENT|OTP|CERT|CAFILE|KEYFILE|(?:^|_)KEY|^CA$|SSL|PROXY|NETWORK_SETTINGS"
     r"|SCOPES|MIRROR|BINARY_HOST|DIST_?URL|PUBLISH|UNSAFE|INTEGRITY|SIGNATURE|LOCAL_ADDRESS"
     r"|SHELL|EXECPATH|NODE_GYP|NODE_?OPTIONS|ONLOAD|PRELOAD|LOADER|REQUIRE|INJECT|PLUGIN|PNPMFILE|HOOKS|INIT_MODULE"
@@ -61,19 +60,17 @@ _UNSAFE_SETTING = re.compile(
 )
 
 #: Flags of Node that change how much memory it takes, and nothing else.
-_MEMORY_FLAGS = re.compile(
+_MEMORY_FLAGS = (
     r"--(?:max[-_]old[-_]space[-_]size|max[-_]semi[-_]space[-_]size|min[-_]semi[-_]space[-_]size"
     r"|max[-_]heap[-_]size|max[-_]old[-_]space[-_]size[-_]percentage|stack[-_]size)=[0-9]{1,9}"
 )
 
-_SECRET_WORDS = re.compile(
+_SECRET_WORDS = (
     r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD|KEY|APIKEY|CREDENTIALS?|PAT|AUTH|DSN)S?(?:_|$|(?<=KEY)[0-9])"
     r"|TOKEN$|SECRET$|PASSWORD$|APIKEY$|CREDENTIALS$"
 )
 #: What frameworks put into the code that browsers get.
-_PUBLIC = re.compile(
-    r"^(?:NEXT_PUBLIC|NUXT_PUBLIC|VITE|VUE_APP|REACT_APP|GATSBY|PUBLIC|EXPO_PUBLIC|STORYBOOK)_|PUBLIC_?KEY"
-)
+_PUBLIC = r"^(?:NEXT_PUBLIC|NUXT_PUBLIC|VITE|VUE_APP|REACT_APP|GATSBY|PUBLIC|EXPO_PUBLIC|STORYBOOK)_|PUBLIC_?KEY"
 
 #: A value below this many characters isn't taken for a secret, whatever its name: it would be found everywhere.
 LIKELY_SECRET = 8
@@ -167,7 +164,7 @@ def of_repository(values: Mapping[str, str]) -> Mapping[str, str]:
 
 def secret_name(name: str) -> str:
     """Check the name of a secret, which is that of the variable that has it. Raises `BadValue`."""
-    if not _VARIABLE.fullmatch(name):
+    if not re.fullmatch(VARIABLE, name):
         raise BadValue(f"{name[:64]!r} can't be the name of a secret: it is the name of an environment variable")
     # Without a value, since nothing would hold a secret's value to what is allowed for a variable of this name.
     reason = "" if _is_credential(name) else _wrong_with(name, "?")
@@ -181,14 +178,14 @@ def looks_secret(name: str, value: str = "") -> bool:
     upper = name.upper()
     if value and len(value) < LIKELY_SECRET:
         return False
-    return _SECRET_WORDS.search(upper) is not None and _PUBLIC.search(upper) is None
+    return re.search(_SECRET_WORDS, upper) is not None and re.search(_PUBLIC, upper) is None
 
 
 def _check_size(values: Mapping[str, str]) -> None:
     if len(values) > MAX_VARIABLES:
         raise BadValue(f"there can be at most {MAX_VARIABLES} variables")
     for name, value in values.items():
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(VARIABLE, name):
             raise BadValue(f"{name[:64]!r} can't be the name of an environment variable")
         if "\0" in value or len(value) > MAX_VALUE:
             raise BadValue(f"the value of {name} has a NUL, or more than {MAX_VALUE} characters")
@@ -209,7 +206,7 @@ def _wrong_with(name: str, value: str) -> str:
         how = f"twistedipc project secret set PROJECT {name}"
         return f"it is a credential, and variables can be read: set it as a secret ({how})"
     if upper == "NODE_OPTIONS":
-        wrong = [flag for flag in value.split() if not _MEMORY_FLAGS.fullmatch(flag)]
+        wrong = [flag for flag in value.split() if not re.fullmatch(_MEMORY_FLAGS, flag)]
         return (
             f"only flags for memory can be set, such as --max-old-space-size=4096, and {wrong[0][:60]} isn't one"
             if wrong
@@ -220,7 +217,7 @@ def _wrong_with(name: str, value: str) -> str:
     manager = next((prefix for prefix in _MANAGERS if upper.startswith(prefix)), None)
     if manager is not None:
         setting = upper.removeprefix(manager).replace("-", "_")
-        if not setting or _UNSAFE_SETTING.search(setting):
+        if not setting or re.search(_UNSAFE_SETTING, setting):
             return (
                 "it changes where packages come from, with which credentials, or what is run; for registries see "
                 "`twistedipc project registry`"

@@ -18,7 +18,7 @@ whole (`states.StateInfo.unproven`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from twistedipc.builds import names
 from twistedipc.builds.access import MAX_KNOWN_HOSTS
 from twistedipc.builds.attempt import ArtifactFile, Outcome, Package, Published, Result, StepResult, Tool
 from twistedipc.builds.egress import MAX_CONTACTS, Egress
+from twistedipc.builds.lint import MAX_MESSAGE, Linted, bounded
 from twistedipc.builds.names import BadValue, shown
 from twistedipc.builds.recognition.recognised import MAX_TEXT, Finding
 from twistedipc.builds.states import AttemptState, proven
@@ -58,6 +59,7 @@ class Permitted(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     place: str  # where, as `publish.targets.target.Target.place` has it; "": wherever the builder is set up for
     packages: Sequence[Package]  # none: it got no permit
+    places: Mapping[str, str] = {}  # by the package's name, where it isn't ``place``
     stored: bool = False  # the permit was to upload them: the apiserver publishes them
     missing: Sequence[str] = ()  # the names of those of them that haven't arrived
 
@@ -121,6 +123,7 @@ def believe(result: Result, seen: Seen) -> Believed:
         tools=[_tool(each) for each in result.tools[:MAX_TOOLS]],
         used=result.used,  # numbers, which the ledger bounds
         egress=None if result.egress is None else _egress(result.egress, seen),
+        linted=None if result.linted is None else _linted(result.linted),
     )
     return Believed(result=believed, complete=complete, doubts=doubts[:MAX_DOUBTS])
 
@@ -188,6 +191,23 @@ def _egress(egress: Egress, seen: Seen) -> Egress:
     return replace(egress, contacts=contacts)
 
 
+def _linted(linted: Linted) -> Linted:
+    """What was found in packages is the builder's word, in a stranger's words."""
+    packages = [
+        replace(
+            each,
+            target=shown(each.target, MAX_TEXT),
+            name=shown(each.name, MAX_TEXT),
+            version=shown(each.version, MAX_TEXT),
+            messages=[replace(message, text=shown(message.text, MAX_MESSAGE)) for message in each.messages],
+            why=shown(each.why, MAX_TEXT),
+        )
+        for each in linted.packages[: names.MAX_PACKAGES]
+    ]
+    said = Linted(version=shown(linted.version, 100), packages=packages, why=shown(linted.why, MAX_TEXT))
+    return bounded(said)
+
+
 def _tool(tool: Tool) -> Tool:
     digests = list(tool.digests.items())[:MAX_DIGESTS]
     return Tool(
@@ -237,7 +257,8 @@ def _published(result: Result, seen: Seen, doubts: list[str]) -> list[Published]
     for published in result.published:
         key = (published.target, published.name, published.version, published.integrity)
         permitted = allowed.get(key)
-        if permitted is None or (permitted.place and names.place(published.registry) != names.place(permitted.place)):
+        place = "" if permitted is None else permitted.places.get(published.name, permitted.place)
+        if permitted is None or (place and names.place(published.registry) != names.place(place)):
             what = shown(f"{published.name}@{published.version}", 200)
             where = f" to {shown(published.registry, 200)}" if permitted is not None else ""
             doubts.append(f"it says that it has published {what}{where}, for which it had no permit")

@@ -63,6 +63,11 @@ def tidy(folder: Path, limits: Limits, now: Callable[[], int], free: Callable[[P
                 _make_spares(ProjectCaches(path, now), limits.free, free)
 
 
+def anything(folder: Path) -> bool:
+    """Return whether there is something that `tidy` would look at: no project may keep anything yet."""
+    return next(folder.glob("*/*/*"), None) is not None
+
+
 def kept(folder: Path, now: Callable[[], int]) -> list[Kept]:
     """Return what there is, by project and then by name."""
     found: list[Kept] = []

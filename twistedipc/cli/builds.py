@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 import uuid
+from dataclasses import replace
 
 import click
 
@@ -14,12 +15,14 @@ from twistedipc.builds.attempt import Published, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.host_rules import place
+from twistedipc.builds.origin import Origin, sentence
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.environment import pairs
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.grep import Asked, grep_build, grep_options, grep_project
 from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.cli.output import (
     Toned,
@@ -55,6 +58,12 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 @click.option("--ref", help="Branch, tag, refs/… or commit (else the project's default).")
 @click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
 @click.option("--live", is_flag=True, help="Go live even if it isn't of the project's own ref, but of a protected one.")
+@click.option(
+    "--bump",
+    default="",
+    metavar="patch|minor|major|prerelease[:ID]|changesets",
+    help="Raise the versions of the packages that are published.",
+)
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
 @follow_option
 @wait_option
@@ -66,6 +75,7 @@ def build(
     ref: str | None,
     no_publish: bool,
     live: bool,
+    bump: str,
     param: tuple[str, ...],
     follow_log: bool,
     wait: bool,
@@ -75,10 +85,12 @@ def build(
     """Ask for a build of PROJECT. With --follow, exit with 0 only if it succeeds and its log is complete."""
     if live and no_publish:
         raise click.UsageError("--live and --no-publish contradict one another: what isn't published can't go live")
+    if bump and no_publish:
+        raise click.UsageError("--bump and --no-publish contradict one another: versions are raised to be published")
     parameters = pairs(param, "--param")
     for name in filter(looks_secret, parameters):
         note(f"note: {name} looks like a secret, and all who may see the build can read its parameters")
-    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, parameters=parameters)
+    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, bump=bump, parameters=parameters)
     # With the key the request can be repeated when its answer gets lost, and makes one build all the same.
     answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
     made = answer.decode(schemas.Build)
@@ -89,6 +101,8 @@ def build(
     if made.preview and not no_publish:
         kind = "a preview" if made.environment in (None, PREVIEW) else f"of the environment {made.environment}"
         note(f"it is {kind}, and publishes nothing for users: {made.preview}")
+    if made.canary:
+        note(f"its packages are published as canaries, with the tag {made.canary}")
     if follow_log:
         _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
 
@@ -143,9 +157,12 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
             ("author", _author(found)),
             ("environment", found.environment),
             ("preview", found.preview),
+            ("versions", found.bump),
             ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.parameters.items()))),
             ("asked for", f"{local_time(found.created)} by {found.requested_by}"),
+            ("came from", _origin(found.origin)),
             ("release", found.release_url),
+            ("look at it", ", ".join(found.previews)),
         ]
     )
     for attempt in found.attempts:
@@ -181,18 +198,44 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 
 @click.command()
 @with_client
-@build_argument
+@click.argument("build_id", metavar="[BUILD]", type=click.IntRange(min=1), required=False)
 @click.option(
     "--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt (else of the newest)."
 )
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="From the line after line N on.")
 @follow_option
+@grep_options
+@click.option("--project", metavar="PROJECT", help="With --grep: the logs of all its builds, the newest first.")
 @color_option
-def logs(client: Client, build_id: int, attempt: int | None, after: int, follow_log: bool, colour: bool | None) -> None:
+def logs(
+    client: Client,
+    build_id: int | None,
+    attempt: int | None,
+    after: int,
+    follow_log: bool,
+    asked: Asked | None,
+    project: str | None,
+    colour: bool | None,
+) -> None:
     """Show the log of BUILD, and check that it is complete.
 
-    With --follow, also exit with 1 if the build doesn't succeed.
+    With --follow, also exit with 1 if the build doesn't succeed. With --grep, search in it, or in those of a project,
+    and exit with 1 if nothing matches.
     """
+    if (build_id is None) == (project is None):
+        raise click.UsageError("name a BUILD or, with --grep, a --project")
+    if asked is not None:
+        if follow_log:
+            raise click.UsageError("--grep and --follow contradict one another: a search ends with what there is now")
+        asked = replace(asked, colour=wants_colour(colour))
+        if project is not None:
+            _finish(grep_project(client, project, asked))
+        else:
+            assert build_id is not None, "one of them is named"
+            _finish(grep_build(client, build_id, attempt, after, asked))
+        return
+    if build_id is None:
+        raise click.UsageError("a --project is for --grep PATTERN")
     if attempt is None:
         attempt = client.get(path("builds", build_id)).decode(schemas.BuildDetail).attempt
     code = show_log(client, build_id, attempt, after, live=follow_log, colour=wants_colour(colour))
@@ -287,7 +330,11 @@ def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
     except Failure:
         return  # the build has succeeded all the same, and the command says so
     for made in found.attempts:
-        if made.number == attempt and made.release is not None and made.release_why:
+        if made.number != attempt or made.release is None:
+            continue
+        if found.previews:
+            note(f"look at it: {found.previews[0]}")
+        if made.release_why:
             note(f"release {made.release} isn't live: {made.release_why}")
     if found.attempt > attempt:
         note(f"attempt {found.attempt} follows: `twistedipc logs {build_id} --follow`")
@@ -363,6 +410,11 @@ def _egress(egress: Egress | None) -> str:
     more = [f"and {egress.more} more"] if egress.more else []
     lost = ["not all of it is known"] if egress.lost else []
     return ", ".join([*contacted.values(), *more, *lost])
+
+
+def _origin(origin: Origin | None) -> str:
+    """Return where a build came from, with the address at its host."""
+    return "" if origin is None else f"{sentence(origin)} {origin.url}".rstrip()
 
 
 def _author(build: schemas.Build) -> str:

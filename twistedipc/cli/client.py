@@ -50,6 +50,13 @@ class Silent(Unreachable):
     """Nothing more of an answer came for `SILENCE` seconds."""
 
 
+class AsksBack(Failure):
+    """The server does this only if the caller says that it is meant."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ExitCode.USAGE, message)
+
+
 @dataclass(frozen=True)
 class Answer:
     """The body of a successful answer."""
@@ -98,9 +105,9 @@ class Client:
         """``GET``."""
         return self._request("GET", where, query, None, {})
 
-    def post(self, where: str, body: msgspec.Struct | None = None) -> Answer:
+    def post(self, where: str, body: msgspec.Struct | None = None, query: Query | None = None) -> Answer:
         """``POST``."""
-        return self._request("POST", where, None, body, {})
+        return self._request("POST", where, query, body, {})
 
     def post_once(self, where: str, body: msgspec.Struct, key: str) -> Answer:
         """``POST`` with an Idempotency-Key: if the answer gets lost, the request is repeated, and takes effect once."""
@@ -112,7 +119,7 @@ class Client:
                 self.sleep(pause)
         return self._request("POST", where, None, body, headers)
 
-    def put(self, where: str, body: msgspec.Struct) -> Answer:
+    def put(self, where: str, body: msgspec.Struct | None = None) -> Answer:
         """``PUT``."""
         return self._request("PUT", where, None, body, {})
 
@@ -213,9 +220,10 @@ class Client:
 
     def _failure(self, status: int, body: bytes) -> Failure:
         """Return the error that an unsuccessful answer means."""
+        name = ""
         try:
             problem = msgspec.json.decode(body, type=Problem)
-            message = problem.detail or problem.title
+            message, name = problem.detail or problem.title, problem.type.rpartition(":")[2]
             # The detail may contain the errors already.
             message += "".join(f"\n  {one}" for one in problem.errors if one not in message)
         except msgspec.DecodeError:
@@ -227,6 +235,8 @@ class Client:
             return Failure(ExitCode.NOT_FOUND, message)
         if status == 429 or status >= 500:
             return Unreachable(message)
+        if status == 409 and name == "confirm":
+            return AsksBack(message)
         if status < 400:
             return Failure(ExitCode.USAGE, f"{message}: is {self.url} the right address?")
         return Failure(ExitCode.USAGE, message)

@@ -1,5 +1,6 @@
 """
-`twistedipc demo`: both services, a sample project, a build of it with its log live, and its release, on one machine.
+`twistedipc demo`: both services, a sample project, a build of it with its log live, and its release, on one machine;
+then three packages that are published as one set, to a registry that lives as long as the demo.
 
 Everything is in one folder, and running the demo again on the same folder continues with what is there. It does
 nothing that a person couldn't do with the other commands.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import secrets
 import signal
 import socket
 import time
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -28,7 +30,8 @@ from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.cli.output import color_option, note, wants_colour
-from twistedipc.cli.sample import NAME, make_sample
+from twistedipc.cli.registry import DemoRegistry, demo_registry
+from twistedipc.cli.sample import NAME, PACKAGES, PACKAGES_NAME, make_samples
 from twistedipc.cli.services import Service, check_alive, free_port, logs_of
 from twistedipc.cli.setup import Setup, node_path, write_setup
 from twistedipc.cli.tokens import create_in_ledger
@@ -39,10 +42,10 @@ from twistedipc.web.api.schemas import (
     Build,
     BuildDetail,
     Builds,
-    FlatTargets,
     Health,
     NewBuild,
     NewProject,
+    NewSecret,
     NewToken,
     ProjectChange,
 )
@@ -84,11 +87,16 @@ def demo(context: click.Context, data: Path, port: int | None, once: bool, colou
             stack.enter_context(_alone(folder))
             client, services = _start(folder, port, stack)
             code, releases = _build(client, folder, colour=wants_colour(colour))
+            packages: list[str] = []
+            if code is ExitCode.OK:
+                registry = stack.enter_context(demo_registry(secrets.token_urlsafe()))
+                code, packages = _publish(client, folder, registry, colour=wants_colour(colour))
             if code is ExitCode.OK and not once:
                 up = True
                 click.echo(f"\nthe page:    {client.url}/#token={client.token}\nthe release: {releases[0]}")
                 for address in releases[1:]:
                     click.echo(f"             {address} (where names below localhost don't resolve)")
+                click.echo(f"the packages: {', '.join(packages)}")
                 note(f"the sample:  {folder / 'sample'} (commit a change there, then press Publish on its page)")
                 note("\nCtrl-C stops both services; what was built stays in the folder.")
                 while True:
@@ -159,7 +167,7 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
     except ConfigError as error:
         # A path too long for the link's socket, say.
         raise Failure(ExitCode.USAGE, str(error)) from error
-    make_sample(folder / "sample")
+    make_samples(folder)
     token = _token(folder)
     services: list[Service] = []
 
@@ -220,7 +228,7 @@ def _wait_until_ready(client: Client, services: list[Service]) -> None:
 
 def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, list[str]]:
     """Build and release the sample with its log live, and fetch the release. Return how it went, and its addresses."""
-    _add_project(client, (folder / "sample").as_uri())
+    _add_project(client, NAME, (folder / "sample").as_uri(), {"type": "static"})
     made = client.post_once(path("projects", NAME, "builds"), NewBuild(), uuid.uuid4().hex).decode(Build)
     note(f"build {made.id} of {NAME}\n")
     code = show_log(client, made.id, made.attempt, 0, live=True, colour=colour)
@@ -235,16 +243,34 @@ def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, lis
     return ExitCode.OK, [url, *filter(_answers, others)]
 
 
-def _add_project(client: Client, repository: str) -> None:
+def _publish(client: Client, folder: Path, registry: DemoRegistry, *, colour: bool) -> tuple[ExitCode, list[str]]:
+    """Publish the packages as one set, with the log live. Return how it went, and what the registry has then."""
+    target = {"type": "npm", "registry": registry.url, "packages": ["@demo/*"]}
+    _add_project(client, PACKAGES_NAME, (folder / PACKAGES_NAME).as_uri(), target)
+    client.put(path("projects", PACKAGES_NAME, "secrets", "npm_token"), NewSecret(value=registry.token))
+    made = client.post_once(path("projects", PACKAGES_NAME, "builds"), NewBuild(), uuid.uuid4().hex).decode(Build)
+    note(f"\nbuild {made.id} of {PACKAGES_NAME}, which go to {registry.url}\n")
+    code = show_log(client, made.id, made.attempt, 0, live=True, colour=colour)
+    if code is not ExitCode.OK:
+        return code, []
+    tags = {name: (registry.tags_of(name) or {}).get("latest") for name in PACKAGES}
+    if None in tags.values():
+        raise Failure(ExitCode.NOT_SUCCEEDED, f"the build succeeded, and the registry lacks some packages: {tags}")
+    found = [f"{name}@{version}" for name, version in tags.items()]
+    note(f"the registry's latest: {', '.join(found)}")
+    return ExitCode.OK, found
+
+
+def _add_project(client: Client, name: str, repository: str, target: dict[str, Any]) -> None:
     try:
-        client.get(path("projects", NAME))
+        client.get(path("projects", name))
     except Failure as error:
         if error.exit_code != ExitCode.NOT_FOUND:
             raise
-        client.post(path("projects"), NewProject(name=NAME, repository=repository, publish=FlatTargets(static=True)))
+        client.post(path("projects"), NewProject(name=name, repository=repository, targets=[target]))
     else:
-        # The folder may have been moved since.
-        client.patch(path("projects", NAME), ProjectChange(repository=repository))
+        # The folder may have been moved since, and the registry has another port each time.
+        client.patch(path("projects", name), ProjectChange(repository=repository, targets=[target]))
 
 
 def _answers(url: str) -> bool:

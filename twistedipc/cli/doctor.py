@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import http.client
-import shutil
+import os
 import tomllib
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+import msgspec
+from sqlalchemy import Connection
 
+from twistedipc.builds import labels
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.names import open_road
 from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.hosting import look_at_hosting
 from twistedipc.cli.ledger import milliseconds, read_beside
 from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
 from twistedipc.isolation.probe import Wanted, find_isolation
+from twistedipc.publish.targets.npm.client import Client
+from twistedipc.publish.targets.npm.registry import TokenFacts
+from twistedipc.publish.targets.npm.target import NpmSettings
 from twistedipc.publish.targets.registry import TARGETS
-from twistedipc.storage import endings, projects
+from twistedipc.registries.connection import Connection as HTTPConnection
+from twistedipc.registries.npmrc import Npmrc
+from twistedipc.storage import endings, polls, projects
+from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
+from twistedipc.taps.nodejs import npm_settings
 from twistedipc.web.access.oidc import ALGORITHMS, SignInFailed, discovery_of, discovery_url, keys_of
 from twistedipc.web.http.outgoing import MAX_ANSWER, SECONDS
 
 #: The tables that only an apiserver's file has.
-_TABLES = {"http", "releases", "viewers", "database"}
+_TABLES = {"http", "releases", "viewers", "database", "domains", "certificates", "retention"}
 
 #: Milliseconds.
 DAY = 86_400_000
@@ -138,13 +149,110 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     else:
         if box is not None and box.is_being_replaced:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
+    if config.retention is None:
+        note(
+            "retention: nothing that builds leave is ever deleted, so the disk fills up one day: say under [retention] "
+            "how long logs, archives and builds are kept (docs/operating.md has what twistedipc init writes)"
+        )
     yield from _provider(config)
     yield from _endings(config)
-    yield from _programs(config)
+    yield from _registry_tokens(config)
+    yield from _issuer(config)
+    yield from _lacking(config)
+    yield from _shadows(config)
+    yield from look_at_hosting(config)
+    yield from _polls(config)
 
 
-def _programs(config: ApiserverConfig) -> Iterator[str]:
-    """Say which programs are missing here by which the apiserver is to publish what it has stored."""
+def _registry_tokens(config: ApiserverConfig) -> Iterator[str]:
+    """Say which tokens for npm registries expire soon, as far as the registries say so."""
+    try:
+        box = SecretBox(config.secret_key) if config.secret_key.exists() else None
+        rows = read_beside(config, _sealed_tokens) if box is not None else None
+    except (Failure, SecretUnreadable):
+        return  # what the ledger and the key say can't be seen: that was said
+    if box is None or not rows:
+        return
+    npmrc = npm_settings(os.environ, path=os.environ.get("PATH", os.defpath))
+    connection = HTTPConnection(npmrc or Npmrc({}), os.environ)
+    for name, secret, registry, sealed in rows:
+        try:
+            token = box.open(sealed)
+        except SecretUnreadable:
+            continue
+        yield from _registry_token(name, secret, Client(registry, token, connection, asking=SECONDS))
+
+
+def _sealed_tokens(connection: Connection) -> list[tuple[str, str, str, bytes]]:
+    """The projects that have a token for a registry, the secret's name, which that is, and the token."""
+    found = []
+    for row in projects.list_all(connection, None):
+        for settings in row.targets:
+            target = TARGETS.of(settings)
+            if not isinstance(settings, NpmSettings) or settings.paused:
+                continue
+            for secret in target.secrets_for(settings):
+                address = target.secret_place(settings, secret.name)
+                if secret.audience or not address:
+                    continue
+                try:
+                    sealed = projects.sealed_secret(connection, row.name, secret.name)
+                except NotPossible:
+                    continue  # it was set for another registry, so it goes nowhere
+                if sealed is not None:
+                    found.append((row.name, secret.name, address, sealed))
+    return found
+
+
+def _registry_token(project: str, secret: str, client: Client) -> Iterator[str]:
+    facts = client.token_facts()
+    if not isinstance(facts, TokenFacts):
+        return
+    now, ends = datetime.now(UTC), facts.ends
+    if ends is not None and ends - now <= timedelta(days=WARNED_DAYS):
+        when = "has expired" if ends <= now else "expires"
+        yield (
+            f"the {secret} of project {project} {when} on {local_time(ends)}, says {client.address}: make another one "
+            f"there, and give it to the project (twistedipc project secret set {project} {secret})"
+        )
+    if facts.bypasses_otp:
+        note(
+            f"the {secret} of project {project} publishes without a one-time password: {client.address} may come to "
+            "take only stages with such a token, which a person approves"
+        )
+
+
+def _issuer(config: ApiserverConfig) -> Iterator[str]:
+    """Say why registries can't check what the apiserver says of builds, if a project publishes by that."""
+    try:
+        rows = read_beside(config, lambda connection: projects.list_all(connection, None)) or []
+    except Failure:
+        return  # what the ledger says can't be seen: that was said
+    address = config.api_url
+    by_word = [
+        (row.name, TARGETS.why_no_word(settings, address))
+        for row in rows
+        for settings in TARGETS.active(row.targets)
+        if any(secret.audience for secret in TARGETS.of(settings).secrets_for(settings))
+    ]
+    for name, why in by_word:
+        if why:
+            yield f"project {name} publishes by OIDC: {why}"
+    if not any(not why for _name, why in by_word):
+        return
+    try:
+        found = msgspec.json.decode(_fetched(discovery_url(address)), type=dict[str, object])
+        if found.get("issuer") != address:
+            yield f"the issuer at {discovery_url(address)} is {found.get('issuer')}, not {address}: see http.public_url"
+    except (SignInFailed, msgspec.DecodeError) as error:
+        yield (
+            f"registries check what this apiserver says of builds by {discovery_url(address)}, and it can't be had "
+            f"here ({error}): let it run, and the proxy before it pass /.well-known/ on"
+        )
+
+
+def _lacking(config: ApiserverConfig) -> Iterator[str]:
+    """Say what is missing here for the apiserver to publish what it stores, as far as this command's variables show."""
     try:
         rows = read_beside(config, lambda connection: projects.list_all(connection, None)) or []
     except Failure:
@@ -152,14 +260,39 @@ def _programs(config: ApiserverConfig) -> Iterator[str]:
     needing: dict[str, list[str]] = {}
     for row in rows:
         for settings in TARGETS.stored(row.targets):
-            for program in TARGETS.of(settings).programs:
-                if shutil.which(program) is None:
-                    needing.setdefault(program, []).append(row.name)
-    for program, names in needing.items():
+            if lacking := TARGETS.of(settings).lacks(settings, os.environ):
+                needing.setdefault(lacking, []).append(row.name)
+    for lacking, names in needing.items():
         yield (
-            f"the apiserver is to publish the packages of {', '.join(names)} (--publish-at apiserver), and there is "
-            f"no {program} on this command's PATH: install it where the apiserver's PATH has it"
+            f"the apiserver can't publish the packages of {', '.join(names)}, if its variables are those of this "
+            f"command: {lacking}"
         )
+
+
+def _shadows(config: ApiserverConfig) -> Iterator[str]:
+    """Say which projects have the addresses of others' previews: older versions let projects have such names."""
+    try:
+        known = {row.name for row in read_beside(config, lambda connection: projects.list_all(connection, None)) or []}
+    except Failure:
+        return  # what the ledger says can't be seen: that was said
+    for name in sorted(known):
+        preview = labels.parse(name)
+        if preview is not None and preview[1] in known:
+            yield (
+                f"project {name} has the address of a preview: the releases of the branch {preview[0]} of project "
+                f"{preview[1]}, if it has one, can't be seen there. Add it by a name without --, and delete this one"
+            )
+
+
+def _polls(config: ApiserverConfig) -> Iterator[str]:
+    """Say which repositories that are polled can't be looked at."""
+    try:
+        rows = read_beside(config, polls.in_trouble) or []
+    except Failure:
+        return  # what the ledger says can't be seen: that was said
+    for row in rows:
+        since = f"since {local_time(datetime.fromtimestamp(row.looked / 1000, UTC))}" if row.looked else "at all"
+        yield f"the repository of project {row.project} couldn't be looked at {since}: {row.reason}"
 
 
 def _provider(config: ApiserverConfig) -> Iterator[str]:

@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
     """The exit codes of `twistedipc`."""
 
     OK = 0
-    NOT_SUCCEEDED = 1  # the build that was followed failed, was cancelled, timed out or was lost
+    NOT_SUCCEEDED = 1  # the build that was followed failed, was cancelled, timed out or was lost; nothing was found
     USAGE = 2  # bad options or bad input, whether this program or the server says so
     NOT_ALLOWED = 3  # not signed in, or the token may not do this
     NOT_FOUND = 4

@@ -64,6 +64,12 @@ def _write(file: Path, text: str) -> None:
 
 def _set(client: Client, name: str, imported: Imported) -> None:
     """Set what was found, over what the project has; all else of it stays."""
+    if imported.redirects or imported.headers:
+        note(
+            f"{len(imported.redirects)} redirects and headers for {len(imported.headers)} addresses are said by files "
+            f"alone: print {PLAN_FILE} without --project, and put its tables [[site.redirects]] and [[site.headers]] "
+            "into the repository"
+        )
     if not imported.settings and not imported.environment:
         note(f"nothing of the project {name} has to be changed")
         return

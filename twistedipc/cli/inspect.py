@@ -18,6 +18,7 @@ from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.recognition.tree import CantRead, Tree
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.builds.site.budgets import Budgets, shown
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note, print_fields, print_table
 from twistedipc.cli.settings import settings_options, with_settings
@@ -55,6 +56,7 @@ def _answer(plan: Plan) -> dict[str, Any]:
         "steps": msgspec.to_builtins(plan.steps),
         "outputs": list(plan.outputs),
         "no_site": plan.no_site,
+        "budgets": msgspec.to_builtins(plan.budgets),
     }
 
 
@@ -71,11 +73,17 @@ def _show(plan: Plan) -> None:
             *(steps or [("steps", "none: it is released as it is")]),
             ("output", ", ".join(plan.outputs[:3]) + (", …" if len(plan.outputs) > 3 else "")),
             ("single page", "yes" if single else "no"),
+            ("budget", _budgets(plan.budgets)),
         ]
     )
     for sentence in (*plan.recognised.advice, plan.no_site):
         if sentence:
             note(f"note: {sentence}")
+
+
+def _budgets(budgets: Budgets) -> str:
+    said = ", ".join(f"{each.name} {shown(each.most)}" for each in budgets.of)
+    return said and f"{said}, as sent with gzip: a build over it {'fails' if budgets.action == 'fail' else 'is warned'}"
 
 
 @contextlib.contextmanager

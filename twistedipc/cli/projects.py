@@ -14,12 +14,19 @@ from twistedipc.builds.states import OnLost
 from twistedipc.builds.variables import Change
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
+from twistedipc.cli.domains import domain
 from twistedipc.cli.environment import ask_back, env, pairs, registry, tell, variables_of
 from twistedipc.cli.environments import environment
+from twistedipc.cli.hooks import hook
+from twistedipc.cli.notify import notify
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
 from twistedipc.cli.people import members
+from twistedipc.cli.poll import poll, polling_of
+from twistedipc.cli.previews import previews
+from twistedipc.cli.prune import change_asking, rules_of, with_rules
 from twistedipc.cli.repositories import fields_of as access_of
 from twistedipc.cli.repositories import hosts, key
+from twistedipc.cli.schedules import schedule
 from twistedipc.cli.secrets import secret
 from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
@@ -56,6 +63,15 @@ approval_option = click.option(
     "--approval/--no-approval",
     default=None,
     help="Whether another person than the one who asked approves what is built before it is published.",
+)
+
+
+keep_option = click.option(
+    "--keep",
+    multiple=True,
+    metavar="RULE=TIME",
+    help="How long what its builds leave is kept, in place of the apiserver's rule: logs=30d, artifacts=forever, "
+    "releases=20, newest=5 (docs/operating.md has all); RULE= is as the apiserver has it. May be repeated.",
 )
 
 
@@ -158,15 +174,20 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("protected", " ".join(found.protected)),
             ("built by", _built_by(found)),
             ("approval", "by another person" if found.approval else None),
+            ("polling", polling_of(client, name)),
             ("environments", " ".join(each.name for each in found.environments)),
             ("publishes", described(found)),
             *details_of(found),
+            ("domains", " ".join(found.domains)),
             *fields_of(found.settings),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
+            ("keeps", rules_of(found)),
             ("variables", " ".join(_variable(*each) for each in variables_of(found))),
             ("secrets", " ".join([*found.secrets, *dict.fromkeys(each.name for each in found.build_secrets)])),
             ("registries", " ".join(each.address for each in found.registries)),
+            ("badge", found.badge),
+            ("feed", found.atom),
             ("added", local_time(found.created)),
             ("changed", local_time(found.updated)),
         ]
@@ -204,6 +225,8 @@ def _runs_on(builders: str | None, pool: str | None) -> RunsOn | None:
 @protected_option
 @approval_option
 @on_lost_option
+@keep_option
+@click.option("--yes", is_flag=True, help="Don't ask when the rules of --keep would leave nothing of something.")
 @settings_options
 @recognise_option
 def set_project(
@@ -223,6 +246,7 @@ def set_project(
     **options: Any,
 ) -> None:
     """Change a project; what isn't given stays as it is."""
+    keep, yes = options.pop("keep"), options.pop("yes")
     variables = pairs(env, "--env")
     ask_back(variables, name)
     changes: dict[str, object] = {
@@ -237,20 +261,28 @@ def set_project(
         "approval": None if approval is None else int(approval),
     }
     of_targets = any(value is not None and value != () for value in said.values())
-    if of_targets or says_something(options):
+    if of_targets or keep or says_something(options):
         now = client.get(path("projects", name)).decode(Project)
         if of_targets:
             changes |= request_of(with_options(targets_of(now), said))
         if says_something(options):
             changes["settings"] = _request_of(with_settings(now.settings, options))
+        if keep:
+            changes["retention"] = with_rules(now.retention, keep)
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]
-    changed = client.patch(path("projects", name), body).decode(Project)
+    changed = change_asking(client, path("projects", name), body, yes=yes).decode(Project)
     note(f"project {name} changed")
     tell(changed)
 
 
+project.add_command(notify)
 project.add_command(key)
 project.add_command(hosts)
+project.add_command(hook)
+project.add_command(poll)
+project.add_command(schedule)
+project.add_command(domain)
+project.add_command(previews)
 
 
 @project.command()

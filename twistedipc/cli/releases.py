@@ -1,4 +1,4 @@
-"""`twistedipc releases`, `rollback` and `release resume`: what is live, going back, and going on."""
+"""`twistedipc releases`, `release diff`, `rollback` and `release resume`: what is live, going back, and going on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,29 @@ import click
 
 from twistedipc.builds.states import ReleaseState
 from twistedipc.cli.access import with_client
+from twistedipc.cli.builds import build_argument
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.terminal.amounts import size
-from twistedipc.web.api.schemas import Release, Releases, Resumed
+from twistedipc.web.api.schemas import (
+    BuildDetail,
+    FileDifference,
+    FileSizes,
+    KindTotal,
+    Promoted,
+    Release,
+    ReleaseDifference,
+    Releases,
+    Resumed,
+)
+
+#: How many files are shown of what a release has other than another.
+MAX_LISTED = 50
+
+#: The sizes of a file that isn't there.
+NO_FILE = FileSizes(size=0, gzip=0, br=0)
 
 
 @click.command()
@@ -45,6 +62,10 @@ def releases(client: Client, project: str, as_json: bool) -> None:
     for live in found.releases:
         if live.state is ReleaseState.LIVE and _address(found, live):
             note(f"live at {_address(found, live)}")
+    for each in found.previews:
+        note(f"{each.ref.removeprefix('refs/heads/')} (build {each.build}) at {each.url}")
+    if found.disk is not None:
+        note(f"on disk: {size(found.disk.size)}, {found.disk.contents} contents of {found.disk.releases} releases")
     _say_if_held(project, found)
 
 
@@ -68,9 +89,119 @@ def rollback(client: Client, project: str, release: int | None, target: str | No
     _say_if_held(project, found)
 
 
+@click.command()
+@with_client
+@build_argument
+@json_option
+def promote(client: Client, build_id: int, as_json: bool) -> None:
+    """Make what BUILD has made what users get: as it is, or built again for production.
+
+    It goes live as it is if its commit was on a protected ref, and production is built with the same variables and
+    secrets. Else its commit is built for production.
+    """
+    answer = client.post(path("builds", build_id, "promote"))
+    if as_json:
+        print_json(answer)
+        return
+    done = answer.decode(Promoted)
+    if done.build is not None:
+        note(
+            f"build {done.build.id} builds {done.build.ref[:12]} for production, since {done.why}: "
+            f"`twistedipc logs {done.build.id} --follow`"
+        )
+    elif done.release is not None:
+        found = client.get(path("builds", build_id)).decode(BuildDetail)
+        note(f"release {done.release.id} of {found.project} is live at {found.release_url}")
+
+
 @click.group()
 def release() -> None:
-    """Let a project's releases go live again after a rollback."""
+    """Compare a project's releases, and let them go live again after a rollback."""
+
+
+@release.command()
+@with_client
+@click.argument("project")
+@click.argument("a", required=False, default="live")
+@click.argument("b", required=False, default="latest")
+@json_option
+def diff(client: Client, project: str, a: str, b: str, as_json: bool) -> None:
+    """Show what release B of PROJECT has other than release A: its files, and what they weigh.
+
+    A and B are a release's number, live, latest, build-NUMBER, pr-NUMBER, or a branch that has a preview. Without
+    them, the newest release is compared with the live one.
+    """
+    answer = client.get(path("projects", project, "releases", "diff"), {"from": a, "to": b})
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.decode(ReleaseDifference)
+    before = "nothing is live" if found.before is None else _named(found.before)
+    note(f"{before} -> {_named(found.after)}")
+    print_table(
+        ("", "FILE", "BEFORE", "AFTER", "CHANGE", "GZIP", "CHANGE"),
+        [_file_row(each) for each in found.files[:MAX_LISTED]],
+        empty="they have the same files",
+    )
+    count = found.added + found.changed + found.removed
+    if count > MAX_LISTED:
+        listed = f"the first {len(found.files)}" if count > len(found.files) else "them"
+        note(f"and {count - MAX_LISTED} more (--json lists {listed})")
+    if count:
+        print_table(("KIND", "FILES", "BEFORE", "AFTER", "CHANGE", "GZIP", "CHANGE"), _kind_rows(found), empty="")
+        note(f"{found.added} files are new, {found.changed} changed, {found.removed} gone")
+
+
+def _named(release: Release) -> str:
+    return f"release {release.id} (build {release.build}, {release.ref.removeprefix('refs/heads/')}, {release.state})"
+
+
+def _file_row(each: FileDifference) -> list[object]:
+    sign = "+" if each.before is None else "-" if each.after is None else "~"
+    before, after = each.before or NO_FILE, each.after or NO_FILE
+    return [
+        sign,
+        each.path + (f" (was {each.was.rpartition('/')[2]})" if each.was else ""),
+        "" if each.before is None else size(before.size),
+        "" if each.after is None else size(after.size),
+        _change(before.size, after.size),
+        "" if each.after is None or after.gzip is None else size(after.gzip),
+        _change(before.gzip, after.gzip),
+    ]
+
+
+def _kind_rows(found: ReleaseDifference) -> list[list[object]]:
+    rows: list[tuple[str, KindTotal, KindTotal]] = [(each.kind, each.before, each.after) for each in found.totals]
+    if len(rows) > 1:
+        rows.append(("total", _sum([row[1] for row in rows]), _sum([row[2] for row in rows])))
+    return [
+        [
+            kind,
+            after.files,
+            size(before.size),
+            size(after.size),
+            _change(before.size, after.size),
+            "" if after.gzip is None else size(after.gzip),
+            _change(before.gzip, after.gzip),
+        ]
+        for kind, before, after in rows
+    ]
+
+
+def _sum(totals: list[KindTotal]) -> KindTotal:
+    known = [each.gzip for each in totals if each.gzip is not None]
+    return KindTotal(
+        files=sum(each.files for each in totals),
+        size=sum(each.size for each in totals),
+        gzip=sum(known) if len(known) == len(totals) else None,
+    )
+
+
+def _change(before: int | None, after: int | None) -> str:
+    """Return by how much something has grown or shrunk; "" if it is the same, or that isn't known."""
+    if before is None or after is None or before == after:
+        return ""
+    return ("+" if after > before else "-") + size(abs(after - before))
 
 
 @release.command()

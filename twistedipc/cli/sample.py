@@ -1,12 +1,14 @@
 """
-The demo's sample: a front-end project without dependencies, in a git repository in a folder.
+The demo's samples, each in a git repository in a folder.
 
-Its build script is plain Node: it shows some coloured lines with short pauses, as a bundler would, writes a page
-with hashed assets to ``dist/``, and says on its channel how far it is and what came of it.
+The first is a front-end project without dependencies. Its build script is plain Node: it shows some coloured lines with
+short pauses, as a bundler would, writes a page with hashed assets to ``dist/``, and says on its channel how far it is
+and what came of it. The second is a workspace of three packages that need one another, with a test.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -16,6 +18,10 @@ from typing import Final
 from twistedipc.cli.failures import ExitCode, Failure
 
 NAME: Final = "hello"
+
+#: The workspace, and the packages that it publishes, each after those that it needs.
+PACKAGES_NAME: Final = "packages"
+PACKAGES: Final = ("@demo/colours", "@demo/text", "@demo/page")
 
 _PACKAGE = """\
 {
@@ -158,13 +164,71 @@ FILES: Final = {
 }
 
 
-def make_sample(folder: Path) -> None:
+_COLOURS = """\
+export const green = (text) => `\\x1b[32m${text}\\x1b[0m`;
+"""
+
+_TEXT = """\
+import { green } from "@demo/colours";
+export const hello = (name) => `Hello, ${green(name)}`;
+"""
+
+_PAGE = """\
+import { hello } from "@demo/text";
+export const page = `<h1>${hello("front end")}</h1>`;
+"""
+
+_TEST = """\
+import assert from "node:assert/strict";
+import { page } from "@demo/page";
+assert.match(page, /^<h1>Hello, .*front end.*<[/]h1>$/);
+console.log("the packages fit together");
+"""
+
+_STEPS = """\
+[build]
+packages = ["packages/*"]
+steps = ["npm ci", "npm test"]
+"""
+
+
+def _workspace() -> dict[str, str]:
+    """Return the files of the packages' repository."""
+    root = {"name": PACKAGES_NAME, "private": True, "workspaces": ["packages/*"], "scripts": {"test": "node test.mjs"}}
+    locked: dict[str, object] = {"": {"name": PACKAGES_NAME, "workspaces": ["packages/*"]}}
+    files = {"package.json": _json(root), ".twistedipc.toml": _STEPS, "test.mjs": _TEST, ".gitignore": "node_modules\n"}
+    for number, (name, text) in enumerate(zip(PACKAGES, (_COLOURS, _TEXT, _PAGE), strict=True)):
+        folder = f"packages/{name.partition('/')[2]}"
+        package = {
+            "name": name,
+            "version": "1.0.0",
+            "license": "MIT",
+            **({"dependencies": {PACKAGES[number - 1]: "^1.0.0"}} if number else {}),
+        }
+        locked |= {folder: package, f"node_modules/{name}": {"resolved": folder, "link": True}}
+        files |= {
+            f"{folder}/package.json": _json({**package, "type": "module", "exports": "./index.js"}),
+            f"{folder}/index.js": text,
+        }
+    lock = {"name": PACKAGES_NAME, "lockfileVersion": 3, "requires": True, "packages": locked}
+    return {**files, "package-lock.json": _json(lock)}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def make_samples(folder: Path) -> None:
     """
-    Make the repository, with everything committed on its branch ``main``. An existing one is left as it is, since a
-    person who tries the demo may have changed it. Raises `Failure` if git can't.
+    Make the repositories ``sample`` and ``packages`` there, with everything committed on their branch ``main``. An
+    existing one is left as it is, since a person who tries the demo may have changed it. Raises `Failure` if git can't.
     """
-    if not (folder / ".git").exists():
-        make_repository(folder, FILES, "Hello, front end")
+    for name, files, message in (
+        ("sample", FILES, "Hello, front end"),
+        (PACKAGES_NAME, _workspace(), "Three packages"),
+    ):
+        if not (folder / name / ".git").exists():
+            make_repository(folder / name, files, message)
 
 
 def make_repository(folder: Path, files: Mapping[str, str], message: str) -> None:

@@ -44,7 +44,7 @@ class SecretName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name, if a secret can have it."""
-        if value not in TARGETS.secrets and value != GIT_TOKEN:
+        if TARGETS.secret(value) is None and value != GIT_TOKEN:
             try:
                 secret_name(value)
             except BadValue as error:
@@ -113,7 +113,7 @@ def set_secret(
     if remove:
         _remove(client, name, secret_name, which)
         return
-    known = TARGETS.secrets.get(secret_name)
+    known = TARGETS.secret(secret_name)
     if known is not None:
         _set_of_target(client, name, secret_name, known)
         return
@@ -162,8 +162,13 @@ def _set_of_target(client: Client, name: str, secret_name: str, known: tuple[Tar
     # The place goes along, so that the secret isn't set for another one that somebody sets meanwhile.
     target, _secret = known
     settings = find(targets_of(client.get(path("projects", name)).decode(Project)), target.name)
-    place = "" if settings is None else target.place(settings)
-    where_to = f"no {target.what} yet" if settings is None else target.place_name(settings)
+    place = "" if settings is None else target.secret_place(settings, secret_name)
+    if place is None:
+        raise Failure(
+            ExitCode.USAGE, f"{name} has nothing that needs {secret_name}: see `twistedipc project show {name}`"
+        )
+    own = settings is None or place == target.place(settings)
+    where_to = f"no {target.what} yet" if settings is None else target.place_name(settings) if own else place
     value = _value(f"Value of {secret_name}, for {where_to}", 4096).strip()
     client.put(path("projects", name, "secrets", secret_name), NewSecret(value=value, registry=place))
     note(f"{secret_name} of {name} is set")

@@ -34,6 +34,8 @@ _OPTIONS = {
     "build": _Option("--build", "COMMAND", 'The command that builds; "" runs none.'),
     "output": _Option("--output", "FOLDER", "The folder that is packed, relative to the root."),
     "spa": _Option("--spa/--no-spa", "", "Whether addresses without a file get index.html."),
+    "trailing_slash": _Option("--trailing-slash", "MODE", "Of pages' addresses: auto (the default), always or never."),
+    "clean_urls": _Option("--clean-urls/--no-clean-urls", "", "Whether /about.html is sent to /about."),
     "watch": _Option("--watch", "PATTERN", "A push that touches no path like this builds nothing." + _AGAIN, True),
     "packages": _Option("--package-folder", "PATTERN", "Folders whose packages are published." + _AGAIN, True),
     "submodules": _Option("--submodules/--no-submodules", "", "Whether submodules are checked out (the default)."),

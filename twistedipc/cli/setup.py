@@ -56,6 +56,22 @@ listen = {releases_listen}
 # … or wherever this says; without {{project}} in its host, which must be another than the API's, the project is the
 # path's first part. An example:
 # public_url = "https://{{project}}.releases.example.org"
+# So many days after a release the pages of it that are still open find their scripts, styles and pictures.
+# assets_days = 30
+# Whether requests by http are led to https, where it listens at both.
+# redirect_to_https = false
+# The folder of an ACME client; what an authority asks for is served from there.
+# acme_webroot = "/var/lib/acme/www"
+
+# Host names of their own that admins of projects may give to projects. Admins of the platform may give any.
+# [domains]
+# allowed = ["*.acme.example"]
+
+# Certificates for endpoints such as tls:443, as files in PEM. There can be several; the name that a browser asks for
+# decides. They are read again when they change.
+# [[certificates]]
+# chain = "fullchain.pem"
+# key = "privkey.pem"
 
 # People sign in to the page at a provider of OpenID Connect too. It needs twistedipc[oidc]; docs/configuration.md has
 # the other keys.
@@ -64,10 +80,23 @@ listen = {releases_listen}
 # client_id = "twistedipc"
 # client_secret_file = "oidc.secret"
 
+# By which server news of projects are sent by mail; docs/configuration.md has the other keys.
+# [mail]
+# server = "smtp.example.org"
+# sender = "builds@example.org"
+# user = "builds"
+# password_file = "mail.password"
+
 [viewers]
 # The largest share of its time, above 0 and up to 1, for writing live logs to viewers. When there is more to write,
 # lines wait a little and go out together.
 # share = 0.5
+
+[logs]
+# Where the logs of builds are kept once they are sealed: in the "database", or in "files" in the data folder.
+# archive = "database"
+# The largest share of its time, above 0 and up to 1, for sealing them.
+# share = 0.1
 
 [link]
 # The name of this apiserver for its builders.
@@ -86,6 +115,26 @@ key = "link.key"
 # certificate = "tls/apiserver.pem"
 # private_key = "tls/apiserver.key"
 # authority = "tls/authority.pem"
+
+# How long what builds leave is kept, unless a project says something else: a time ("90 days", "2 years"), or "forever",
+# which is also what a missing key means. What is live, pinned or going on always stays.
+[retention]
+# Logs, and the archives of what was built.
+logs = "90 days"
+artifacts = "30 days"
+# The archives of builds that publish nothing.
+unpublished = "1 day"
+# How many releases of each project can be rolled back to, and so many of its others.
+releases = 20
+# Builds and attempts, with all that they have, but those that have published packages.
+builds = "2 years"
+# What repositories' hosts have told, and what was told to others.
+messages = "90 days"
+# The record of who did what.
+audit = "5 years"
+# So many of a project's newest builds keep all they have, and so does the last success of each ref.
+# newest = 10
+# last_success = true
 
 [audit]
 # A file to which the record of who did what is copied, one JSON object a line; "" is none. An example:
@@ -138,6 +187,8 @@ key = "link.key"
 # forbid = []
 # Whether nothing is fetched, so that builds get what is on PATH or was fetched before.
 # offline = false
+# Whether publint is fetched too, and looks at the packages that builds publish.
+# publint = true
 
 # What keeps builds from reaching more than their own: "auto" is the best that works on this machine, "none" is nothing.
 # [isolation]

@@ -8,7 +8,10 @@ each part of a path is opened by itself, from the folder before, and must be wha
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,3 +80,37 @@ def descend(folder: int, parts: Sequence[str], *, make: bool = False) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def replace_file(folder: Path, path: str, data: bytes) -> None:
+    """
+    Put a file in the place of the one at a path below a folder, whole or not at all; it keeps the other's permissions.
+    Raises OSError: ELOOP or ENOTDIR where a link is on the way or at its end, EINVAL for what is no file.
+    """
+    *above, name = path.split("/")
+    top = os.open(folder, _FOLDER)
+    try:
+        place = descend(top, above)
+    finally:
+        os.close(top)
+    try:
+        before = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        status = os.fstat(before)
+        os.close(before)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it isn't a file")
+        new = f".{name}.{os.getpid()}.new"
+        try:
+            made = os.open(
+                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place
+            )
+            with open(made, "wb") as file:
+                file.write(data)
+                os.fchmod(made, stat.S_IMODE(status.st_mode))
+            os.replace(new, name, src_dir_fd=place, dst_dir_fd=place)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new, dir_fd=place)
+            raise
+    finally:
+        os.close(place)

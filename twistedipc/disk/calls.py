@@ -15,6 +15,9 @@ class DiskCalls(Protocol):
     def open(self, path: Path, flags: int, mode: int = 0o777, /) -> int:
         """Open a file. Return its descriptor."""
 
+    def pread(self, descriptor: int, length: int, position: int, /) -> bytes:
+        """Return so many bytes from this place of the file on; at its end, or if the disk likes to, fewer."""
+
     def write(self, descriptor: int, data: bytes | memoryview, /) -> int:
         """Write to the file. Return how many bytes the disk took."""
 

@@ -29,8 +29,23 @@ def write_file(
     """
     Write ``value`` as JSON to ``path``, whole or not at all, and durably (write, fsync, rename, fsync the folder).
     """
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    write_beside(path, value, mode=mode, disk=disk)
+    put_in_place(path, disk=disk)
+
+
+def beside(path: Path) -> Path:
+    """Return where `write_beside` writes what is to be in ``path``."""
+    return path.with_name(f".{path.name}.new")
+
+
+def write_beside(
+    path: Path, value: msgspec.Struct | Sequence[msgspec.Struct], *, mode: int = 0o644, disk: DiskCalls = os
+) -> None:
+    """
+    Write ``value`` as JSON, with its content durable, beside ``path``: what is there stays until `put_in_place`, which
+    takes next to no time.
+    """
+    descriptor = disk.open(beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         data = memoryview(_encoder.encode(value))
         while data:
@@ -38,7 +53,11 @@ def write_file(
         disk.fsync(descriptor)
     finally:
         disk.close(descriptor)
-    disk.replace(temporary, path)
+
+
+def put_in_place(path: Path, *, disk: DiskCalls = os) -> None:
+    """Replace ``path``, durably, by what `write_beside` has written."""
+    disk.replace(beside(path), path)
     sync_folder(path.parent, disk=disk)
 
 

@@ -59,7 +59,7 @@ async def listen_plain(
     # Where others require a key this profile has none to offer; what else protects an endpoint stays as it is.
     place = place_of(reactor, endpoint, has_key=not endpoint.startswith("unix:"), tls=tls, uids=uids)
     listening = Listening(reactor, service, None)
-    factory = _PlainFactory(
+    factory = PlainFactory(
         reactor,
         listening,
         service,
@@ -74,7 +74,7 @@ async def listen_plain(
     return listening
 
 
-class _PlainFactory(Connections):
+class PlainFactory(Connections):
     """Makes the connections of one `listen_plain`."""
 
     def __init__(

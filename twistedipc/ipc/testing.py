@@ -293,6 +293,7 @@ class ServicePair:
 
     :param service: the one that is met
     :param answers: what the asking side answers with, if it is called as well: `dial`'s ``service``
+    :param asks: the interface that the asking side knows, if it is another version of the service's
     :param unlinked: see `dial`
     :param clock: the time of both sides; by default a new one
     :param high_water: bytes in a side's buffer at which its writing is paused
@@ -307,6 +308,7 @@ class ServicePair:
         service: Service,
         *,
         answers: Service | None = None,
+        asks: Interface | None = None,
         unlinked: Unlinked = Unlinked(),  # noqa: B008  (immutable)
         clock: Clock | None = None,
         split: Callable[[bytes], Iterable[bytes]] | None = None,
@@ -317,17 +319,20 @@ class ServicePair:
     ) -> None:
         #: the time of both sides; `advance` moves it
         self.clock = clock or Clock()
-        interface = service.interface
+        interface, asked = service.interface, asks or service.interface
         calls: Interface | None = None if answers is None else answers.interface
         frame_limit, max_calls = limits.get("frame_limit", FRAME_LIMIT), limits.get("max_calls", MAX_CALLS)
         #: what `dial` would give
-        self.remote = Remote(self.clock, interface, answers, unlinked, frame_limit=frame_limit, max_calls=max_calls)
+        self.remote = Remote(self.clock, asked, answers, unlinked, frame_limit=frame_limit, max_calls=max_calls)
         #: what `listen` would give
         self.listening = Listening(self.clock, service, calls, frame_limit=frame_limit)
         #: the wire of now; None before the first link
         self.wire: ConnectedPair | None = None
-        self._dialler = side_settings(interface.peer_role, interface.role, calls, interface, KEY, "", limits)
-        self._listener = side_settings(interface.role, interface.peer_role, interface, calls, KEY, "", limits)
+        #: how each side introduces itself, from the next link on
+        self.settings = {
+            Side.DIALLER: side_settings(interface.peer_role, interface.role, calls, asked, KEY, "", limits),
+            Side.LISTENER: side_settings(interface.role, interface.peer_role, interface, calls, KEY, "", limits),
+        }
         self._split = split
         self._latency = latency
         self._high_water = high_water
@@ -338,8 +343,8 @@ class ServicePair:
         """Link them (again), and carry bytes until both are quiet."""
         self.wire = ConnectedPair(
             self.clock,
-            (self._dialler, self.remote.application),
-            (self._listener, self.listening.application),
+            (self.settings[Side.DIALLER], self.remote.application),
+            (self.settings[Side.LISTENER], self.listening.application),
             split=self._split,
             high_water=self._high_water,
             latency=self._latency,

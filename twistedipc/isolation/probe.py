@@ -21,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from twistedipc.attempts import processes
+from twistedipc.attempts.programs import own_command
 from twistedipc.builds.isolation import Isolation
 from twistedipc.isolation import landlock, seccomp
 from twistedipc.isolation.launching import launched
@@ -64,7 +65,7 @@ def find_isolation(wanted: Wanted) -> Isolation:
         return Isolation(said='not isolated: builder.toml has isolation = "none"')
     if ":" in wanted.data:
         return Isolation(refused=f"{wanted.data} has a colon in its name: name the builder's data folder otherwise")
-    command = [sys.executable, "-I", "-m", "twistedipc.isolation"]
+    command = own_command("twistedipc.isolation")
     try:
         done = subprocess.run(
             command, input=msgspec.json.encode(wanted), capture_output=True, timeout=DEADLINE, check=True

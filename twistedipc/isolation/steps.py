@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from twistedipc.attempts.folder import CREDENTIALS, OUT
+from twistedipc.attempts.folder import CREDENTIALS, LIVE_FILES, OUT, RELEASE, STORED, VERSIONS
 from twistedipc.isolation.reach import PLATFORM, Network, Reach
 
 #: The folder in the attempt's folder that has the step's channel, and where the step finds that.
@@ -52,6 +52,33 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
             network="joined",
         )
 
+    def push(self, *, repository: str, private: bool = False, readable: Iterable[str] = ()) -> Reach:
+        """
+        Return the reach of the step that pushes a commit. It sees nothing that the build could write to.
+
+        :param repository: its address
+        :param private: whether it is given what the repository's host is shown
+        :param readable: what it is given beside that, such as the files of the operator's ssh
+        """
+        local = repository.removeprefix("file://")
+        return self._of(
+            readable=readable,
+            own=("spec.json", "checkout.json", RELEASE),
+            writable=(*([CREDENTIALS] if private else []), OUT),
+            others=[local] if local.startswith("/") else [],
+            network="joined",
+        )
+
+    def ask_remote(self, *, repository: str, private: bool = False, readable: Iterable[str] = ()) -> Reach:
+        """Return the reach of the process that asks a repository's host without a checkout; see `push`."""
+        local = repository.removeprefix("file://")
+        return self._of(
+            readable=[*([local] if local.startswith("/") else []), *readable],
+            own=("question.json",),
+            writable=(*([CREDENTIALS] if private else []), OUT),
+            network="joined",
+        )
+
     def toolchain(self, *, readable: Iterable[str] = ()) -> Reach:
         """Return the reach of the step that fetches tools. ``readable``: the operator's settings of npm."""
         return self._of(
@@ -76,7 +103,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
         """Return the reach of the step that packs what was built. ``mirrors``: those that have its commit."""
         return self._of(
             readable=[*self._tools, *mirrors],
-            own=("spec.json", "plan.json", "checkout.json", "work", "tmp"),
+            own=("spec.json", "plan.json", "checkout.json", VERSIONS, STORED, LIVE_FILES, "work", "tmp"),
             writable=(OUT,),
             network="none",
         )

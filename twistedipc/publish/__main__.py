@@ -2,10 +2,10 @@
 The processes in which a runner has things packed and published::
 
     python -m twistedipc.publish pack FOLDER
-    python -m twistedipc.publish deliver FOLDER TARGET
+    python -m twistedipc.publish deliver FOLDER TARGET [told]
     python -m twistedipc.publish compare FOLDER TARGET
 
-``FOLDER`` is the attempt's.
+``FOLDER`` is the attempt's. ``told``: the input is a socket by which the step is told more, and says what it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
             return pack.main(Path(folder))
         case ["deliver", folder, target]:
             return deliver.main(Path(folder), target)
+        case ["deliver", folder, target, "told"]:
+            return deliver.main(Path(folder), target, told=True)
         case ["compare", folder, target]:
             return compare.main(Path(folder), target)
         case _:

@@ -6,8 +6,12 @@ by path, each with its size, SHA-256 and mode. Equal folders give equal archives
 folders aren't kept. Links within the folder are followed; one that leaves it is an error. Names that can't be served
 (``site_paths``) are an error too, and hidden ones are left out.
 
-`unpack` believes nothing: the members must be exactly those of the manifest, in its order, of its sizes and digests.
-So a hostile archive has no links, devices or surprising names to offer, and can't grow beyond what it announced.
+`extract` and `unpack` believe nothing: the members must be exactly those of the manifest, in its order, of its sizes
+and digests. So a hostile archive has no links, devices or surprising names to offer, and can't grow beyond what it
+announced.
+
+An archive for a project that has stored some of the contents already can leave them out (`PART`): its manifest lists
+all files with their SHA-256 all the same, and says which of them are in it.
 """
 
 from __future__ import annotations
@@ -15,26 +19,32 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from itertools import compress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from twistedipc.builds.site.rules import BadRules, Serving
+from twistedipc.builds.site.said import check_serving
 from twistedipc.disk.beneath import Beneath
 from twistedipc.disk.files import sync_file_system, sync_folder
+from twistedipc.publish.site.answers import Site
+from twistedipc.publish.site.checking import check_costs
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
 from twistedipc.publish.targets.target import CantPrepare
 
 FORMAT = 1
+PART = 2  # the format of a manifest of which some files aren't in the archive
 MANIFEST = "manifest.json"
 MAX_FILES = 100_000
 MAX_BYTES = 4 << 30
@@ -46,6 +56,7 @@ _MAX_MANIFEST = 64 << 20
 _MAX_PAX = 64 << 10
 _BLOCK = 256 * 1024
 _TAR_BLOCK = 512
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class BadArchive(Exception):
@@ -70,12 +81,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     files: list[ManifestFile]
-    spa: bool | UnsetType = UNSET  # True: addresses without a file are answered with the site's page
+    serving: Serving | UnsetType = UNSET  # how the site is served, if it says anything of that
+    spa: bool | UnsetType = UNSET  # True: the same of ``serving``, for an apiserver that doesn't know that
+    packed: list[str] | UnsetType = UNSET  # the paths of the files that are in the archive; unset: all
 
     @property
     def size(self) -> int:
         """The bytes of all files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def served(self) -> Serving:
+        """How the site is served."""
+        return Serving(spa=self.spa is True) if self.serving is UNSET else self.serving
 
 
 class _Readable(Protocol):
@@ -94,22 +112,32 @@ def create(
     leave_out: frozenset[str] = frozenset(),
     on_hidden: Callable[[str], None] = lambda _: None,
     on_small: Callable[[str, bytes], None] = lambda _path, _content: None,
-    spa: bool = False,
+    on_file: Callable[[str, int, int], None] = lambda _path, _descriptor, _size: None,
+    serving: Serving = Serving(),  # noqa: B008 - it is frozen
+    stored: Container[bytes] = frozenset(),
 ) -> Manifest:
     """
     Make ``archive`` (whole or not at all, and durably) of the folder ``source``, without the names in ``leave_out`` at
-    its top. ``spa`` is for the manifest. Raises `CantPack`, or OSError of the disk.
+    its top. ``serving`` is for the manifest. Raises `CantPack`, or OSError of the disk.
 
     Whatever changes the folder meanwhile: nothing is read that is outside of it.
 
     :param on_hidden: is called with the path of each file or folder that is left out because it is hidden
         (`site_paths.is_hidden`)
     :param on_small: is called with the path and the content of each file below `SMALL` bytes
+    :param on_file: is called with the path of each file, a descriptor from which it can be read meanwhile
+        (``os.pread``), and its size
+    :param stored: the contents that are left out, by their `short` SHA-256
     """
     root = source.resolve()
     folder = Beneath(root)
     try:
-        return _create(root, folder, archive, _Wanted(max_files, max_bytes, leave_out, on_hidden, on_small, spa))
+        return _create(
+            root,
+            folder,
+            archive,
+            _Wanted(max_files, max_bytes, leave_out, on_hidden, on_small, on_file, serving, stored),
+        )
     finally:
         folder.close()
 
@@ -120,28 +148,38 @@ def _create(root: Path, folder: Beneath, archive: Path, wanted: _Wanted) -> Mani
     files: list[ManifestFile] = []
     left = wanted.max_bytes
     for path, where in found:
-        with _open_regular(folder, where, path) as file:
-            status = os.fstat(file.fileno())
+        descriptor, status = _open_regular(folder, where, path)
+        try:
             left -= status.st_size
             if left < 0:
                 raise CantPack(f"the folder has more than {wanted.max_bytes} bytes in it")
-            digest, size = _digest(file, status.st_size)
+            digest, size = _digest(descriptor, status.st_size)
             if size < SMALL:
-                file.seek(0)
-                wanted.on_small(path, file.read(SMALL))
-            mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-            files.append(ManifestFile(path=path, size=size, sha256=digest, mode=mode))
-    manifest = Manifest(files=files, spa=True if wanted.spa else UNSET)
+                wanted.on_small(path, os.pread(descriptor, SMALL, 0))
+            wanted.on_file(path, descriptor, size)
+        finally:
+            os.close(descriptor)
+        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+        files.append(ManifestFile(path=path, size=size, sha256=digest, mode=mode))
+    packed_too = [bytes.fromhex(short(file.sha256)) not in wanted.stored for file in files]
+    serving: Serving | UnsetType = UNSET if wanted.serving == Serving() else wanted.serving
+    spa: bool | UnsetType = True if wanted.serving.spa else UNSET
+    if all(packed_too):
+        manifest = Manifest(files=files, serving=serving, spa=spa)
+    else:
+        there = [file.path for file, is_packed in zip(files, packed_too, strict=True) if is_packed]
+        manifest = Manifest(format=PART, files=files, serving=serving, spa=spa, packed=there)
     encoded = msgspec.json.encode(manifest)
     if len(encoded) > _MAX_MANIFEST:
         raise CantPack("the folder has too many files with too long names")
     temporary = archive.with_name(f".{archive.name}.new")
     try:
         with temporary.open("wb") as raw:
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+            level = 6 if all(packed_too) else 1  # what is left is the manifest: hardly smaller, but four times as slow
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0) as packed:
                 _write_member(packed, MANIFEST, len(encoded), 0o644)
                 _write_padded(packed, encoded)
-                for (path, where), entry in zip(found, files, strict=True):
+                for (path, where), entry in compress(zip(found, files, strict=True), packed_too):
                     _write_member(packed, f"files/{path}", entry.size, entry.mode)
                     _write_file(packed, folder, where, entry)
                 packed.write(bytes(2 * _TAR_BLOCK))
@@ -154,11 +192,19 @@ def _create(root: Path, folder: Beneath, archive: Path, wanted: _Wanted) -> Mani
     return manifest
 
 
-def _digest(file: BufferedReader, most: int) -> tuple[str, int]:
+def short(sha256: str) -> str:
+    """
+    Return the part of a SHA-256 by which contents are told apart that are stored. It needn't be safe: what is wrongly
+    left out is missed when the archive arrives.
+    """
+    return sha256[:16]
+
+
+def _digest(descriptor: int, most: int) -> tuple[str, int]:
     """Return the SHA-256 of a file and its size. Of one that grows meanwhile, no more is read than this."""
     digest = hashlib.sha256()
     left = most
-    while left and (data := file.read(min(_BLOCK, left))):
+    while left and (data := os.read(descriptor, min(_BLOCK, left))):
         digest.update(data)
         left -= len(data)
     return digest.hexdigest(), most - left
@@ -172,7 +218,9 @@ class _Wanted(msgspec.Struct, frozen=True):
     leave_out: frozenset[str]
     on_hidden: Callable[[str], None]
     on_small: Callable[[str, bytes], None]
-    spa: bool
+    on_file: Callable[[str, int, int], None]
+    serving: Serving
+    stored: Container[bytes]
 
 
 #: The parts of a file's or a folder's real path, below the folder that is packed.
@@ -194,11 +242,11 @@ def _walk(root: Path, top: Beneath, wanted: _Wanted) -> Iterator[tuple[str, _Par
             path = prefix + name
             if path in wanted.leave_out:  # "a/b" isn't
                 continue
-            if is_hidden(path.split("/")):
+            if name.startswith(".") and is_hidden(path.split("/")):  # what is above it was looked at before
                 wanted.on_hidden(path)
                 continue
             try:
-                _check_path(path)
+                _check_path(name, len(path.encode(errors="surrogateescape")))
             except BadArchive as error:
                 raise CantPack(f"{path!a} can't be packed: {error}") from error
             real = (*folder, name)
@@ -221,9 +269,16 @@ def _listed(top: Beneath, folder: _Parts, prefix: str) -> list[tuple[str, int]]:
     """What is in a folder: the names, each with the mode."""
     try:
         with os.scandir(top.folder(folder)) as entries:
-            return [(entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in entries]
+            return [(entry.name, _kind(entry)) for entry in entries]
     except OSError as error:
         raise CantPack(f"{prefix or 'the folder'} can't be read: {error.strerror}") from error
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """Return the type of a file as a mode has it. For files and folders the file system says it with the name."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    return stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_mode
 
 
 def _follow(link: Path, path: str, root: Path) -> tuple[_Parts, int]:
@@ -243,16 +298,17 @@ def _follow(link: Path, path: str, root: Path) -> tuple[_Parts, int]:
     return parts, kind
 
 
-def _open_regular(top: Beneath, where: _Parts, path: str) -> BufferedReader:
+def _open_regular(top: Beneath, where: _Parts, path: str) -> tuple[int, os.stat_result]:
+    """Return a descriptor of a file, and what it is; the caller closes it."""
     try:
         descriptor = top.file(where)
     except OSError as error:
         raise CantPack(f"{path} can't be read: {error.strerror}") from error
-    file = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
         raise CantPack(f"{path} isn't a file any more")
-    return file
+    return descriptor, status
 
 
 def _write_member(packed: gzip.GzipFile, name: str, size: int, mode: int) -> None:
@@ -270,7 +326,7 @@ def _write_padded(packed: gzip.GzipFile, data: bytes) -> None:
 def _write_file(packed: gzip.GzipFile, top: Beneath, where: _Parts, entry: ManifestFile) -> None:
     digest = hashlib.sha256()
     left = entry.size
-    with _open_regular(top, where, entry.path) as file:
+    with os.fdopen(_open_regular(top, where, entry.path)[0], "rb") as file:
         while data := file.read(min(_BLOCK, left + 1)):
             left -= len(data)
             if left < 0:
@@ -291,37 +347,71 @@ def read_manifest(archive: Path, *, max_files: int = MAX_FILES, max_bytes: int =
         return _read_manifest(stream, max_files, max_bytes)
 
 
-def unpack(
+def count(archive: Path) -> tuple[int, int]:
+    """Return how many files an archive says that it stands for, and their bytes; not checked. Raises `BadArchive`."""
+    with _opened(archive) as stream:
+        manifest = _decode_manifest(stream)
+        return len(manifest.files), manifest.size
+
+
+def extract(
     archive: Path,
-    target: Path,
+    take: Callable[[ManifestFile, Iterator[bytes]], None],
     *,
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
-    add: Callable[[Path], None] = lambda _: None,
 ) -> Manifest:
     """
-    Unpack into the new folder ``target``: all of it, verified and durable, or nothing. ``add`` is called with the
-    folder, under its temporary name, to put more into it. Raises `BadArchive`, FileExistsError, or OSError of the disk.
+    Call ``take`` with each file of the archive and its content in blocks, which end by `BadArchive` if they aren't what
+    the manifest says. Return the manifest. Raises `BadArchive`, also after the last file, and what ``take`` raises.
+    """
+    with _opened(archive) as stream:
+        manifest = _read_manifest(stream, max_files, max_bytes)
+        for entry in files_in(manifest):
+            _check_member(stream, f"files/{entry.path}", entry.size)
+            blocks = _blocks(stream, entry)
+            take(entry, blocks)
+            for _ in blocks:  # what was not taken is verified too
+                pass
+        if _exactly(stream, 2 * _TAR_BLOCK).strip(b"\0") or stream.read(1):
+            raise BadArchive("there is more in it than its manifest says")
+    return manifest
+
+
+def files_in(manifest: Manifest) -> list[ManifestFile]:
+    """Return the files that are in the archive, in its order."""
+    if manifest.packed is UNSET:
+        return manifest.files
+    there = frozenset(manifest.packed)
+    return [file for file in manifest.files if file.path in there]
+
+
+def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> Manifest:
+    """
+    Unpack into the new folder ``target``: all of it, verified and durable, or nothing. Raises `BadArchive`, also if
+    some of its files are left out, FileExistsError, or OSError of the disk.
     """
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already")
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent))
+    made = {temporary}
+
+    def take(entry: ManifestFile, blocks: Iterator[bytes]) -> None:
+        where = temporary / entry.path
+        for folder in reversed(where.parents):
+            if folder not in made and folder.is_relative_to(temporary):
+                folder.mkdir(mode=0o755)
+                made.add(folder)
+        descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, entry.mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(blocks)
+            os.fchmod(descriptor, entry.mode)
+
     try:
         temporary.chmod(0o755)
-        with _opened(archive) as stream:
-            manifest = _read_manifest(stream, max_files, max_bytes)
-            made = {temporary}
-            for entry in manifest.files:
-                _check_member(stream, f"files/{entry.path}", entry.size)
-                where = temporary / entry.path
-                for folder in reversed(where.parents):
-                    if folder not in made and folder.is_relative_to(temporary):
-                        folder.mkdir(mode=0o755)
-                        made.add(folder)
-                _extract(stream, entry, where)
-            if _exactly(stream, 2 * _TAR_BLOCK).strip(b"\0") or stream.read(1):
-                raise BadArchive("there is more in it than its manifest says")
-        add(temporary)
+        manifest = extract(archive, take, max_files=max_files, max_bytes=max_bytes)
+        if manifest.packed is not UNSET:
+            raise BadArchive("some of its files are left out")
         # In one call: a call for each file would keep others' releases waiting, whose disk and threads these are too.
         sync_file_system(temporary)
         os.rename(temporary, target)
@@ -342,25 +432,44 @@ def _opened(archive: Path) -> Iterator[gzip.GzipFile]:
         raise BadArchive(f"it isn't a whole archive: {error}") from error
 
 
-def _read_manifest(stream: _Readable, max_files: int, max_bytes: int) -> Manifest:
+def _decode_manifest(stream: _Readable) -> Manifest:
     size = _check_member(stream, MANIFEST, None)
     if size > _MAX_MANIFEST:
         raise BadArchive("its manifest is too large")
     try:
-        manifest = msgspec.json.decode(_padded(stream, size), type=Manifest)
+        return msgspec.json.decode(_padded(stream, size), type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadArchive(f"its manifest can't be read: {error}") from error
-    if manifest.format != FORMAT:
-        raise BadArchive(f"its manifest has format {manifest.format}, and only {FORMAT} is known")
+
+
+def _read_manifest(stream: _Readable, max_files: int, max_bytes: int) -> Manifest:
+    manifest = _decode_manifest(stream)
+    if manifest.format not in (FORMAT, PART):
+        raise BadArchive(f"its manifest has format {manifest.format}, and only {FORMAT} and {PART} are known")
+    try:
+        check_serving(manifest.served)
+        check_costs(Site(manifest.served))
+    except BadRules as error:
+        raise BadArchive(f"its manifest has rules that can't be used: {error}") from error
     if len(manifest.files) > max_files:
         raise BadArchive(f"it has more than {max_files} files")
+    paths = _check_files(manifest, max_bytes)
+    if (manifest.format == PART) != (manifest.packed is not UNSET):
+        raise BadArchive("it has another format than it says")
+    if manifest.packed is not UNSET and not paths.issuperset(manifest.packed):
+        raise BadArchive("it has files that aren't in its manifest")
+    return manifest
+
+
+def _check_files(manifest: Manifest, max_bytes: int) -> set[str]:
+    """Return the paths of a manifest. Raises `BadArchive` if these can't be the files of a folder."""
     total = 0
     before = b""
     folders: set[str] = set()
     paths: set[str] = set()
     for entry in manifest.files:
-        _check_path(entry.path)
-        encoded = entry.path.encode()
+        encoded = entry.path.encode(errors="surrogatepass")
+        _check_path(entry.path, len(encoded))
         if encoded <= before:
             raise BadArchive(f"{entry.path} isn't where it belongs in the manifest, or is there twice")
         before = encoded
@@ -373,20 +482,22 @@ def _read_manifest(stream: _Readable, max_files: int, max_bytes: int) -> Manifes
         paths.add(entry.path)
         if entry.size < 0 or entry.mode not in (0o644, 0o755):
             raise BadArchive(f"{entry.path} has an impossible size or mode")
+        if not _SHA256.match(entry.sha256):
+            raise BadArchive(f"{entry.path} has an impossible SHA-256")
         total += entry.size
         if total > max_bytes:
             raise BadArchive(f"it has more than {max_bytes} bytes of files")
     if clash := folders & paths:
         raise BadArchive(f"{min(clash)} is a file and a folder")
-    return manifest
+    return paths
 
 
-def _check_path(path: str) -> None:
-    """Raise `BadArchive` if no file of a site can have this path."""
+def _check_path(path: str, length: int) -> None:
+    """Raise `BadArchive` if no file of a site can have these names in a path of this length, in bytes."""
     for segment in path.split("/"):
         if problem := problem_of_segment(segment):
             raise BadArchive(f"its name {problem}")
-    if len(path.encode()) > MAX_PATH:
+    if length > MAX_PATH:
         raise BadArchive(f"its path has more than {MAX_PATH} bytes")
 
 
@@ -424,19 +535,17 @@ def _pax(data: bytes) -> dict[str, str]:
     return values
 
 
-def _extract(stream: _Readable, entry: ManifestFile, where: Path) -> None:
+def _blocks(stream: _Readable, entry: ManifestFile) -> Iterator[bytes]:
+    """The content of the file whose header was read, verified at its end."""
     digest = hashlib.sha256()
-    descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, entry.mode)
-    with os.fdopen(descriptor, "wb") as file:
-        left = entry.size
-        while left:
-            data = stream.read(min(_BLOCK, left))
-            if not data:
-                raise BadArchive("it ends too early")
-            digest.update(data)
-            file.write(data)
-            left -= len(data)
-        os.fchmod(descriptor, entry.mode)
+    left = entry.size
+    while left:
+        data = stream.read(min(_BLOCK, left))
+        if not data:
+            raise BadArchive("it ends too early")
+        digest.update(data)
+        left -= len(data)
+        yield data
     _exactly(stream, -entry.size % _TAR_BLOCK)
     if digest.hexdigest() != entry.sha256:
         raise BadArchive(f"{entry.path} isn't what the manifest says")

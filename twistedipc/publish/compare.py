@@ -14,6 +14,8 @@ from twistedipc.attempts.folder import out_of, read_packages, step_failed
 from twistedipc.builds.attempt import Spec
 from twistedipc.builds.names import BadValue
 from twistedipc.disk.files import read_file, write_file
+from twistedipc.publish.compared import Compared
+from twistedipc.publish.record import MemoryRecord
 from twistedipc.publish.targets.registry import TARGETS, find, offered
 from twistedipc.publish.targets.target import CantDeliver, CantPrepare, Delivery
 
@@ -30,9 +32,15 @@ def main(folder: Path, name: str) -> int:
         if settings is None:
             raise CantDeliver(f"the folder has no spec.json with a target {name}")
         target = TARGETS.of(settings)
-        secrets = {secret.name: os.environ.get(secret.variable, "") for secret in target.secrets}
-        delivery = Delivery(folder=folder, out=out, packages=read_packages(folder, name), secrets=secrets)
-        write_file(out / COMPARED, list(target.compare(settings, delivery)))
+        packages = read_packages(folder, name)
+        needed = target.secrets_for(settings, [package.name for package in packages])
+        secrets = {secret.name: os.environ.get(secret.variable, "") for secret in needed}
+        record = MemoryRecord(len(packages))
+        delivery = Delivery(folder=folder, out=out, packages=packages, secrets=secrets, record=record)
+        found: list[Compared] = []
+        for each in target.compare(settings, delivery):
+            found.append(each)
+            write_file(out / COMPARED, found)  # what is known when the time is over
     except (CantDeliver, CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
         return step_failed(out, error)
     return 0

@@ -4,13 +4,20 @@ What a package's file would change against what is published: made by a target's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
 
 import msgspec
 
-#: The most files of each kind that are listed of a package, and the most notes.
+#: The most files of each kind that are listed of a package, and the most remarks.
 MAX_FILES = 100
-MAX_NOTES = 50
+MAX_REMARKS = 200
+
+#: How much a remark matters: ``danger`` is what can harm those who install the package, or break them without a word
+#: in its version; ``warning`` is what somebody who approves should have seen; ``info`` is the rest.
+Level = Literal["danger", "warning", "info"]
+
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -28,6 +35,17 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     after: int | None = None  # likewise
 
 
+class Remark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something about a package that somebody who approves it should see."""
+
+    level: Level
+    about: str  # "script", "file", "dependency", "command", "entry point", "field", "publint"
+    text: str  # a clause for people, which says it all
+    name: str = ""  # of what: the script, the path, the package, the command, the field
+    before: str | None = None  # null: it wasn't there, or that is nothing to show
+    after: str | None = None  # likewise
+
+
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """A package against what is published of it. The lists have the first files only, the counts are of all."""
 
@@ -43,7 +61,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     added: list[Change] = []
     removed: list[Change] = []
     changed: list[Change] = []
-    notes: list[str] = []  # what else is another, a sentence each
+    remarks: list[Remark] = []  # the most dangerous first
+    more_remarks: int = 0  # how many found no room
 
 
 def compared(
@@ -54,12 +73,13 @@ def compared(
     *,
     published: str = "",
     unknown: str = "",
-    notes: list[str] | None = None,
+    remarks: Iterable[Remark] = (),
 ) -> Compared:
     """Compare the files of a package with those of what is published."""
     added = sorted(now.keys() - before.keys())
     removed = sorted(before.keys() - now.keys())
     changed = sorted(path for path in now.keys() & before.keys() if now[path].sha256 != before[path].sha256)
+    ranked = sorted(remarks, key=lambda each: LEVELS.index(each.level))
     return Compared(
         name=name,
         version=version,
@@ -73,5 +93,6 @@ def compared(
         added=[Change(path=path, after=now[path].size) for path in added[:MAX_FILES]],
         removed=[Change(path=path, before=before[path].size) for path in removed[:MAX_FILES]],
         changed=[Change(path=path, before=before[path].size, after=now[path].size) for path in changed[:MAX_FILES]],
-        notes=(notes or [])[:MAX_NOTES],
+        remarks=ranked[:MAX_REMARKS],
+        more_remarks=len(ranked[MAX_REMARKS:]),
     )

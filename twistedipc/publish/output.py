@@ -87,7 +87,7 @@ def find_output(work: Path, plan: Plan, commit: Commit) -> str:
 def _is_made(work: Path, folder: str, index: str, commit: Commit) -> bool:
     """Return whether the build made a site of this folder; without an ``index``, whether it made all that is in it."""
     if index:
-        return not _why_no_site(work, folder) and not commit.has([_real(work, folder) + "/" + index])
+        return not _why_no_site(work, folder, index) and not commit.has([_real(work, folder) + "/" + index])
     names = os.listdir(work / folder)
     return bool(names) and not commit.has([f"{_real(work, folder)}/{name}" for name in names])
 
@@ -104,7 +104,7 @@ def _check_named(work: Path, plan: Plan, commit: Commit) -> None:
         raise NoOutput(f"the output folder {plan.output} is a link that leaves the repository")
     if not folder.is_dir():
         raise NoOutput(f"{plan.output}, which build.output in {PLAN_FILE} names, isn't a folder")
-    why_not = _why_no_site(work, plan.output) if plan.index else ""
+    why_not = _why_no_site(work, plan.output, plan.index) if plan.index else ""
     if why_not:
         below = [where for where in _search(work, plan.output) if where != plan.output]
         raise NoOutput(
@@ -112,29 +112,29 @@ def _check_named(work: Path, plan: Plan, commit: Commit) -> None:
         )
 
 
-def _why_no_site(work: Path, folder: str) -> str:
-    """What is wrong with the folder's index.html; "" if nothing is."""
-    path = work / folder / INDEX
+def _why_no_site(work: Path, folder: str, index: str = INDEX) -> str:
+    """What is wrong with the folder's index; "" if nothing is."""
+    path = work / folder / index
     shown = _shown(folder)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         if path.is_symlink():
-            return f"{_joined(folder, INDEX)} is a link to nothing"
+            return f"{_joined(folder, index)} is a link to nothing"
         if path.exists():
-            return f"{_joined(folder, INDEX)} isn't a file that can be read"
+            return f"{_joined(folder, index)} isn't a file that can be read"
         names = [entry.name for entry in _entries(work / folder)]
         if not names:
             return f"{shown} is empty"
-        other = next((name for name in sorted(names) if name.lower() in (INDEX, "index.htm")), None)
-        return f"{shown} has no {INDEX} at its top" + (f", but {other}" if other is not None else "")
+        other = next((name for name in sorted(names) if name.lower() in (index, INDEX, "index.htm")), None)
+        return f"{shown} has no {index} at its top" + (f", but {other}" if other is not None else "")
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return f"{_joined(folder, INDEX)} isn't a file"
+            return f"{_joined(folder, index)} isn't a file"
         content = os.read(descriptor, _BLANK + 1)
     finally:
         os.close(descriptor)
-    return f"{_joined(folder, INDEX)} is empty" if len(content) <= _BLANK and not content.strip() else ""
+    return f"{_joined(folder, index)} is empty" if len(content) <= _BLANK and not content.strip() else ""
 
 
 def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:
@@ -181,17 +181,17 @@ def _why_not_made(work: Path, folder: str, index: str, commit: Commit) -> str:
         return f"{folder} isn't a folder."
     if not _inside(work, folder):
         return f"{folder} is a link that leaves the repository."
-    if not _is_source(work, folder, commit):
-        return f"{_why_no_site(work, folder)}." if index else f"{folder} has files in it that are tracked by git."
+    if not _is_source(work, folder, commit, index):
+        return f"{_why_no_site(work, folder, index) if index else f'{folder} has files in it that are tracked by git'}."
     said = f"{folder} is tracked by git: it is a source, not a result"
-    good = not index or not _why_no_site(work, folder)
+    good = not index or not _why_no_site(work, folder, index)
     return said + (f' (to release it all the same, set output = "{folder}").' if good else ".")
 
 
-def _is_source(work: Path, folder: str, commit: Commit) -> bool:
-    """Return whether all of a folder, or its index.html, is in the commit."""
+def _is_source(work: Path, folder: str, commit: Commit, index: str) -> bool:
+    """Return whether all of a folder, or its index, is in the commit."""
     real = _real(work, folder)
-    if commit.has([f"{real}/{INDEX}"]):
+    if commit.has([f"{real}/{index or INDEX}"]):
         return True
     children = commit.children(real)
     return bool(children) and children.issuperset(os.listdir(work / folder))

@@ -16,6 +16,7 @@ import msgspec
 from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.names import MAX_PACKAGES, shown
 from twistedipc.builds.states import BUILDER_DONE, AttemptState
+from twistedipc.builds.versions import PUSH, Canary
 from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 
 #: The last step before a publication, and the step that is one. The platform does them itself, so no step of a build
@@ -25,6 +26,9 @@ PUBLISH = "publish"
 
 #: The most characters of what is said of a package.
 MAX_SAID = 1024
+
+#: The most characters of a package's notes.
+MAX_NOTES = 4000
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     offered: Settings | None  # what it was offered to publish there; None: nothing
     given: Sequence[Package]  # what it has a permit for
     no_secret: str  # why a secret of the target isn't there; "": they all are
+    canary: Canary | None = None  # it isn't for the project's users, and may publish these previews alone
+    no_canary: str = ""  # why it may publish none; "": it may
 
 
 class Granted(msgspec.Struct, frozen=True):
@@ -132,6 +138,10 @@ def _first(
         pinned = target.allow(settings, packages, record.project)
     except NotAllowed as error:
         return Refused(str(error))
+    if record.canary is not None:
+        why = _no_canary(target, settings, record, packages, named=pinned == settings)
+        if why:
+            return Refused(why)
     if not all(map(_well_formed, packages)):
         return Refused("a package's name, version, integrity and tag are each one short line")
     if record.no_secret:
@@ -140,11 +150,42 @@ def _first(
     return Granted(new=True, pin=None if store or pinned == settings else pinned, store=store)
 
 
+def _no_canary(
+    target: Target[Any], settings: Settings, record: Record, packages: Sequence[Package], *, named: bool
+) -> str:
+    """
+    Return why a build that isn't for the project's users may not publish these packages; "" if it may: as previews,
+    under the tag of its ref, of packages that are the project's already. ``named``: they are.
+    """
+    canary = record.canary
+    assert canary is not None
+    if record.no_canary:
+        return record.no_canary
+    if not target.makes_canaries(settings):
+        return (
+            f"project {record.project} publishes no canaries (`twistedipc project set {record.project} --canary true`)"
+        )
+    if not named:
+        return (
+            f"project {record.project} has published no package yet, and a canary can't be the first: publish from a "
+            f"protected ref, or name them by `twistedipc project set {record.project} --package NAME`"
+        )
+    for package in packages:
+        if package.tag != canary.tag or not canary.is_its_own(package.version):
+            return (
+                f"this build may publish canaries alone, with versions like {canary.version('1.2.3')} and the tag "
+                f"{canary.tag}, and not {package.name}@{package.version} with the tag {package.tag or 'latest'}"
+            )
+    return ""
+
+
 def _well_formed(package: Package) -> bool:
     """Return whether what is said of a package can be written down and shown. Whether it is so, the target knows."""
     said = (package.file, package.name, package.version, package.integrity)
     return all(0 < len(each) <= MAX_SAID and each == shown(each, MAX_SAID) for each in said) and (
         package.tag == shown(package.tag, MAX_SAID)
+        and package.git_tag == shown(package.git_tag, MAX_SAID)
+        and package.notes == shown(package.notes, MAX_NOTES, lines=True)
     )
 
 
@@ -156,7 +197,7 @@ def identity(package: Package) -> tuple[str, str, str, str]:
 def _not_ended(steps: Sequence[StepResult]) -> NotYet | Refused | None:
     """Why the record doesn't show that all steps are over and the package is packed; None if it does."""
     steps = list(steps)
-    while steps and _is_own(steps[-1], PUBLISH) and steps[-1].outcome == "succeeded":
+    while steps and ((_is_own(steps[-1], PUBLISH) and steps[-1].outcome == "succeeded") or _is_own(steps[-1], PUSH)):
         steps.pop()  # another target's
     if not steps or not _is_own(steps[-1], PACK) or steps[-1].outcome == "running":
         return NotYet("the steps of the build aren't over")

@@ -11,6 +11,7 @@ exceptions: the folder ``.well-known`` at the top (RFC 8615), and names that beg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 #: The longest name of a file or folder, in bytes: what file systems take.
@@ -21,6 +22,8 @@ MAX_PATH = 1024
 
 WELL_KNOWN = ".well-known"
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 def problem_of_segment(segment: str) -> str | None:
     """Why this can't be the name of a file or folder, to come after "its name …"; None if it can."""
@@ -28,7 +31,7 @@ def problem_of_segment(segment: str) -> str | None:
         length = len(segment.encode())
     except UnicodeEncodeError:
         return "isn't UTF-8"
-    if any(ord(character) < 32 or ord(character) == 127 for character in segment):
+    if _CONTROL.search(segment):
         return "has control characters"
     if segment in ("", ".", "..") or "/" in segment:
         return f"can't be {segment!a}"

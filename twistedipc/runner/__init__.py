@@ -30,10 +30,11 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     findings    what a step of the platform's own has found, checked
     reaching    what each step can see and use
     networking  what each step may reach of the network, and what it was refused
-    own         how a step of the platform's own is started
+    versioning  the versions that the attempt gives its packages
     from_store  a process of the apiserver's: the step that publishes what is stored there, and no other
     checking_out  what the checkout step is given, and what it has found
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
+    remote      a process of no attempt: it has a repository's host asked, as a checkout would ask it
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 
 The folder and its rules (files, journal, lock, control group, room) are ``twistedipc.attempts``.

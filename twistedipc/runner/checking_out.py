@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact
@@ -48,8 +50,17 @@ class CheckingOut:
 
         :param persist: calls a function that writes until the disk has had room
         """
-        credentials = self._folder / CREDENTIALS
         (self._folder / _FOUND).unlink(missing_ok=True)
+        try:
+            with self.credentials(persist):
+                yield
+        finally:
+            self._read()
+
+    @contextmanager
+    def credentials(self, persist: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
+        """Have the credentials on disk, if there are some: for this step, or for the one that pushes."""
+        credentials = self._folder / CREDENTIALS
         try:
             if self.access is not None:
                 persist(lambda: self._write(credentials))
@@ -57,13 +68,15 @@ class CheckingOut:
         finally:
             if credentials.exists():
                 remove_tree(credentials)
-            self._read()
 
     def _write(self, credentials: Path) -> bool:
         assert self.access is not None
+        access = self.access
+        if self.host_keys:  # which the checkout has seen: no other is trusted after that
+            access = replace(access, known_hosts=self.host_keys)
         try:
             credentials.mkdir(mode=0o700, exist_ok=True)
-            write_file(credentials / "access.json", self.access, mode=0o600, disk=self._disk)
+            write_file(credentials / "access.json", access, mode=0o600, disk=self._disk)
         except OSError as error:
             if error.errno not in PASSING_ERRORS:
                 raise

@@ -15,8 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from twistedipc import publish, toolchains
-from twistedipc.attempts.folder import package_file, read_packages
+from twistedipc.attempts.folder import RELEASE, REMARKS, package_file, read_packages
 from twistedipc.attempts.journal import Journal
+from twistedipc.attempts.programs import own_command
 from twistedipc.attempts.room import Room
 from twistedipc.attempts.sha256 import measured
 from twistedipc.builds.attempt import (
@@ -35,6 +36,8 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.caches import DOWNLOADS
 from twistedipc.builds.egress import Egress
+from twistedipc.builds.lint import LINTED, LINTER, Linted, bounded
+from twistedipc.builds.logs import Annotation
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.protection import listing
@@ -43,6 +46,7 @@ from twistedipc.builds.recognition.recognised import Finding, PlannedStep, short
 from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
+from twistedipc.builds.versions import PUSH
 from twistedipc.disk.files import PASSING_ERRORS, read_file, remove_tree, write_file
 from twistedipc.isolation.network.attempt import Allowed
 from twistedipc.isolation.reach import Reach
@@ -60,13 +64,13 @@ from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.modules import modules_of
 from twistedipc.runner.networking import NoNetwork
 from twistedipc.runner.node import install
-from twistedipc.runner.own import own_command
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.reaching import Reaching
 from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import GIVE_UP, Command, Steps, TimeLimits
 from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
+from twistedipc.runner.versioning import Versions
 from twistedipc.toolchains.problems import ToolProblem
 from twistedipc.toolchains.wanted import Toolchain, Wanted
 from twistedipc.trees.folder import FolderTree
@@ -119,6 +123,7 @@ class _Found(msgspec.Struct):
     recognised: list[Finding] = []
     tools: list[Tool] = []
     egress: Egress | None = None
+    linted: Linted | None = None
 
 
 class Course:
@@ -201,20 +206,25 @@ class Course:
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
         self._reaching.networking.planned(plan)
-        self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
+        targets = self._targets()
+        lints = any(TARGETS.of(settings).linted for settings in targets)
+        self._environment.toolchain = self._prepare_tools(replace(wanted_by(plan.recognised), linter=lints))
         self._found.tools = self._environment.toolchain.tools
         environment = self._environment.of_build(plan)
         modules = modules_of(self._work, plan, environment, self._environment.said(plan), self._spec.registries)
         self._steps.persist(lambda: self._commands_installed(environment))
         there = self._keeping.restore(plan, modules)
         self._check_programs(plan, environment["PATH"])
+        versions = Versions(self._folder, self._spec, self._log, self._write, self._steps.persist)
         for step in plan.steps:
+            if step.name != INSTALL:
+                self._settle(versions, targets, plan, environment)
             if modules is not None and there and step == modules.install:
                 self._log.note("info", f"{step.run} isn't run: {modules.installed.lock} and all else are as they were")
                 continue
             self._build_step(step, environment)
             self._keeping.installed(step)
-        targets = self._targets()
+        self._settle(versions, targets, plan, environment)
         for settings in targets:
             self._before_packing(settings, plan, environment)
         required = targets or self._spec.site
@@ -226,7 +236,7 @@ class Course:
             self._pack(targets)
             self._found.artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         for settings in TARGETS.delivered_by_runner(targets):
-            self._deliver(settings)
+            self._deliver(settings, versions)
 
     def _check_protected(self, found: Checkout) -> None:
         """Raise `_End` if what is built is for the project's users, and its commit is on no protected ref."""
@@ -257,13 +267,42 @@ class Course:
     def _pack(self, targets: ProjectTargets) -> None:
         """Pack what was built, and take what was packed."""
         own = [publish.__name__, "pack", str(self._folder)]
-        self._step("pack", own=own, environment=self._apart(), reach=self._reaching.pack())
+        linter = self._environment.toolchain.linter
+        given = {} if linter is None else {LINTER: msgspec.json.encode(linter).decode()}
+        try:
+            self._step("pack", own=own, environment=self._apart() | given, reach=self._reaching.pack())
+        finally:
+            self._remark()
         self._kill_all()
+        self._found.linted = self._linted()
         self._findings.keep(*_PACKED, *(package_file(name_of(settings)) for settings in targets))
         for settings in targets:
             packages = read_packages(self._folder, name_of(settings))
             self._findings.keep(*_tops(packages))
         self._check_names(targets)
+
+    def _remark(self) -> None:
+        """Put into the log what the step that has ended has to say of what it packed, whether it failed or not."""
+        try:
+            found = self._findings.read(REMARKS, list[Annotation])
+        except BadFinding as error:
+            self._log.note("warning", str(error))
+        else:
+            self._log.events((found or [])[:MAX_FINDINGS])
+
+    def _linted(self) -> Linted | None:
+        """Return what publint says of what was packed, without secrets. A file may have any text in it."""
+        try:
+            found = self._findings.read(LINTED, Linted)
+        except BadFinding as error:
+            return Linted(why=self.hide(str(error)))
+        if found is None:
+            return None
+        packages = [
+            replace(each, messages=[replace(message, text=self.hide(message.text)) for message in each.messages])
+            for each in found.packages
+        ]
+        return bounded(replace(found, packages=packages))
 
     def _apart(self) -> dict[str, str]:
         return self._environment.apart(home=self._findings.home, temporary=self._findings.temporary)
@@ -334,8 +373,9 @@ class Course:
 
     def _prepare_tools(self, wanted: Wanted) -> Toolchain:
         """Return the Node and the manager of the build's steps, which are there then."""
+        tools = Tools(self._folder, self._spec, wanted, now=self._outside.now)
         try:
-            found = Tools(self._folder, self._spec, wanted, now=self._outside.now).ready()
+            found = tools.ready()
         except ToolProblem as error:
             raise self._refused(str(error)) from error
         if found is not None:
@@ -344,7 +384,7 @@ class Course:
             for line in found.remarks:
                 self._log.note("warning", line)
             return usable(found)
-        self._steps.persist(lambda: self._try_write(self._folder / WANTED, wanted))
+        self._steps.persist(lambda: self._try_write(self._folder / WANTED, tools.wanted))
         own = [toolchains.__name__, str(self._folder)]
         reach, network = self._reaching.toolchain(), self._reaching.networking.toolchain()
         self._step("toolchain", own=own, environment=self._environment.base(), reach=reach, network=network)
@@ -359,6 +399,23 @@ class Course:
             return TARGETS.active(offered(self._spec.targets, self._spec.publish))
         except BadValue as error:
             raise _End("failed", str(error)) from error
+
+    def _settle(self, versions: Versions, targets: ProjectTargets, plan: Plan, environment: Mapping[str, str]) -> None:
+        """Give the packages their versions, once: before the first step that may build something of them."""
+        try:
+            versions.settle(targets, plan, lambda step: self._make_versions(step, environment))
+        except BadPlan as error:
+            raise self._refused(str(error)) from error
+
+    def _make_versions(self, step: PlannedStep, environment: Mapping[str, str]) -> None:
+        """Run the project's own tool that makes versions, which is given no secret."""
+        try:
+            self._shell(step, environment)
+        except _End as end:
+            if end.outcome != "failed":
+                raise
+            what = "no versions were made, and nothing is published: the log has the tool's own words"
+            raise _End("failed", f"{end.reason}: {what}") from end
 
     def _before_packing(self, settings: Settings, plan: Plan, environment: Mapping[str, str]) -> None:
         """Run what the target wants to be run before anything is packed, as steps of the build."""
@@ -424,7 +481,25 @@ class Course:
                 self._log.note("error", reason)
                 raise _End("failed", reason)
 
-    def _deliver(self, settings: Settings) -> None:
+    def _push(self, settings: Settings, versions: Versions) -> None:
+        """Push a commit with the versions that were made, once, if the project wants that."""
+        if not versions.changed or self._spec.context != "production":
+            return
+        author = TARGETS.of(settings).release_author(settings)
+        if not author:
+            how = f"`twistedipc project set {self._spec.project} --push-versions true` has one pushed"
+            self._log.note("info", f"no commit has the new versions: {how}")
+            return
+        release = versions.release(author)
+        versions.changed = {}
+        self._write(self._folder / RELEASE, release)
+        own = ["twistedipc.runner.checkout.pushing", str(self._folder)]
+        reach = self._reaching.push(private=self._checkout.access is not None)
+        network = self._reaching.networking.checkout()
+        with self._checkout.credentials(self._steps.persist):
+            self._step(PUSH, own=own, environment=self._apart(), reach=reach, network=network)
+
+    def _deliver(self, settings: Settings, versions: Versions) -> None:
         """Ask for the permit to publish what was prepared for a target, all of it, and have it delivered."""
         target = TARGETS.of(settings)
         packages = read_packages(self._folder, target.name)
@@ -445,6 +520,7 @@ class Course:
                 f"publishing {len(packages)} packages wasn't permitted: the apiserver is of an older version, which "
                 "permits one. Nothing was published: upgrade the apiserver, and build again",
             )
+        self._push(settings, versions)
         if permit.store:
             self._leave_to_apiserver(target.name, packages)
             return
@@ -452,7 +528,8 @@ class Course:
         for value in secrets.values():
             self._log.mask(value)
         # Nothing of the project's own is in this environment: it is the only one with the target's secrets.
-        environment = self._apart() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
+        needed = target.secrets_for(settings, [package.name for package in packages])
+        environment = self._apart() | {secret.variable: secrets.get(secret.name, "") for secret in needed}
         own = [publish.__name__, "deliver", str(self._folder), target.name]
         reach = self._reaching.deliver([package_file(target.name), *_tops(packages)], target.delivers_to(settings))
         try:
@@ -645,6 +722,7 @@ class Course:
             tools=self._found.tools,
             used=self._guard.used(),
             egress=self._found.egress,
+            linted=self._found.linted,
         )
 
     def _try_write(self, path: Path, value: msgspec.Struct) -> bool:
@@ -656,6 +734,9 @@ class Course:
                 raise
             return False
         return True
+
+    def _write(self, path: Path, value: msgspec.Struct) -> None:
+        self._steps.persist(lambda: self._try_write(path, value))
 
     def _has_room(self) -> bool:
         """Return whether the disk has room for a step to begin with."""

@@ -69,9 +69,16 @@ class Environment:
             **variables(commit=self.commit, ref=spec.ref, url=spec.url, environment=name),
             **self.base(),
             "PATH": ":".join([*self.toolchain.path, self._path]),
+            **self._downloads(plan),
             **self.toolchain.environment,
             **self.said(plan),
         }
+
+    def _downloads(self, plan: Plan) -> dict[str, str]:
+        # Not the variables of all managers: npm warns of those that it doesn't know.
+        manager = plan.recognised.manager
+        downloads = DOWNLOADS_OF.get(manager.name) if manager is not None else None
+        return downloads.environment(str(self._folder)) if downloads is not None else {}
 
     def said(self, plan: Plan) -> dict[str, str]:
         """Return what the project, its repository and the request say of the environment."""

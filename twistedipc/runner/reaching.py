@@ -68,10 +68,28 @@ class Reaching:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         if private:
             return self._ground.checkout(mirrors, repository=repository, private=True)
-        # Where the project has no credentials, those of the builder's user count, in whose home ssh looks for them.
-        home = os.path.expanduser("~")
-        keys = [f"{home}/.ssh", "/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d", "/etc/ssh/ssh_known_hosts"]
+        home, keys = _of_user()
         reach = self._ground.checkout(mirrors, repository=repository, readable=keys)
+        return replace(reach, files={**reach.files, "/etc/passwd": passwd(home)})
+
+    def push(self, *, private: bool) -> Reach:
+        """Return the reach of the step that pushes. ``private``: it is given credentials."""
+        if self._ground is None:
+            return Reach()
+        if private:
+            return self._ground.push(repository=self._spec.repository, private=True)
+        home, keys = _of_user()
+        reach = self._ground.push(repository=self._spec.repository, readable=keys)
+        return replace(reach, files={**reach.files, "/etc/passwd": passwd(home)})
+
+    def ask_remote(self, *, private: bool) -> Reach:
+        """Return the reach of the process that asks a repository's host. ``private``: it is given credentials."""
+        if self._ground is None:
+            return Reach()
+        if private:
+            return self._ground.ask_remote(repository=self._spec.repository, private=True)
+        home, keys = _of_user()
+        reach = self._ground.ask_remote(repository=self._spec.repository, readable=keys)
         return replace(reach, files={**reach.files, "/etc/passwd": passwd(home)})
 
     def toolchain(self) -> Reach:
@@ -98,3 +116,12 @@ class Reaching:
         :param places: folders of this machine to which the target delivers
         """
         return self._ground.deliver(packed, places) if self._ground is not None else Reach()
+
+
+def _of_user() -> tuple[str, list[str]]:
+    """
+    Return the home of the builder's user, and where ssh looks for keys there. Where a project has no credentials, those
+    of the builder's user count.
+    """
+    home = os.path.expanduser("~")
+    return home, [f"{home}/.ssh", "/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d", "/etc/ssh/ssh_known_hosts"]

@@ -15,6 +15,7 @@ in, up to `MAX_REMARKS`.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -93,9 +94,18 @@ class _Wishes(msgspec.Struct, frozen=True, gc=False):
 
 
 _Known = _Progress | Annotation | Summary | Group | Mask
-_decoder: msgspec.json.Decoder[_Known] = msgspec.json.Decoder(_Known)
-_wishes_decoder: msgspec.json.Decoder[_Wishes] = msgspec.json.Decoder(_Wishes)
-_any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+
+class _Decoders:
+    """Made for the first message: it takes some milliseconds, and most builds send none."""
+
+    def __init__(self) -> None:
+        self.known: msgspec.json.Decoder[_Known] = msgspec.json.Decoder(_Known)
+        self.wishes: msgspec.json.Decoder[_Wishes] = msgspec.json.Decoder(_Wishes)
+        self.any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+
+_decoders = functools.cache(_Decoders)
 
 # An escape in JSON, and whether it is one of a surrogate: a pair of them is a character, a single one is none.
 _ESCAPE = re.compile(rb"\\(?:u(?:[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<single>[dD][89a-fA-F]..))|.)", re.S)
@@ -153,12 +163,12 @@ class MessageReader:
                 found.append(Heard(Complaint("a socket that came with a message on the channel was closed")))
                 found.append(Heard(_checked(lambda: msgspec.convert(internal.get("msg"), _Known))))
             return
-        message = _checked(lambda: _decode(line, _decoder))
+        message = _checked(lambda: _decode(line, _decoders().known))
         if b'"mark"' not in line and b'"ack"' not in line:
             found.append(Heard(message))
             return
         try:
-            wishes = _decode(line, _wishes_decoder)
+            wishes = _decode(line, _decoders().wishes)
         except msgspec.DecodeError as error:
             wishes = _Wishes()
             if not isinstance(message, Complaint):
@@ -184,7 +194,7 @@ def _decode(line: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
 def _internal(line: bytes) -> dict[str, Any] | None:
     """Return the line as one of Node's own messages; None if it isn't one."""
     try:
-        message = _decode(line, _any_decoder)
+        message = _decode(line, _decoders().any)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     command = message.get("cmd") if isinstance(message, dict) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from twistedipc.builds.attempt import Spec
+from twistedipc.builds.lint import Linter
 from twistedipc.builds.recognition.recognised import ManagerWanted, Recognised
 from twistedipc.runner.aliases import without_colon
 from twistedipc.toolchains.wanted import Toolchain, Wanted
@@ -39,8 +40,12 @@ class Tools:
         Return what the steps get; None if the step ``toolchain`` has to look it up or fetch it. Raises `ToolProblem`.
         """
         spec = self._spec
-        if spec.tools is None or self._asks_for_nothing():
-            return Toolchain()
+        if spec.tools is None:
+            return Toolchain(linter=Linter(why="this builder brings no tools") if self.wanted.linter else None)
+        if self._asks_for_nothing():
+            if not self.wanted.linter:
+                return Toolchain()
+            self.wanted = Wanted(linter=True)
         # Not above: it is half as large as the runner itself, and most attempts don't need it.
         from twistedipc.toolchains.machine import Machine, this_kind
         from twistedipc.toolchains.ready import ready

@@ -7,12 +7,19 @@
 - ``fanout``: from a builder's records to every viewer of a log; ``gists``: what builds say in brief
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
 - ``builder_keys``: the keys by which builders link, and what the ledger says of each
-- ``releasing``: releases on disk, as the ledger says
+- ``releasing``: releases on disk, as the ledger says; ``tidying``: what is too old of them goes;
+  ``pruning``: what the rules of retention don't keep goes
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
 - ``provenance``: what is signed of releases and packages
-- ``delivering``: publishes what is stored; ``delivery_log``: what it adds to an attempt's log; ``comparing``: what
-  packages would change
-- ``permits``: permits to publish; ``secrets``: secrets for builds
+- ``passwords``: one-time passwords on their way; ``jobs``: what the process is told that publishes, and what it says
+- ``delivering``: publishes what is stored; ``delivery_log``: what it adds to an attempt's log; ``rejecting``: takes
+  back what is staged; ``comparing``: what packages would change; ``asking``: how registries are asked what is
+  published; ``requesting``: what people ask to be done with that; ``watching``: what others have done with it
+- ``outbox``: tells others outside what happens here; ``scheduling``: builds what is due;
+  ``polling``: looks at repositories whose hosts send no hooks
+- ``searching``: searches in logs; ``turns``: their turns, shared by people; ``sealing``: compresses what is stored
+  of logs
+- ``permits``: permits to publish; ``secrets``: secrets for builds; ``target_secrets``: those for publishing
 - ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it
 - ``builder_link``: one builder's link; ``builders``: builders that come and go

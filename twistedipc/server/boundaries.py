@@ -4,7 +4,7 @@ The seams of the server: Protocols without logic, which ``web`` is written again
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -12,15 +12,42 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
+from twistedipc.builds.hooks.events import HookEvent
+from twistedipc.builds.retention import Lost, Plan, Rules, Run
 from twistedipc.builds.states import STATES
+from twistedipc.finding.messages import LogHit, SearchedLog, SearchEnd
+from twistedipc.finding.query import Query
 from twistedipc.ipc import NamedKey
+from twistedipc.outgoing.exchange import Answer, Request
 from twistedipc.storage.builds import Idempotency
-from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow, PackageRequestRow
+from twistedipc.storage.taking import Taken
 
 _T = TypeVar("_T")
 
 #: Returns so many unpredictable bytes, as `os.urandom` does.
 RandomBytes = Callable[[int], bytes]
+
+
+class Requests(Protocol):
+    """
+    Sends requests to services outside. None goes to an address of this machine or of its cloud, unless the operator has
+    allowed the host; a redirect isn't followed.
+    """
+
+    async def send(self, request: Request) -> Answer:
+        """Return the answer; one with a ``problem`` if there is none."""
+
+
+class MailSending(Protocol):
+    """Sends mail, by the server that the operator has set up."""
+
+    @property
+    def sender(self) -> str:
+        """From whom mail is; "" if none can be sent."""
+
+    async def send(self, to: Sequence[str], message: bytes) -> Answer:
+        """Return an answer with the status 200 if the server has taken it for all; else with a ``problem``."""
 
 
 class InThread(Protocol):
@@ -131,6 +158,86 @@ class Logs(Protocol):
         """
         A cursor behind record ``after`` (0: the beginning). ``wake``: see `Cursor`.
         """
+
+
+class TooManySearches(Exception):
+    """Other searches run, and wait, already; the message is for who asked."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What somebody searches for: see `scanning.Wanted`. ``count``: what matches is counted, also when all hits that are
+    wanted are found. ``who``: a name of the person (or of the program) that no other has, by which turns are shared.
+    """
+
+    who: str
+    query: Query
+    newest: bool = False
+    most: int = 100
+    context: int = 0
+    room: int = 1 << 20
+    count: bool = True
+
+
+class LogRange(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Records ``first`` to ``last`` of an attempt's log. ``removed``: what is said of a log that isn't kept any more.
+    """
+
+    build: int
+    attempt: int
+    first: int
+    last: int
+    removed: str = ""
+
+    @property
+    def name(self) -> str:
+        """The attempt's name."""
+        return f"{self.build}-{self.attempt}"
+
+
+class ProjectRange(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The logs of a project's attempts, at most ``logs`` of them: of those ``before`` and ``after`` an attempt, by build
+    and number, the ``newest`` first or the oldest. Of each at most ``each`` hits are given.
+    """
+
+    project: int
+    newest: bool = True
+    before: tuple[int, int] | None = None
+    after: tuple[int, int] | None = None
+    logs: int = 100
+    each: int = 10
+
+
+class Search(Protocol):
+    """One search: who asked takes what it finds, step by step, and closes it."""
+
+    @property
+    def end(self) -> SearchEnd | None:
+        """None: there may be more."""
+
+    async def more(self) -> list[LogHit | SearchedLog]:
+        """
+        Return what the next step has found, maybe nothing. To be called once at a time, while there is no `end`. Raises
+        `LedgerUnavailable`.
+        """
+
+    def close(self) -> None:
+        """End the search, and let another one begin. Idempotent."""
+
+
+class Searches(Protocol):
+    """
+    Searches in logs. Some run at once and some wait for their turn; `log` and `logs` return when it has come, and the
+    query has been compiled. They raise `TooManySearches`, and `query.BadQuery`.
+    """
+
+    async def log(self, asked: Asked, within: LogRange) -> Search:
+        """Search one log."""
+
+    async def logs(self, asked: Asked, within: ProjectRange) -> Search:
+        """Search the logs of a project, build by build."""
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_field="type"):
@@ -292,13 +399,15 @@ class BuildRequests(Protocol):
         publish: bool,
         live: bool,
         may_publish: bool,
+        bump: str,
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
     ) -> Awaitable[tuple[BuildRow, bool]]:
         """
         Queue a new build's first attempt. Return the build, and whether it is new: it isn't, if the same request was
-        made before. ``may_publish``: who asks has the scope publish. Raises as `storage.builds.create`.
+        made before. ``may_publish``: who asks has the scope publish. ``bump``: how versions of packages are raised; "":
+        they aren't. Raises as `storage.builds.create`.
         """
 
     def retry_build(self, build: int, by: Actor, *, may_publish: bool) -> Awaitable[AttemptRow]:
@@ -307,14 +416,88 @@ class BuildRequests(Protocol):
         `storage.builds.retry`.
         """
 
-    def approve_build(self, build: int, by: Actor) -> Awaitable[AttemptRow]:
-        """Have what a build made go live, which waits for that. Raises as `storage.approvals.approve`."""
+    def approve_build(self, build: int, by: Actor, otp: str = "") -> Awaitable[AttemptRow]:
+        """
+        Have what a build made go live, which waits for that. Raises as `storage.approvals.approve`. ``otp``: the
+        one-time password for what is staged in a registry.
+        """
 
-    def refuse_build(self, build: int, reason: str, by: Actor) -> Awaitable[AttemptRow]:
-        """End a build that waits for an approval. Raises as `storage.approvals.refuse`."""
+    def refuse_build(self, build: int, reason: str, by: Actor, otp: str = "") -> Awaitable[AttemptRow]:
+        """
+        End a build that waits for an approval. Raises as `storage.approvals.refuse`. ``otp``: the one-time password
+        with which what is staged in a registry is taken back.
+        """
 
     def cancel_build(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
         """
         Make the cancellation durable, in one transaction with its record in the audit, and tell the builder if one is
         at work. Raises `storage.builds.NotPossible` if the build has ended already.
         """
+
+
+class Retention(Protocol):
+    """What removes what isn't kept any more. Implemented by `pruning.Pruning`."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of projects that have none of their own."""
+
+    @property
+    def run(self) -> Run | None:
+        """The run that goes on, else the last one; None: there was none since the start."""
+
+    async def plan(self, projects: frozenset[str] | None) -> Plan:
+        """Say what would go now, of these projects (None: all, and what is of none). Raises `LedgerUnavailable`."""
+
+    async def lost(self, projects: frozenset[str] | None) -> Lost:
+        """Say what not even the newest would be left of; ``projects`` as in `plan`. Raises `LedgerUnavailable`."""
+
+    def begin(self, projects: frozenset[str] | None, by: Actor) -> Run:
+        """Begin to remove it, unless a run goes on: that one."""
+
+
+class HookRequests(Protocol):
+    """
+    What the hosts of repositories tell, and what members say of it. Implemented by `lifecycle.Lifecycle`. Each answer
+    comes after the commit. All of them raise `LedgerUnavailable`.
+    """
+
+    def take_message(self, project: str, event: HookEvent) -> Awaitable[Taken]:
+        """Take a message that was proven to come from the project's host. Raises as `storage.taking.take`."""
+
+    def allow_message(self, project: str, message: int, by: Actor) -> Awaitable[Taken]:
+        """Build what a stranger's message brings. Raises as `storage.taking.allow`."""
+
+    def repeat_message(self, project: str, message: int, by: Actor) -> Awaitable[Taken]:
+        """Do once more what a message asks for. Raises as `storage.taking.again`."""
+
+
+class Looks(Protocol):
+    """Looks at repositories whose hosts can't send hooks. Implemented by `polling.Polling`."""
+
+    def wake(self) -> None:
+        """Look which are due: something has changed there."""
+
+
+class PackageRequests(Protocol):
+    """
+    What people ask to be done with packages that are published. Implemented by `requesting.Requesting`. A one-time
+    password is kept nowhere but in memory until it is used. All of them raise `LedgerUnavailable`.
+    """
+
+    def request(
+        self,
+        *,
+        project: str,
+        package: str,
+        kind: str,
+        tag: str,
+        version: str,
+        message: str,
+        otp: str,
+        by: Actor,
+    ) -> Awaitable[PackageRequestRow]:
+        """Ask for it, durably. Raises as `storage.package_requests.add`."""
+
+    def give_password(self, project: str, request: int, otp: str, by: Actor) -> Awaitable[PackageRequestRow]:
+        """Give a one-time password to a request that waits for one. Raises as `storage.package_requests.resume`."""

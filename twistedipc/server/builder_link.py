@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from twistedipc.builds.names import shown
 from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
+from twistedipc.publish.archive import short
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import Program
 from twistedipc.server.builder_keys import BuilderKeys
@@ -37,13 +39,14 @@ from twistedipc.server.intake import LogIntake, Unreadable
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.permits import Permits
+from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.secrets import BuildSecrets
 from twistedipc.server.slots import Slots
 from twistedipc.server.uploads import UploadGrants, UploadTarget
 from twistedipc.server.workflows import Workflows
 from twistedipc.server.writers import LogWriters
-from twistedipc.storage import artifacts, attempts, logs, publications
+from twistedipc.storage import artifacts, attempts, publications
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import LogOrder, NotFound, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -58,6 +61,9 @@ WORD_LIMIT = 40
 #: How much of a builder's reason is logged, in characters.
 REASON_LIMIT = 500
 
+#: A builder is told of so many contents that are stored; more don't fit into a frame.
+MAX_STORED = 90_000
+
 #: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
 SYNC_DEADLINE = 60.0
 
@@ -68,6 +74,7 @@ MISSING_DEADLINE = 60.0
 VOCABULARY = Vocabulary(
     receives=m.FROM_BUILDER,
     answers=m.CALLS,
+    calls=m.QUESTIONS,
     fallbacks={m.Log: m.UnreadLog},
 )
 
@@ -89,6 +96,7 @@ class Collaborators:
     keys: BuilderKeys
     permits: Permits
     secrets: BuildSecrets
+    releasing: Releasing
     grants: UploadGrants
     artifact_store: ArtifactStore
     uploads_url: str  # where builders upload to
@@ -166,6 +174,10 @@ class BuilderLink:
         self._send(offer)
         self._slots.offer(offer.attempt, offer.lease)
 
+    def ask(self, question: msgspec.Struct, seconds: float) -> Deferred[Any]:
+        """See `linked.Link`."""
+        return self.peer.call(question, timeout=seconds)
+
     async def expire_offer(self, row: AttemptRow, seconds: float) -> None:
         """See `linked.Link`."""
         if not self._slots.awaits_answer(row.name, row.lease):
@@ -236,6 +248,8 @@ class BuilderLink:
                     return await self._permit(request)
                 case m.WantSecrets():
                     return await self._secrets(request)
+                case m.WantContents():
+                    return await self._contents(request)
                 case m.WantUpload():
                     return await self._upload(request)
                 case _:
@@ -481,9 +495,7 @@ class BuilderLink:
     async def _digest(self, live: LiveLog) -> str:
         if live.digest is not None:
             return live.digest.hexdigest()
-        _count, sha256 = await self._with.workflows.retry_until_available(
-            lambda: self._with.ledger.read(logs.verify, live.attempt)
-        )
+        _count, sha256 = await self._with.workflows.retry_until_available(lambda: self._with.logs.verify(live.attempt))
         return str(sha256)
 
     # -- publishing
@@ -510,6 +522,17 @@ class BuilderLink:
         with self._stopping_if_void(want):
             await self._all_committed(want)
             return await self._with.secrets.give(want, self.peer.info.name)
+
+    async def _contents(self, want: m.WantContents) -> m.StoredContents:
+        known = self._logs.get(want.attempt)
+        row = None if known is None else await self._with.ledger.read(attempts.get, want.attempt)
+        if known is None or known.lease != want.lease or row is None:
+            raise CallFailed("void", "this lease is not valid any more")
+        contents = await self._with.releasing.count_on(row.project, row.name)
+        return m.StoredContents(
+            contents=b"".join(bytes.fromhex(short(each)) for each in islice(contents, MAX_STORED)),
+            live=await self._with.releasing.live_files(row.project),
+        )
 
     @contextlib.contextmanager
     def _stopping_if_void(self, want: m.WantPermit | m.WantSecrets) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """
 What the packages that an attempt has stored would change against what is published: shown to who approves. A process
-of the apiserver's finds it out (`delivering.PublishProgram`), as it publishes: with the project's token, which some
+of the apiserver's finds it out (`jobs.PublishProgram`), as it publishes: with the project's token, which some
 registries want for reading.
 
 What was found counts for a while, since several people may look, and each look asks the registry.
@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.publish.compared import Compared
 from twistedipc.publish.permits import Refused
 from twistedipc.publish.stored import Delivered
-from twistedipc.server.delivering import PublishProgram, job_of
+from twistedipc.server.jobs import PublishProgram, job_of
+from twistedipc.server.target_secrets import NoSecret, TargetSecrets
 from twistedipc.storage import permits
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import NotFound
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import PublicationRow
-from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
 #: Seconds for which what was found counts.
 COUNTS = 60.0
@@ -40,13 +41,13 @@ class Comparing:
         self,
         clock: IReactorTime,
         ledger: Ledger,
-        secret_box: SecretBox,
+        secrets: TargetSecrets,
         artifact_store: ArtifactStore,
         program: PublishProgram,
     ) -> None:
         self._clock = clock
         self._ledger = ledger
-        self._secret_box = secret_box
+        self._secrets = secrets
         self._artifact_store = artifact_store
         self._program = program
         self._found: dict[tuple[str, str], tuple[float, list[Compared]]] = {}
@@ -83,14 +84,22 @@ class Comparing:
         answer = await self._ledger.read(permits.look_stored, attempt, target)
         if isinstance(answer.decision, Refused):
             return _unknown(packages, f"it can't be published as it is: {answer.decision.reason}")
+        assert answer.settings is not None
         try:
-            job = job_of(project, packages, answer, self._secret_box, self._artifact_store, compare=True)
-        except SecretUnreadable as error:
+            named = [each.name for each in packages]
+            secrets = await self._secrets.open(answer.settings, answer.sealed, answer.claims, named)
+        except NoSecret as error:
             return _unknown(packages, str(error))
-        said: Delivered = await self._program.run(job, lambda _: None)
+        job = job_of(project, packages, answer, secrets, self._artifact_store, compare=True)
+        said: Delivered = await self._program.run(job, lambda _: None, _no_rows)
         by_name = {(each.name, each.version): each for each in said.compared}
         missing = said.reason or "the process that compares didn't say"
         return [by_name.get((package.name, package.version)) or _unknown([package], missing)[0] for package in packages]
+
+
+def _no_rows(row: object) -> Deferred[dict[str, str] | None]:
+    """A comparison changes nothing."""
+    return fail(NotFound("a comparison has no rows"))
 
 
 def _unknown(packages: Sequence[PublicationRow], why: str) -> list[Compared]:

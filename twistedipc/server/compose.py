@@ -11,34 +11,55 @@ from dataclasses import dataclass, field
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc import __version__
+from twistedipc.builds.retention import Rules
+from twistedipc.outgoing.told import At, Told
 from twistedipc.publish.targets.target import Releases
+from twistedipc.server.asking import Asking, AskProgram
 from twistedipc.server.bell import Bell
-from twistedipc.server.boundaries import InThread, RandomBytes
+from twistedipc.server.boundaries import InThread, MailSending, RandomBytes, Requests
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
 from twistedipc.server.comparing import Comparing
-from twistedipc.server.delivering import Delivering, PublishProgram
+from twistedipc.server.delivering import Delivering
+from twistedipc.server.delivery_log import DeliveryLog
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import Gists
+from twistedipc.server.jobs import PublishProgram
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.outbox.sender import Sender
+from twistedipc.server.outbox.telling import Telling
+from twistedipc.server.passwords import Deliveries
 from twistedipc.server.permits import Permits
+from twistedipc.server.polling import Polling
 from twistedipc.server.provenance import Provenance
+from twistedipc.server.pruning import Pruning
+from twistedipc.server.rejecting import Rejecting
 from twistedipc.server.releasing import Releasing
+from twistedipc.server.requesting import Requesting
 from twistedipc.server.resting import Resting
+from twistedipc.server.scheduling import Scheduling
+from twistedipc.server.sealing import DEFAULT_SHARE as SEALING_SHARE
+from twistedipc.server.sealing import Sealing
+from twistedipc.server.searching import Searching
 from twistedipc.server.secrets import BuildSecrets
 from twistedipc.server.states import Feed
+from twistedipc.server.target_secrets import TargetSecrets
+from twistedipc.server.tidying import Tidying
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.waiting import Reasons
+from twistedipc.server.watching import Watching
 from twistedipc.server.workflows import MAX_WORKFLOWS, Workflows
 from twistedipc.server.writers import LogWriters
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.log_archive import Archive
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
 
@@ -52,12 +73,18 @@ class Outside:
     spent: Callable[[], float]  # seconds of processor time; see `fanout.rounds.Rounds`
     random: RandomBytes
     in_thread: InThread
+    search_in_thread: InThread  # searches take long, so they have threads of their own
     ledger: Ledger
     artifact_store: ArtifactStore
+    log_archive: Archive
     releases: Mapping[str, Releases]  # by target
     secret_box: SecretBox
     signing_key: SigningKey
+    issuer: Issuer
     program: PublishProgram
+    ask_program: AskProgram
+    requests: Requests
+    mail: MailSending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +96,9 @@ class ServerSettings:
     lost_after: float  # seconds that a builder may be away before its attempts are lost
     elsewhere: Callable[[str], bool] = lambda repository: False  # whether it may be at no machine's own address
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
+    seal_to_files: bool = False  # whether sealed logs go to the archive, and not into the database
+    sealing_share: float = SEALING_SHARE  # of the time, for sealing logs
+    retention: Rules = field(default_factory=Rules)  # of projects that have none of their own; by default all is kept
     log_limits: LogLimits = field(default_factory=LogLimits)
     shared_files: SharedFiles = field(default_factory=SharedFiles)
     max_workflows: int = MAX_WORKFLOWS
@@ -83,6 +113,7 @@ class Server:
     feed: Feed
     gists: Gists
     logs: LogStore
+    searching: Searching
     grants: UploadGrants
     releasing: Releasing
     lifecycle: Lifecycle
@@ -93,22 +124,52 @@ class Server:
     dispatch: QueueDispatch
     delivering: Delivering
     comparing: Comparing
+    asking: Asking
+    requesting: Requesting
+    watching: Watching
+    scheduling: Scheduling
+    polling: Polling
+    tidying: Tidying
+    sealing: Sealing
+    pruning: Pruning
+    sender: Sender
     bell: Bell
-    deliveries: Bell
+    deliveries: Deliveries
 
     def start(self) -> None:
         """
-        Begin to offer attempts, and to publish what is stored. The ledger is open by then, and `Builders.recover` has
-        ended.
+        Begin to offer attempts, to publish what is stored, to look at registries, to build what is due, to look at
+        repositories, to seal logs, and to tell others. The ledger is open by then, and `Builders.recover` has ended.
         """
         self.dispatch.start(self.bell)
         self.delivering.start(self.deliveries)
+        self.requesting.start()
+        self.watching.start()
+        self.scheduling.start()
+        self.polling.start()
+        self.tidying.start()
+        self.sealing.start()
+        self.pruning.start()
+        self.sender.start()
+
+    def stop_publishing(self) -> None:
+        """Begin nothing more at registries and elsewhere, and end what runs: the next start goes on with it."""
+        self.sender.stop()
+        self.sealing.stop()
+        self.pruning.stop()
+        self.tidying.stop()
+        self.polling.stop()
+        self.scheduling.stop()
+        self.watching.stop()
+        self.requesting.stop()
+        self.delivering.stop()
+        self.asking.stop()
 
 
 def compose(outside: Outside, settings: ServerSettings) -> Server:
     """Make every object of the server, each with what it works with."""
     clock, now, ledger = outside.clock, outside.now, outside.ledger
-    bell, deliveries = Bell(), Bell()
+    bell, deliveries = Bell(), Deliveries()
     workflows = Workflows(clock, most=settings.max_workflows)
     feed = Feed()
     gists = Gists(clock, ledger)
@@ -119,11 +180,14 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         spent=outside.spent,
         limits=settings.log_limits,
         files=settings.shared_files,
+        archive=outside.log_archive,
     )
     grants = UploadGrants(outside.random)
     resting = Resting(clock, bell.ring)
     linked = LinkedBuilders(resting)
-    releasing = Releasing(outside.in_thread, now, ledger, outside.artifact_store, outside.releases)
+    releasing = Releasing(
+        outside.in_thread, now, ledger, outside.artifact_store, outside.releases, workflows, settings.retention
+    )
     lifecycle = Lifecycle(
         now=now,
         ledger=ledger,
@@ -140,6 +204,8 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         provenance=Provenance(outside.signing_key, settings.uploads_url, __version__),
     )
     writers = LogWriters(clock, ledger, logs, gists)
+    secrets = TargetSecrets(outside.secret_box, outside.issuer, outside.in_thread, clock)
+    build_secrets = BuildSecrets(ledger, outside.secret_box, now)
     keys = BuilderKeys(ledger, outside.secret_box, workflows, now)
     builders = Builders(
         Collaborators(
@@ -154,8 +220,9 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             resting=resting,
             bell=bell,
             keys=keys,
-            permits=Permits(ledger, outside.secret_box, lifecycle),
-            secrets=BuildSecrets(ledger, outside.secret_box, now),
+            permits=Permits(ledger, secrets, lifecycle),
+            secrets=build_secrets,
+            releasing=releasing,
             grants=grants,
             artifact_store=outside.artifact_store,
             uploads_url=settings.uploads_url,
@@ -175,11 +242,31 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         elsewhere=settings.elsewhere,
         reasons=Reasons(clock, now, linked, resting, builders.away),
     )
+    sender = Sender(
+        clock=clock,
+        now=now,
+        random=outside.random,
+        ledger=ledger,
+        workflows=workflows,
+        telling=Telling(
+            clock=clock,
+            now=now,
+            secret_box=outside.secret_box,
+            requests=outside.requests,
+            mail_sending=outside.mail,
+            address_of=_address_of(settings),
+        ),
+    )
+    feed.listen(lambda change: sender.wake())
+    asking = Asking(ledger, secrets, outside.ask_program)
+    requesting = Requesting(now=now, ledger=ledger, workflows=workflows, asking=asking)
+    deliveries.listen(requesting.wake)
     return Server(
         outside=outside,
         feed=feed,
         gists=gists,
         logs=logs,
+        searching=Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at),
         grants=grants,
         releasing=releasing,
         lifecycle=lifecycle,
@@ -189,18 +276,81 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         builders=builders,
         dispatch=dispatch,
         delivering=Delivering(
-            now=now,
             ledger=ledger,
             lifecycle=lifecycle,
-            logs=logs,
-            gists=gists,
+            log_of=lambda row: DeliveryLog(row, ledger, logs, gists, workflows, writers, now),
             workflows=workflows,
-            writers=writers,
-            secret_box=outside.secret_box,
+            secrets=secrets,
             artifact_store=outside.artifact_store,
             program=outside.program,
+            clock=clock,
+            passwords=deliveries.passwords,
+            rejecting=Rejecting(
+                clock=clock,
+                ledger=ledger,
+                lifecycle=lifecycle,
+                workflows=workflows,
+                secrets=secrets,
+                artifact_store=outside.artifact_store,
+                program=outside.program,
+                passwords=deliveries.passwords,
+            ),
         ),
-        comparing=Comparing(clock, ledger, outside.secret_box, outside.artifact_store, outside.program),
+        comparing=Comparing(clock, ledger, secrets, outside.artifact_store, outside.program),
+        asking=asking,
+        requesting=requesting,
+        watching=Watching(
+            clock=clock,
+            now=now,
+            ledger=ledger,
+            workflows=workflows,
+            asking=asking,
+            changed_elsewhere=lifecycle.note_elsewhere,
+        ),
+        scheduling=Scheduling(clock=clock, now=now, ledger=ledger, workflows=workflows, run=lifecycle.run_schedule),
+        polling=Polling(
+            clock=clock,
+            now=now,
+            random=outside.random,
+            ledger=ledger,
+            workflows=workflows,
+            linked=linked,
+            opened=build_secrets.opened,
+            elsewhere=settings.elsewhere,
+            take=lifecycle.take_moved,
+        ),
+        tidying=Tidying(clock, ledger, workflows, releasing),
+        sealing=Sealing(
+            clock=clock,
+            now=now,
+            ledger=ledger,
+            workflows=workflows,
+            in_thread=outside.in_thread,
+            archive=outside.log_archive,
+            files=settings.seal_to_files,
+            share=settings.sealing_share,
+        ),
+        pruning=Pruning(
+            clock=clock,
+            now=now,
+            ledger=ledger,
+            in_thread=outside.in_thread,
+            workflows=workflows,
+            releasing=releasing,
+            artifact_store=outside.artifact_store,
+            rules=settings.retention,
+        ),
+        sender=sender,
         bell=bell,
         deliveries=deliveries,
     )
+
+
+def _address_of(settings: ServerSettings) -> Callable[[Told, str], At]:
+    """Return what says where people find a build, and what it has released if that is served."""
+
+    def address_of(told: Told, served: str) -> At:
+        site = settings.release_url(served) if served else ""
+        return At(build=f"{settings.uploads_url}/#/builds/{told.build}", site=site, live=served == told.project)
+
+    return address_of

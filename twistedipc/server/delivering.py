@@ -3,62 +3,68 @@ Publishes what attempts have stored: packages of projects that let nobody but th
 bell; what is to be done is in the ledger (`AttemptState.DELIVERING`), so a start goes on where a crash has stopped it.
 
 Each target's packages are published by a process of its own (`PublishProgram`), which asks the registry first: what is
-there already, with the same content, is published. A row in the ledger is written before the process is started, and
-when it has said what it did.
+there already, with the same content, is published. The process has each of its steps written into the ledger before it
+is done and after. While it runs, the packages are locked: another set that has one of them waits. If a person is
+needed, the attempt waits, and nothing runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.attempt import Package, Published
-from twistedipc.builds.logs import Lines
+from twistedipc.builds.attempt import Published
 from twistedipc.builds.names import shown
 from twistedipc.builds.states import AttemptState, PublicationState
 from twistedipc.builds.word import MAX_NOTICE, MAX_REASON
-from twistedipc.publish.permits import Granted, Refused
-from twistedipc.publish.stored import Delivered, Job
+from twistedipc.publish.permits import Refused
+from twistedipc.publish.record import Step
+from twistedipc.publish.stored import Delivered, Needs, Row
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.server.bell import Bell
-from twistedipc.server.boundaries import GistFeed
 from twistedipc.server.delivery_log import DeliveryLog
-from twistedipc.server.fanout.store import LogStore
+from twistedipc.server.jobs import PublishProgram, job_of, published_of, start_of, write_row
 from twistedipc.server.lifecycle import Lifecycle
+from twistedipc.server.passwords import Given, Passwords
+from twistedipc.server.rejecting import Rejecting
+from twistedipc.server.target_secrets import NoSecret, TargetSecrets
 from twistedipc.server.workflows import Workflows
-from twistedipc.server.writers import LogWriters
-from twistedipc.storage import attempts, publications
+from twistedipc.storage import attempts, package_requests, permits, publications
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.permits import Answer
 from twistedipc.storage.rows import AttemptRow, PublicationRow
-from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
 #: How many attempts are published at a time.
 MOST = 2
+
+#: Seconds after which it is looked again whether packages are free that something else has locked than an attempt.
+LOCKED_AGAIN = 10.0
+
+#: How often a process is started that was interrupted while it moved tags.
+RUNS = 4
+
+#: How publications end that aren't published.
+_NOT_PUBLISHED = frozenset(
+    {PublicationState.CONFLICT, PublicationState.REJECTED, PublicationState.FAILED, PublicationState.DROPPED}
+)
 
 #: How many files are deleted at a time that nothing needs any more.
 TIDIED = 20
 
 
-class PublishProgram(Protocol):
-    """The process that publishes, or compares with what is published. Implemented by ``taps``."""
+class _End(NamedTuple):
+    """How far an attempt's packages have come."""
 
-    def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
-        """
-        Start the process; ``heard`` is called with what it says for the log. Fires when it has ended, whatever happens.
-        """
-
-    def end(self, attempt: str) -> None:
-        """Tell the attempt's process to end, if there is one."""
-
-    def kill_all(self) -> None:
-        """Kill all processes: the next start goes on."""
+    reason: str = ""  # why not all are published; "": they are, or a person is needed
+    needs: Needs | None = None
 
 
 class Delivering:
@@ -69,28 +75,29 @@ class Delivering:
     def __init__(
         self,
         *,
-        now: Callable[[], int],
         ledger: Ledger,
         lifecycle: Lifecycle,
-        logs: LogStore,
-        gists: GistFeed,
+        log_of: Callable[[AttemptRow], DeliveryLog],
         workflows: Workflows,
-        writers: LogWriters,
-        secret_box: SecretBox,
+        secrets: TargetSecrets,
         artifact_store: ArtifactStore,
         program: PublishProgram,
+        clock: IReactorTime,
+        passwords: Passwords,
+        rejecting: Rejecting,
     ) -> None:
-        self._now = now
         self._ledger = ledger
         self._lifecycle = lifecycle
-        self._logs = logs
-        self._gists = gists
+        self._log_of = log_of
         self._workflows = workflows
-        self._writers = writers
-        self._secret_box = secret_box
+        self._secrets = secrets
         self._artifact_store = artifact_store
         self._program = program
+        self._clock = clock
+        self._passwords = passwords
+        self._rejecting = rejecting
         self._running: set[str] = set()
+        self._blocked: dict[str, str] = {}  # attempts that wait for others -> what has their packages
         self._looking = False
         self._again = False
         self._stopped = False
@@ -98,11 +105,18 @@ class Delivering:
     def start(self, bell: Bell) -> None:
         """Go on with what a stop has left, and begin what is to be published, whenever the bell is rung."""
         bell.listen(self.wake)
+        self._workflows.launch(self._begin(), "forgetting what a crash has locked")
+
+    async def _begin(self) -> None:
+        for free in (publications.free_locks_of_ended, package_requests.free_locks_of_ended):
+            await self._workflows.retry_until_available(partial(self._ledger.write, free))
         self.wake()
+        self._rejecting.start()
 
     def stop(self) -> None:
         """Begin nothing more, and end what runs: the next start goes on with it."""
         self._stopped = True  # first: that a process was killed says nothing of what it published
+        self._rejecting.stop()
         self._program.kill_all()
 
     def wake(self) -> None:
@@ -122,9 +136,12 @@ class Delivering:
                     if row.name in self._running:
                         if row.cancel_reason:
                             self._program.end(row.name)
+                    elif self._blocked.get(row.name, "") in self._running:
+                        continue
                     elif len(self._running) < MOST and not self._stopped:
                         self._running.add(row.name)
                         self._workflows.launch(self._deliver(row), f"publishing {row.name}")
+                await self._rejecting.look()
                 await self._tidy()
                 if not self._again:
                     return
@@ -150,49 +167,113 @@ class Delivering:
 
     async def _deliver(self, row: AttemptRow) -> None:
         try:
-            log = DeliveryLog(row, self._ledger, self._logs, self._gists, self._workflows, self._writers, self._now)
-            await log.open()
-            reason = await self._deliver_all(row, log)
-            if self._stopped:
-                return  # the next start goes on
-            log.end(reason)  # if a crash came between the end of the last step and that
-            await log.flushed()
-            crash_point(CrashPoint.APISERVER_DELIVERED)
-            cancelled = await self._cancelled(row.name)
-            outcome = AttemptState.FAILED if reason else AttemptState.SUCCEEDED
-            if reason and cancelled:
-                outcome, reason = AttemptState.CANCELLED, cancelled
-            await self._lifecycle.delivered(row, outcome, reason, await log.digest())
+            await self._go_on(row)
         finally:
             self._running.discard(row.name)
-        self.wake()  # another may wait for its turn
+        # Another may wait for its turn, or for these packages. (Not in `finally`: if the service has stopped, and this
+        # is thrown away where it waits, nothing goes on.)
+        self.wake()
+
+    async def _go_on(self, row: AttemptRow) -> None:
+        log = self._log_of(row)
+        await log.open()
+        holder = await self._lock(row)
+        if holder:
+            await self._wait_for(row, holder, log)
+            return
+        end = await self._deliver_all(row, log, self._passwords.take(row.name))
+        if self._stopped:
+            return  # the next start goes on
+        cancelled = await self._cancelled(row.name)
+        if end.needs is not None and not cancelled:
+            await self._ask(row, end.needs, log)
+            return
+        reason = end.reason or ("" if end.needs is None else cancelled)
+        log.end(reason)  # if a crash came between the end of the last step and that
+        await log.flushed()
+        crash_point(CrashPoint.APISERVER_DELIVERED)
+        outcome = AttemptState.FAILED if reason else AttemptState.SUCCEEDED
+        if reason and cancelled:
+            outcome, reason = AttemptState.CANCELLED, cancelled
+        await self._lifecycle.delivered(row, outcome, reason, await log.digest())
+
+    async def _lock(self, row: AttemptRow) -> str:
+        """Lock all packages of an attempt. Return what has one of them; "" if they are locked."""
+        rows = await self._workflows.retry_until_available(lambda: self._ledger.read(publications.of_attempt, row.name))
+        wanted: dict[str, list[str]] = {}
+        for target in dict.fromkeys(each.target for each in rows):
+            look = partial(self._ledger.read, permits.look_stored, row.name, target)
+            settings = (await self._workflows.retry_until_available(look)).settings
+            for each in rows:
+                if each.target == target:
+                    place = "" if settings is None else TARGETS.of(settings).package_place(settings, each.name)
+                    wanted.setdefault(place, []).append(each.name)
+        return await self._lifecycle.lock_packages(row.name, wanted)
+
+    async def _wait_for(self, row: AttemptRow, holder: str, log: DeliveryLog) -> None:
+        """Another set has some of these packages: go on when it has ended."""
+        if self._blocked.get(row.name) != holder:
+            self._blocked[row.name] = holder
+            build = holder.partition("-")[0]
+            what = f"build {build}" if build.isdigit() else f"a request ({holder[:100]})"
+            log.note("info", f"waiting for {what}, which changes packages of this set now")
+            await log.flushed()
+        if holder not in self._running:
+            self._clock.callLater(LOCKED_AGAIN, self.wake)
+
+    async def _ask(self, row: AttemptRow, needs: Needs, log: DeliveryLog) -> None:
+        """It waits for a person."""
+        log.note("info", needs.reason)
+        log.end("")
+        await log.flushed()
+        crash_point(CrashPoint.APISERVER_PERSON_NEEDED)
+        await self._lifecycle.ask_person(row, needs.reason, await log.digest())
 
     async def _cancelled(self, attempt: str) -> str:
         row = await self._workflows.retry_until_available(lambda: self._ledger.read(attempts.get, attempt))
         return "" if row is None else row.cancel_reason
 
-    async def _deliver_all(self, row: AttemptRow, log: DeliveryLog) -> str:
-        """Publish to each target. Return why not all is published; "" if it is."""
+    async def _deliver_all(self, row: AttemptRow, log: DeliveryLog, given: Given) -> _End:
+        """Publish to each target."""
+        self._blocked.pop(row.name, None)
         rows = await self._workflows.retry_until_available(lambda: self._ledger.read(publications.of_attempt, row.name))
         if not rows:
-            return "nothing is stored of it"
+            return _End("nothing is stored of it")
         for target in dict.fromkeys(each.target for each in rows):
             of_target = [each for each in rows if each.target == target]
-            reason = next((each.reason for each in of_target if each.state is PublicationState.FAILED), "")
-            if not reason and any(each.state is not PublicationState.PUBLISHED for each in of_target):
-                reason = await self._deliver_to(row, target, of_target, log)
-            if reason or self._stopped:
-                return reason
-        return ""
+            failed = next((each for each in of_target if each.state in _NOT_PUBLISHED), None)
+            if failed is not None:  # a crash came before the rest was written down
+                reason = failed.reason or f"{failed.name} isn't published"
+                await self._note(row, target, of_target, [], reason)
+                return _End(reason)
+            end = _End()
+            if all(each.state is PublicationState.PUBLISHED for each in of_target):
+                await self._note(row, target, of_target, [], "")
+            else:
+                end = await self._deliver_to(row, target, log, given)
+            if end.reason or end.needs is not None or self._stopped:
+                return end
+        return _End()
 
-    async def _deliver_to(self, row: AttemptRow, target: str, packages: list[PublicationRow], log: DeliveryLog) -> str:
-        """Publish packages to one target. Return why not all of them are published; "" if they are."""
-        answer = await self._lifecycle.begin_delivery(row.name, target)
-        crash_point(CrashPoint.APISERVER_DELIVERY_BEGUN)
-        log.begin()
-        said = await self._run(row, target, packages, answer, log)
-        if self._stopped:
-            return ""
+    async def _deliver_to(self, row: AttemptRow, target: str, log: DeliveryLog, given: Given) -> _End:
+        """Publish packages to one target. What is done of it is in the rows."""
+        for _ in range(RUNS):
+            answer = await self._lifecycle.begin_delivery(row.name, target)
+            crash_point(CrashPoint.APISERVER_DELIVERY_BEGUN)
+            log.begin()
+            said = await self._run(row, target, answer, log, given)
+            if self._stopped:
+                return _End()
+            packages, moving = await self._workflows.retry_until_available(
+                lambda: self._ledger.read(_standing, row.name, target)
+            )
+            if not (said.interrupted and moving):
+                break
+            log.note(
+                "warning", f"{said.reason or 'it was interrupted'} while tags were being moved: going on with that …"
+            )
+        if said.needs is not None and not said.reason:
+            return _End(needs=said.needs)
         published, reason = _believed(said, target, packages)
         for each in published:
             if each.notice:
@@ -201,63 +282,63 @@ class Delivering:
             log.note("error", reason)
         await log.flushed()
         crash_point(CrashPoint.APISERVER_DELIVERY_LOGGED)
-        await self._lifecycle.note_delivery(row.name, target, published, reason)
+        await self._note(row, target, packages, published, reason)
         log.end(reason)
-        return reason
+        return _End(reason)
 
-    async def _run(
-        self, row: AttemptRow, target: str, packages: list[PublicationRow], answer: Answer, log: DeliveryLog
-    ) -> Delivered:
+    async def _note(
+        self,
+        row: AttemptRow,
+        target: str,
+        packages: Sequence[PublicationRow],
+        published: Sequence[Published],
+        reason: str,
+    ) -> None:
+        named = {each.name for each in published}
+        rows = [published_of(each) for each in packages if each.state is PublicationState.PUBLISHED]
+        both = [*published, *(each for each in rows if each.name not in named)]
+        await self._lifecycle.note_delivery(row.name, target, both, reason)
+
+    async def _run(self, row: AttemptRow, target: str, answer: Answer, log: DeliveryLog, given: Given) -> Delivered:
         """Run the process, if it may."""
         if isinstance(answer.decision, Refused):
             return Delivered(reason=f"publishing wasn't permitted: {answer.decision.reason}")
+        assert answer.settings is not None
+        packages, start = await self._workflows.retry_until_available(
+            lambda: self._ledger.read(start_of, row.name, target, given.otp)
+        )
         try:
-            job = job_of(row.project, packages, answer, self._secret_box, self._artifact_store)
-        except SecretUnreadable as error:
-            return Delivered(reason=f"a secret of {target} can't be read: {error}")
-        return await self._program.run(job, log.add)
+            named = [each.name for each in packages]
+            secrets = await self._secrets.open(answer.settings, answer.sealed, answer.claims, named)
+        except NoSecret as error:
+            return Delivered(reason=f"{target}: {error}")
+        job = job_of(row.project, packages, answer, secrets, self._artifact_store, start=start)
+        renew = self._secrets.renewing(answer.settings, answer.claims, named)
+
+        async def write(said: Row) -> dict[str, str] | None:
+            await write_row(self._lifecycle, row.name, target, said, given.by)
+            try:
+                return await renew()
+            except NoSecret as error:
+                self._log.warn("{attempt} goes on with what it has: {error}", attempt=row.name, error=error)
+                return None
+
+        return await self._program.run(job, log.add, lambda said: Deferred.fromCoroutine(write(said)))
 
 
-def job_of(
-    project: str,
-    packages: Sequence[PublicationRow],
-    granted: Answer,
-    secret_box: SecretBox,
-    artifact_store: ArtifactStore,
-    *,
-    compare: bool = False,
-) -> Job:
-    """Return what the process is told about packages of one attempt, for one target. Raises `SecretUnreadable`."""
-    assert isinstance(granted.decision, Granted)
-    assert granted.settings is not None
-    return Job(
-        attempt=packages[0].attempt,
-        build=int(packages[0].attempt.partition("-")[0]),
-        project=project,
-        target=packages[0].target,
-        settings=TARGETS.write((granted.settings,))[0],
-        packages=[_package(each) for each in packages],
-        tarballs=[str(artifact_store.path(each.sha256)) for each in packages],
-        secrets={name: secret_box.open(sealed) for name, sealed in granted.sealed.items()},
-        folder="",
-        compare=compare,
-    )
-
-
-def _package(row: PublicationRow) -> Package:
-    return Package(
-        file=f"package/{row.position}.tgz",
-        name=row.name,
-        version=row.version,
-        integrity=row.integrity,
-        tag=row.tag,
-    )
+def _standing(connection: Connection, attempt: str, target: str) -> tuple[list[PublicationRow], bool]:
+    """Return an attempt's publications to a target, and whether tags were being moved when its process ended."""
+    rows = [each for each in publications.of_attempt(connection, attempt) if each.target == target]
+    steps = publications.steps_of(connection, attempt, target)
+    moved = any(each.step is Step.TAG for each in steps)
+    return rows, moved and any(each.state is PublicationState.PRESENT for each in rows)
 
 
 def _believed(said: Delivered, target: str, packages: list[PublicationRow]) -> tuple[list[Published], str]:
     """Return what of these packages is published, and why not all of them are; "" if they are."""
-    found: dict[str, Published] = {}
-    for each in said.published:
+    recorded = any(each.state not in (PublicationState.STORED, PublicationState.CHECKED) for each in packages)
+    found = {each.name: published_of(each) for each in packages if each.state is PublicationState.PUBLISHED}
+    for each in [] if recorded else said.published:
         if any((each.name, each.version, each.integrity) == (p.name, p.version, p.integrity) for p in packages):
             found[each.name] = Published(
                 name=each.name,

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Event, Lines, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.sealed.outline import marked_of
 from twistedipc.server.boundaries import GistFeed
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.workflows import Workflows
@@ -159,7 +160,7 @@ class DeliveryLog:
         """Return the digest of all of the log; "" if some of it is missing."""
         if self._live.digest is not None:
             return self._live.digest.hexdigest()
-        verified = await self._workflows.retry_until_available(lambda: self._ledger.read(logs.verify, self._row.name))
+        verified = await self._workflows.retry_until_available(lambda: self._store.verify(self._row.name))
         return str(verified[1])
 
 
@@ -182,6 +183,7 @@ def _chunks(attempt: str, first: int, pending: Sequence[_Pending]) -> tuple[list
                 data=encoder.encode(batch) + b"\n",
                 events=[(each.time, event) for event in events],
                 gist=gist,
+                marks=marked_of(batch),
             )
         )
         batches.append(batch)

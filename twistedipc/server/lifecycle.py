@@ -14,7 +14,7 @@ waits for the answer, `LedgerUnavailable` is raised instead; the docstring says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar, assert_never
 
@@ -24,16 +24,27 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Published, Result
+from twistedipc.builds.hooks.events import HookEvent
 from twistedipc.builds.isolation import Kind
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.protection import is_protected
-from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus, ReleaseState
+from twistedipc.builds.states import (
+    STATES,
+    AttemptState,
+    Cancellation,
+    LeaseStatus,
+    PublicationState,
+    ReleaseState,
+)
 from twistedipc.builds.word import Believed, believe
+from twistedipc.publish.record import Outcome
+from twistedipc.publish.stored import Row, StepBegins
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.passwords import Deliveries
 from twistedipc.server.provenance import Provenance
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
@@ -45,18 +56,34 @@ from twistedipc.storage import (
     attempts,
     audit,
     builds,
+    moved,
     permits,
+    previews,
     projects,
     publications,
     releases,
     reruns,
+    schedules,
     seen,
+    taking,
 )
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import APISERVER, Actor, AttemptRow, BuildRow, Holder, OfferRow, ReleaseRow, builder_actor
+from twistedipc.storage.rows import (
+    APISERVER,
+    Actor,
+    AttemptRow,
+    BuildRow,
+    Holder,
+    OfferRow,
+    PollRow,
+    ReleaseRow,
+    ScheduleRow,
+    builder_actor,
+)
 from twistedipc.storage.standing import note_standing
+from twistedipc.storage.taking import Taken
 
 _T = TypeVar("_T")
 
@@ -79,7 +106,7 @@ class Lifecycle:
         ledger: Ledger,
         workflows: Workflows,
         bell: Bell,
-        deliveries: Bell,
+        deliveries: Deliveries,
         linked: LinkedBuilders,
         resting: Resting,
         releasing: Releasing,
@@ -113,6 +140,7 @@ class Lifecycle:
         publish: bool,
         live: bool,
         may_publish: bool,
+        bump: str,
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
@@ -127,10 +155,9 @@ class Lifecycle:
                 publish=publish,
                 live=live,
                 may_publish=may_publish,
-                asker=by.token,
-                asker_person=by.person,
+                bump=bump,
                 parameters=parameters,
-                requested_by=by.name,
+                by=by,
                 now=now,
                 idempotency=idempotency,
             )
@@ -164,6 +191,78 @@ class Lifecycle:
         self._announce(row)
         return row
 
+    async def take_message(self, project: str, event: HookEvent) -> Taken:
+        """→ queued, as a build of what a host tells. See `boundaries.HookRequests`."""
+        return await self._take("", lambda connection, now: taking.take(connection, project, event, now))
+
+    async def take_moved(
+        self, poll: PollRow, repository: str, change: moved.Change, told: HookEvent, asked: int
+    ) -> Taken:
+        """→ queued, as a build of what polling has seen. Raises as `storage.moved.take`."""
+        seen = poll, repository, change, told, asked
+        return await self._take("", lambda connection, now: moved.take(connection, *seen, now))
+
+    async def allow_message(self, project: str, message: int, by: Actor) -> Taken:
+        """→ queued, as a build of a stranger's commit. See `boundaries.HookRequests`."""
+        allow = partial(taking.allow, project=project, number=message, by=by)
+        return await self._take("hook.allow", lambda connection, now: allow(connection, now=now), by)
+
+    async def repeat_message(self, project: str, message: int, by: Actor) -> Taken:
+        """→ queued, as a build of what a host told before. See `boundaries.HookRequests`."""
+        repeat = partial(taking.again, project=project, number=message, by=by)
+        return await self._take("hook.repeat", lambda connection, now: repeat(connection, now=now), by)
+
+    async def _take(self, action: str, take: Callable[[Connection, int], Taken], by: Actor | None = None) -> Taken:
+        """
+        Take a message; what its build replaces is cancelled.
+
+        :param action: what ``by`` does, for the audit
+        :param by: the person who wants it; None: the host alone
+        """
+
+        def write(connection: Connection, now: int) -> tuple[Taken, AttemptRow | None]:
+            taken = take(connection, now)
+            project, detail = taken.row.project, {"message": str(taken.row.id)}
+            if by is not None:
+                _record(connection, action, project, detail, by, now)
+            queued = None
+            if taken.made is not None:
+                who = by or Actor(who=taken.made.requested_by, kind="hook")
+                _record(connection, "build.request", project, _requested(taken.made) | detail, who, now)
+                queued = attempts.get(connection, attempt_name(taken.made.id, taken.made.attempt))
+            for row in taken.cancelled:
+                if STATES[row.state].ended:
+                    publications.drop(connection, row.name, row.reason, now)
+                told = {"build": str(row.build), "attempt": str(row.number)} | detail
+                _record(connection, "build.cancel", project, told, by or APISERVER, now)
+            return taken, queued
+
+        taken, queued = await self._ledger.write(write, self._now())
+        if queued is not None:
+            self._announce(queued)
+        for row in taken.cancelled:
+            self._follow_cancel(row)
+        if taken.noted is not None:
+            self._feed.publish(StateChange.of(taken.noted, self._now()))
+        if taken.asked:
+            self._deliveries.ring()
+        return taken
+
+    async def run_schedule(self, schedule: ScheduleRow) -> None:
+        """→ queued, as a build of a schedule that is due, if one is to be made."""
+
+        def write(connection: Connection, now: int) -> AttemptRow | None:
+            ran = schedules.run(connection, schedule, now)
+            if ran is None or ran.made is None:
+                return None
+            detail = _requested(ran.made) | {"schedule": ran.row.name}
+            _record(connection, "build.request", ran.row.project, detail, schedules.actor(ran.row), now)
+            return attempts.get(connection, attempt_name(ran.made.id, ran.made.attempt))
+
+        queued = await self._ledger.write(write, self._now())
+        if queued is not None:
+            self._announce(queued)
+
     async def cancel_build(self, build: int, reason: str, by: Actor) -> None:
         """
         → cancelled, if nothing runs; else note durably that it is wanted, and tell the builder. Raises as
@@ -178,7 +277,10 @@ class Lifecycle:
             _record(connection, "build.cancel", row.project, detail, by, now)
             return row
 
-        row = await self._ledger.write(cancel, self._now())
+        self._follow_cancel(await self._ledger.write(cancel, self._now()))
+
+    def _follow_cancel(self, row: AttemptRow) -> None:
+        """That an attempt is to be cancelled is committed: tell who must know."""
         match STATES[row.state].cancel:
             case Cancellation.TOO_LATE:  # since this very write
                 self._announce(row)
@@ -194,10 +296,13 @@ class Lifecycle:
             case never:
                 assert_never(never)
 
-    async def approve_build(self, build: int, by: Actor) -> AttemptRow:
+    async def approve_build(self, build: int, by: Actor, otp: str = "") -> AttemptRow:
         """
         waiting_approval → succeeded, and its releases go live, if they are to; → delivering, if it has stored packages.
         Raises as `approvals.approve`.
+
+        :param otp: the one-time password with which what is staged in a registry is approved there; it is kept in
+            memory until it is used, and nowhere else
         """
 
         def approve(connection: Connection, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
@@ -209,11 +314,34 @@ class Lifecycle:
             return row, settled
 
         row = await self._releasing.approve(build, lambda: self._ledger.write(approve, self._now()))
+        if STATES[row.state].delivers:
+            self._deliveries.passwords.give(row.name, otp, by.name)  # first: the announcement begins it
         self._announce(row)
         return row
 
-    async def refuse_build(self, build: int, reason: str, by: Actor) -> AttemptRow:
-        """waiting_approval → cancelled. Raises as `approvals.refuse`."""
+    async def note_elsewhere(self, attempt: str) -> None:
+        """
+        waiting_approval → delivering: a stage of it was approved or rejected at the registry, and it is looked how it
+        goes on. If more of it is staged, it waits again.
+        """
+
+        def note(connection: Connection, now: int) -> AttemptRow | None:
+            row = attempts.goes_on(connection, attempt)
+            if row is not None:
+                detail = {"build": str(row.build), "attempt": str(row.number)}
+                _record(connection, "build.elsewhere", row.project, detail, APISERVER, now)
+            return row
+
+        row = await self._retry(lambda: self._ledger.write(note, self._now()))
+        if row is not None:
+            self._announce(row)
+
+    async def refuse_build(self, build: int, reason: str, by: Actor, otp: str = "") -> AttemptRow:
+        """
+        waiting_approval → cancelled. What is staged in a registry is taken back there. Raises as `approvals.refuse`.
+
+        :param otp: the one-time password for that; see `approve_build`
+        """
 
         def refuse(connection: Connection, now: int) -> AttemptRow:
             row = approvals.refuse(connection, build, by, reason, now)
@@ -222,6 +350,7 @@ class Lifecycle:
             return row
 
         row = await self._ledger.write(refuse, self._now())
+        self._deliveries.passwords.give(row.name, otp, by.name)
         self._announce(row)
         self._deliveries.ring()
         return row
@@ -240,6 +369,7 @@ class Lifecycle:
                 queued.targets,
                 queued.repository,
                 queued.of,
+                queued.inputs,
             )
         except LedgerUnavailable:
             # It may have been committed, and only the answer lost: then it would never be offered again.
@@ -428,6 +558,70 @@ class Lifecycle:
         """Ask whether what an attempt has stored for a target may be published now, and write down that it is."""
         return await self._retry(lambda: self._ledger.write(permits.open_stored, attempt, target, self._now()))
 
+    async def note_step(self, attempt: str, target: str, row: Row, by: str) -> None:
+        """
+        Write down that a step of a publication begins, or how it has ended. Raises `NotFound` and `IllegalTransition`.
+
+        :param by: the person who gave the one-time password with which it is done
+        """
+
+        def note(connection: Connection, now: int) -> None:
+            if isinstance(row, StepBegins):
+                publications.begin_step(connection, attempt, target, row.position, row.step, row.detail, now)
+                return
+            publications.end_step(
+                connection,
+                attempt,
+                target,
+                row.position,
+                row.step,
+                row.outcome,
+                now,
+                reached=row.reached,
+                reason=row.reason,
+                facts=row.facts,
+            )
+            if row.reached is PublicationState.APPROVED:
+                who = by if row.outcome is Outcome.DONE else "elsewhere"
+                publications.note_approved(connection, attempt, target, row.position, who, now)
+
+        await self._retry(lambda: self._ledger.write(note, self._now()))
+
+    async def lock_packages(self, attempt: str, wanted: Mapping[str, Sequence[str]]) -> str:
+        """
+        Lock packages for an attempt, all or none. Return which attempt has one of them; "" if they are locked.
+
+        :param wanted: the packages' names, by their place
+        """
+        locked: str = await self._retry(
+            lambda: self._ledger.write(publications.take_locks_at, wanted, attempt, self._now())
+        )
+        return locked
+
+    async def unlock_packages(self, attempt: str) -> None:
+        """Unlock what an attempt has locked."""
+        await self._retry(lambda: self._ledger.write(publications.free_locks, attempt))
+
+    async def drop_superseded(self, attempt: str, target: str) -> None:
+        """Write down that what a newer build has published is no matter of a refused attempt any more."""
+        await self._retry(lambda: self._ledger.write(publications.drop_superseded, attempt, target, self._now()))
+
+    async def ask_person(self, row: AttemptRow, reason: str, sha256: str) -> AttemptRow:
+        """
+        delivering → waiting_approval: it goes on when a person has said so. Nothing is locked meanwhile.
+
+        :param sha256: the digest of its log as it is now; "" if that isn't whole
+        """
+
+        def wait(connection: Connection, now: int) -> AttemptRow:
+            publications.free_locks(connection, row.name)
+            waits = attempts.waits_again(connection, row.name, reason, sha256, now)
+            return waits or attempts.get(connection, row.name) or row
+
+        waiting = await self._retry(lambda: self._ledger.write(wait, self._now()))
+        self._announce(waiting)
+        return waiting
+
     async def note_delivery(
         self, attempt: str, target: str, published: Sequence[Published], reason: str
     ) -> AttemptRow | None:
@@ -437,8 +631,10 @@ class Lifecycle:
             row = attempts.get(connection, attempt)
             if row is not None:
                 publications.end(connection, attempt, target, [each.name for each in published], reason, now)
-                attempts.note_published(connection, attempt, [*row.published, *published])
-                _record_published(connection, row.project, attempt, published, APISERVER, now)
+                known = {(each.target, each.name) for each in row.published}
+                new = [each for each in published if (each.target, each.name) not in known]
+                attempts.note_published(connection, attempt, [*row.published, *new])
+                _record_published(connection, row.project, attempt, new, APISERVER, now)
             return attempts.get(connection, attempt)
 
         return await self._retry(lambda: self._ledger.write(note, self._now()))
@@ -455,6 +651,7 @@ class Lifecycle:
             if ended is None:
                 return attempts.get(connection, row.name) or row, []
             publications.drop(connection, row.name, reason, now)
+            publications.free_locks(connection, row.name)
             if ended.state is not AttemptState.SUCCEEDED:
                 return ended, []
             settled, made = approvals.settled(connection, ended, now)
@@ -535,6 +732,8 @@ def _finish(
         return finished
     waiting = releases.waiting(connection, row.project)
     settled = [releases.settle(connection, row.project, release.id, now) for release in made]
+    for release in settled:
+        previews.settle(connection, release, now)
     _record_live(connection, row, settled, now)
     note_standing(connection, [*settled, *waiting], now)
     return attempts.get(connection, row.name)
@@ -576,6 +775,8 @@ def _requested(build: BuildRow) -> dict[str, str]:
     detail = {"build": str(build.id), "ref": build.ref, "publish": "yes" if build.publish else "no"}
     if build.live:
         detail["live"] = "yes"
+    if build.bump:
+        detail["bump"] = build.bump
     if build.parameters:
         detail["parameters"] = ", ".join(sorted(build.parameters))
     return detail

@@ -6,7 +6,10 @@ The builders that are linked now, by name, and what everyone beside the link its
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
 
 from twistedipc.builds.isolation import Kind
 from twistedipc.builds.messages import Offer
@@ -50,6 +53,12 @@ class Link(Protocol):
 
     def offer(self, offer: Offer) -> None:
         """Send an offer that is committed. Raises `LocalProtocolError` if it is too big for a message."""
+
+    def ask(self, question: msgspec.Struct, seconds: float) -> Deferred[Any]:
+        """
+        Ask what `builds.messages.QUESTIONS` has. Fires with the answer, or fails with `CallFailed`, `CallTimedOut` or
+        `NotConnected`.
+        """
 
     def expire_offer(self, row: AttemptRow, seconds: float) -> Awaitable[None]:
         """``row`` was offered so many seconds ago: unless that is answered, return it to the queue."""

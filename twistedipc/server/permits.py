@@ -10,11 +10,12 @@ from twisted.logger import Logger
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.messages import WantPermit
 from twistedipc.ipc import CallFailed
-from twistedipc.publish.permits import Granted, NotYet, Refused, Void
+from twistedipc.publish.permits import Decision, Granted, NotYet, Refused, Void
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.server.lifecycle import Lifecycle
+from twistedipc.server.target_secrets import NoSecret, TargetSecrets
 from twistedipc.storage import permits
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.secrets import SecretBox
 
 
 class Permits:
@@ -26,9 +27,9 @@ class Permits:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, secret_box: SecretBox, lifecycle: Lifecycle) -> None:
+    def __init__(self, ledger: Ledger, secrets: TargetSecrets, lifecycle: Lifecycle) -> None:
         self._ledger = ledger
-        self._secret_box = secret_box
+        self._secrets = secrets
         self._lifecycle = lifecycle
 
     async def ask(self, want: WantPermit, builder: str) -> Permit:
@@ -39,10 +40,12 @@ class Permits:
         asked = (want.attempt, want.lease, want.target, want.packages, builder)
         # A builder that asks too early asks often: that costs no write.
         decision = await self._ledger.read(permits.look, *asked)
-        sealed: dict[str, bytes] = {}
+        secrets: dict[str, str] = {}
         if isinstance(decision, Granted):
-            answer = await self._lifecycle.give_permit(want, builder)
-            decision, sealed = answer.decision, answer.sealed
+            try:
+                decision, secrets = await self._give(want, builder)
+            except NoSecret as error:
+                decision = Refused(str(error))
         match decision:
             case Void():
                 raise CallFailed("void", "this lease is not valid any more")
@@ -55,6 +58,19 @@ class Permits:
             case Granted(store=True):
                 return Permit(granted=True, packages=len(want.packages), store=True)
             case Granted():
-                secrets = {name: self._secret_box.open(value) for name, value in sealed.items()}
-                token = secrets.pop(next(iter(secrets), ""), "")
+                target = TARGETS.get(want.target)
+                first = target.secrets[0].name if target is not None and target.secrets else ""
+                token = secrets.pop(first, "")  # where older builders look for it
                 return Permit(granted=True, packages=len(want.packages), token=token, secrets=secrets)
+
+    async def _give(self, want: WantPermit, builder: str) -> tuple[Decision, dict[str, str]]:
+        """Write the permit down. Return it with the secrets for a builder that publishes. Raises `NoSecret`."""
+        offered = await self._ledger.read(permits.offered, want.attempt, want.target)
+        packages = [package.name for package in want.packages]
+        if offered is not None and (why := self._secrets.why_not(offered, packages)):
+            raise NoSecret(why)  # before anything is built on it
+        answer = await self._lifecycle.give_permit(want, builder)
+        granted = answer.decision
+        if not isinstance(granted, Granted) or granted.store or answer.settings is None:
+            return granted, {}
+        return granted, await self._secrets.open(answer.settings, answer.sealed, answer.claims, packages)

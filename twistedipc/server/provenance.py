@@ -8,7 +8,7 @@ build, and what it has measured. Those are marked as the builder's word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from twistedipc.builds import provenance as form
 from twistedipc.builds.provenance import Resource, Subject
 from twistedipc.builds.states import AttemptState
 from twistedipc.builds.variables import looks_secret
-from twistedipc.storage import builds, provenance
+from twistedipc.storage import builds, provenance, publications
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow
 from twistedipc.storage.signing import SigningKey
 
@@ -38,32 +38,47 @@ class Provenance:
     def record(self, connection: Connection, ended: AttemptRow, made: Sequence[ReleaseRow], now: int) -> None:
         """
         Keep a statement about each release and each package of an attempt that has ended just now. There is none of an
-        attempt whose log isn't complete, and of one that was offered by a version that noted no repository.
+        attempt whose log isn't complete, and of one that was offered by a version that noted no repository. A package
+        that was in the registry already has one if there is none about this content: an attempt before may have failed
+        after it was published.
         """
         build = builds.get(connection, ended.build)
         repository = provenance.repository_of(connection, ended.name)
         if ended.state is not AttemptState.SUCCEEDED or not ended.complete or build is None or not repository:
             return
+        decided = ended.decision if ended.decision is not None and ended.decision.approved else None
+        approval = {} if decided is None else _approval(decided.who, decided.time)
         subjects = [
-            ("release", Subject(name=f"{ended.project}/{each.target}/{each.id}", digest={"sha256": each.sha256}))
+            (
+                "release",
+                Subject(name=f"{ended.project}/{each.target}/{each.id}", digest={"sha256": each.sha256}),
+                approval,
+            )
             for each in made
         ]
+        of_each = {(each.target, each.name): each for each in publications.of_attempt(connection, ended.name)}
         for package in ended.published:
             digest = form.digest_of_integrity(package.integrity)
-            if digest and package.status == "published":
-                name = form.package_name(package.target, package.name, package.version)
-                subjects.append(("package", Subject(name=name, digest=digest)))
-        predicate = self._predicate(build, ended, repository)
-        for kind, subject in subjects:
+            name = form.package_name(package.target, package.name, package.version)
+            if digest and (package.status == "published" or not _is_known(connection, name, digest)):
+                row = of_each.get((package.target, package.name))
+                own = _approval(row.approved_by, row.approved) if row is not None and row.approved_by else approval
+                subjects.append(("package", Subject(name=name, digest=digest), own))
+        for kind, subject, of_people in subjects:
             statement = form.Statement(
-                type=form.STATEMENT, subject=[subject], predicateType=form.PREDICATE, predicate=predicate
+                type=form.STATEMENT,
+                subject=[subject],
+                predicateType=form.PREDICATE,
+                predicate=self._predicate(build, ended, repository, of_people),
             )
             payload = msgspec.json.encode(statement)
             signature = self._key.sign(form.signed_bytes(payload))
             signed = form.envelope(payload, self._key.public.keyid, signature)
             provenance.add(connection, ended.name, kind, subject.name, signed, now)
 
-    def _predicate(self, build: BuildRow, ended: AttemptRow, repository: str) -> form.Predicate:
+    def _predicate(
+        self, build: BuildRow, ended: AttemptRow, repository: str, approval: dict[str, str]
+    ) -> form.Predicate:
         source = Resource(uri=_uri(repository, build.ref), digest={"gitCommit": ended.commit})
         tools = [
             Resource(
@@ -92,6 +107,7 @@ class Provenance:
                     "attempt": ended.name,
                     "environment": ended.environment or "",
                 }
+                | approval
                 | _conditions(ended),
                 resolvedDependencies=[source, *tools],
             ),
@@ -105,6 +121,24 @@ class Provenance:
                 byproducts=[log],
             ),
         )
+
+
+#: How many statements about one package are looked at.
+_MOST = 100
+
+
+def _is_known(connection: Connection, name: str, digest: Mapping[str, str]) -> bool:
+    """Return whether there is a statement about a package of this content."""
+    for row in provenance.of_package(connection, name, _MOST):
+        said = form.read_statement(form.payload_of(row.envelope))
+        if any(each.name == name and each.digest == digest for each in said.subject):
+            return True
+    return False
+
+
+def _approval(who: str, time: int | None) -> dict[str, str]:
+    """Return who has approved it, and when."""
+    return {"approvedBy": who} | ({} if time is None else {"approvedOn": _moment(time)})
 
 
 def _conditions(ended: AttemptRow) -> dict[str, Any]:

@@ -9,7 +9,7 @@ itself is decided by ``storage.releases``, in the transaction that ends the atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,21 +19,31 @@ from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.attempt import ArtifactFile, Result
+from twistedipc.builds.attempt import ArtifactFile, LiveFiles, Result
+from twistedipc.builds.retention import Rules, effective
 from twistedipc.builds.states import AttemptState
-from twistedipc.publish.archive import BadArchive, read_manifest
+from twistedipc.publish.archive import BadArchive, count
+from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.registry import TARGETS, name_of
-from twistedipc.publish.targets.target import NotUnpacked, Releases
+from twistedipc.publish.targets.target import DiskUse, NotUnpacked, Pooled, Releases
 from twistedipc.server.boundaries import InThread
-from twistedipc.storage import artifacts, audit, builds, projects, releases
+from twistedipc.server.workflows import Workflows
+from twistedipc.storage import artifacts, audit, builds, previews, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.standing import note_standing
 
-#: How many releases of a project a target keeps on disk, of each kind that `releases.to_keep` knows.
+#: How many releases of a project a target keeps on disk, of each kind that `releases.to_keep` knows, unless a rule of
+#: retention says how many.
 KEPT_RELEASES = 10
+
+#: So many contents are deleted at a time while no release of their project can be made or switched.
+REMOVED_AT_ONCE = 500
+
+#: So many bytes are compressed at a time: for a second or so a thread does nothing else.
+COMPRESSED_AT_ONCE = 4 << 20
 
 
 #: Commits an attempt's end, by this result and with these releases: the attempt's row; None for an invalid lease.
@@ -52,15 +62,21 @@ class Releasing:
         ledger: Ledger,
         artifact_store: ArtifactStore,
         kept: Mapping[str, Releases],
+        workflows: Workflows,
+        rules: Rules | None = None,
     ) -> None:
+        self._rules = rules or Rules()  # of projects that have none of their own
         self._in_thread = in_thread
         self._now = now
         self._ledger = ledger
         self._artifact_store = artifact_store
         self._kept = kept  # by target
+        self._workflows = workflows
         self._locks: dict[str, DeferredLock] = {}  # by project, see `_alone`
         # Builds whose end is being committed and whose releases aren't live yet -> the Deferreds that wait for that.
         self._switching: dict[int, list[Deferred[None]]] = {}
+        # By project and target, what is being compressed now, and whether to look once more what is live.
+        self._compressing: dict[tuple[str, str], bool] = {}
 
     async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
         """
@@ -90,6 +106,8 @@ class Releasing:
                     followed = [each.target for each in made if await self._follow(row.project, each.target)]
                     self._is_switched(row.build)
                     await self._remove_old(row.project, followed)
+                for target in followed:
+                    self._workflows.launch(self._compress(row.project, target), f"compressing {row.project}")
                 crash_point(CrashPoint.APISERVER_RELEASE_SWITCHED)
         finally:
             self._is_switched(row.build)
@@ -125,6 +143,10 @@ class Releasing:
             row = await self._ledger.write(_activate, project, release, self._now(), by)
             await self._switch(project, row.target)
         return row
+
+    def has(self, release: ReleaseRow) -> Awaitable[bool]:
+        """Return whether the files of a release are there, so that it can be looked at, and be made live."""
+        return self._has(release)
 
     async def approve(
         self, build: int, commit: Callable[[], Awaitable[tuple[AttemptRow, list[ReleaseRow]]]]
@@ -190,6 +212,146 @@ class Releasing:
         left = {name for kept in self._kept.values() for name in await self._in_thread(kept.projects)}
         for name in sorted(left - known):
             await self._remove_forgotten(name)
+
+    async def tidy(self, project: str) -> None:
+        """
+        Delete what is too old of the project's releases, and what nothing has any more, also what a release that a
+        crash broke off has left. Releases can be made meanwhile. Raises `LedgerUnavailable`.
+        """
+        async with self._alone(project):
+            if await self._ledger.read(projects.get, project) is not None:
+                await self._remove_old(project, self._kept)
+        await self._remove_unused(project)
+        for target in self._kept:
+            await self._compress(project, target)
+
+    async def count_on(self, project: str, attempt: str) -> Collection[str]:
+        """
+        Return the contents, by SHA-256, that an archive of this attempt may leave out, since all that take it have
+        them. They stay until its release is made, or for a week. Raises `LedgerUnavailable`.
+        """
+        about = await self._ledger.read(projects.get, project)
+        if about is None or not TARGETS.take_parts(about.targets):
+            return ()
+        found: list[Collection[str]] = []
+        async with self._alone(project):
+            for settings in TARGETS.delivered_by_apiserver(about.targets):
+                kept = self._kept[name_of(settings)]
+                assert isinstance(kept, Pooled), "it takes parts"
+                try:
+                    found.append(await self._in_thread(kept.count_on, project, attempt))
+                except OSError as error:
+                    self._log.error("the releases of {project} can't be read: {error}", project=project, error=error)
+                    return ()
+        return found[0] if len(found) == 1 else set(found[0]).intersection(*found[1:])
+
+    async def live_files(self, project: str) -> LiveFiles:
+        """Return what is known of the files of the project's live release, as far as that is short."""
+        for kept in self._kept.values():
+            if isinstance(kept, Pooled):
+                try:
+                    found = await self._in_thread(kept.live_files, project)
+                except OSError as error:
+                    self._log.error("the releases of {project} can't be read: {error}", project=project, error=error)
+                else:
+                    if found.files:
+                        return found
+        return LiveFiles()
+
+    async def disk_use(self, project: str) -> DiskUse | None:
+        """Return what the project's releases take of the disk; None if that can't be said."""
+        total: DiskUse | None = None
+        for kept in self._kept.values():
+            if isinstance(kept, Pooled):
+                try:
+                    found = await self._in_thread(kept.disk_use, project)
+                except OSError as error:
+                    self._log.error("the releases of {project} can't be read: {error}", project=project, error=error)
+                    return None
+                total = found if total is None else DiskUse(*map(sum, zip(total, found, strict=True)))
+        return total
+
+    async def compare(self, before: ReleaseRow | None, after: ReleaseRow, most: int) -> Difference:
+        """
+        Return what a release has other than an older one of its project and target, or than none, with up to ``most``
+        files. Raises `NoSuchRelease` if that can't be seen.
+        """
+        kept = self._kept.get(after.target)
+        if not isinstance(kept, Pooled):
+            raise NoSuchRelease(f"{after.project} keeps no releases of {after.target} whose files can be compared")
+        try:
+            return await self._in_thread(
+                kept.compare, after.project, None if before is None else before.id, after.id, most
+            )
+        except NotUnpacked as error:
+            raise NoSuchRelease(str(error)) from error
+        except OSError as error:
+            self._log.error("releases of {project} can't be read: {error}", project=after.project, error=error)
+            raise NoSuchRelease(f"the releases of {after.project} can't be read now") from error
+
+    async def _compress(self, project: str, target: str) -> None:
+        """
+        Compress what is live, in parts; it is served as it is until then. While it is at it, it only notes that it is
+        asked for. Raises `LedgerUnavailable`.
+        """
+        key = project, target
+        under_way, self._compressing[key] = key in self._compressing, True
+        if under_way:
+            return
+        try:
+            while self._compressing[key]:
+                self._compressing[key] = False
+                await self._compress_live(project, target)
+        finally:
+            del self._compressing[key]
+
+    async def _compress_live(self, project: str, target: str) -> None:
+        kept = self._kept[target]
+        live: ReleaseRow | None = None
+        try:
+            while isinstance(kept, Pooled) and not self._workflows.stopping:
+                live = await self._ledger.read(releases.live, project, target)
+                if live is None:
+                    return
+                made = await self._in_thread(kept.compress, project, live.id, COMPRESSED_AT_ONCE)
+                if made is None:
+                    return
+                async with self._alone(project):
+                    await self._in_thread(kept.take_compressed, project, made)
+        except OSError as error:
+            self._log.error(
+                "the {target} release {id} of {project} can't be compressed (it is tried again): {error}",
+                target=target,
+                id=live.id if live is not None else 0,
+                project=project,
+                error=error,
+            )
+
+    async def _remove_unused(self, project: str) -> None:
+        for target, kept in self._kept.items():
+            if not isinstance(kept, Pooled):
+                continue
+            try:
+                left = await self._in_thread(kept.unused, project)
+                found = len(left.contents)
+                while left.contents and not self._workflows.stopping:
+                    async with self._alone(project):
+                        left = await self._in_thread(kept.remove_unused, project, left, REMOVED_AT_ONCE)
+            except OSError as error:
+                self._log.error(
+                    "contents that no {target} release of {project} has can't be removed (it is tried again): {error}",
+                    target=target,
+                    project=project,
+                    error=error,
+                )
+            else:
+                if found:
+                    self._log.info(
+                        "{found} contents that no {target} release of {project} has any more were removed",
+                        found=found - len(left.contents),
+                        target=target,
+                        project=project,
+                    )
 
     async def _remove_forgotten(self, project: str) -> None:
         async with self._alone(project):
@@ -267,8 +429,9 @@ class Releasing:
         """Delete these targets' releases that are too many. The caller holds the project's lock (`_alone`)."""
         for target in targets:
             try:
-                keep = await self._ledger.read(releases.to_keep, project, target, KEPT_RELEASES)
-                await self._in_thread(self._kept[target].retire, project, keep)
+                keep = await self._ledger.read(_to_keep, project, target, self._rules, self._now())
+                if await self._in_thread(self._kept[target].retire, project, keep):
+                    self._workflows.launch(self._remove_unused(project), f"removing what {project} has no more")
             except (OSError, NotUnpacked) as error:
                 self._log.error(
                     "old {target} releases of {project} can't be deleted (they will be with the next): {error}",
@@ -288,15 +451,23 @@ class Releasing:
             lock.release()
 
 
+def _to_keep(connection: Connection, project: str, target: str, rules: Rules, now: int) -> frozenset[int]:
+    about = projects.get(connection, project)
+    count = KEPT_RELEASES if about is None else effective(about.retention, rules).releases or KEPT_RELEASES
+    return releases.to_keep(connection, project, target, count) | previews.to_keep(connection, project, now)
+
+
 def _unpack(kept: Releases, release: ReleaseRow, archive: Path, artifact: ArtifactFile) -> None:
     """Unpack a release, if there is in its archive what its builder says. Raises `BadArchive`, OSError."""
-    manifest = read_manifest(archive)
-    if (len(manifest.files), manifest.size) != (artifact.files, artifact.unpacked):
+    files, size = count(archive)
+    if (files, size) != (artifact.files, artifact.unpacked):
         raise BadArchive(
-            f"it has {len(manifest.files)} files of {manifest.size} bytes, and its builder says that it has "
+            f"it has {files} files of {size} bytes, and its builder says that it has "
             f"{artifact.files} of {artifact.unpacked}"
         )
     kept.unpack(release.project, release.id, archive)
+    if isinstance(kept, Pooled):
+        kept.count_off(release.project, release.attempt)
 
 
 def _create(

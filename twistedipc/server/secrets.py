@@ -50,7 +50,7 @@ class BuildSecrets:
         try:
             return Secrets(
                 granted=True,
-                checkout=None if answer.access is None else self._opened(answer.access, want.repository),
+                checkout=None if answer.access is None else self.opened(answer.access, want.repository),
                 steps=[
                     GivenSecret(name=each.name, value=self._secret_box.open(each.sealed), steps=each.steps)
                     for each in answer.secrets
@@ -60,8 +60,8 @@ class BuildSecrets:
             self._log.error("no secrets for {attempt}: {error}", attempt=want.attempt, error=error)
             return Secrets(granted=False, reason="the apiserver can't read them: its key is another than they had")
 
-    def _opened(self, sealed: SealedAccess, repository: str) -> Access:
-        """Return what a checkout is given."""
+    def opened(self, sealed: SealedAccess, repository: str) -> Access:
+        """Return what a checkout is given. Raises `SecretUnreadable`."""
         opened = self._secret_box.open
         return Access(
             host=sealed.host,

@@ -53,7 +53,8 @@ class Reasons:
             case Waits.FOR_UPLOAD:
                 return Waiting(code="upload", text=row.reason) if row.reason else None
             case Waits.FOR_APPROVAL:
-                text = f"another person than {row.requested_by} is to approve it (`twistedipc approve {row.build}`)"
+                who = f"another person than {row.requested_by} is to approve it"
+                text = f"{row.reason or who} (`twistedipc approve {row.build}`)"
                 return Waiting(code="approval", text=text)
             case None:
                 return None
@@ -65,7 +66,7 @@ class Reasons:
         ready, needs = self._linked.ready(), self.needs.get(attempt, frozenset())
         links = [link for link in ready if not link.draining and not lacked(link.features, needs)]
         if not links:
-            code, text = _why_none(ready, needs)
+            code, text = why_none(ready, needs)
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
         rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
@@ -106,7 +107,7 @@ class Reasons:
         )
 
 
-def _why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
+def why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
     """Return why none of the builders that are linked takes an attempt that has these needs: a code, a sentence."""
     if not ready:
         return "no_builder", "no builder is linked: start one (twistd buildipc)"
@@ -118,7 +119,7 @@ def _why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
     if not chosen:
         return "no_builder", _why_none_chosen(bound)
     missing = frozenset().union(*(lacked(link.features, needs) for link in chosen))
-    return "no_builder", f"{_named(chosen)} can't {_lacking(missing)}, which the project's builds need: update it"
+    return "no_builder", f"{_named(chosen)} can't {_lacking(missing)}, which the project needs: update it"
 
 
 def _why_none_chosen(bound: str) -> str:
@@ -136,9 +137,13 @@ def _lacking(features: frozenset[str]) -> str:
     targets = sorted(feature.removeprefix(FEATURE) for feature in features if feature.startswith(FEATURE))
     lacking = ["be given secrets"] if "secrets" in features else []
     lacking += ["read settings of builds"] if "settings" in features else []
+    lacking += ["keep what a stranger's build writes from other builds"] if "strangers" in features else []
     lacking += ["keep a build from the network"] if "network" in features else []
     lacking += ["tell which refs are protected"] if "protected" in features else []
+    lacking += ["ask repositories' hosts (polling)"] if "remotes" in features else []
     lacking += ["upload packages that the apiserver publishes"] if STORED in features else []
+    lacking += ["publish by an ID token"] if "id-tokens" in features else []
+    lacking += ["publish to the registries of scopes"] if "scopes" in features else []
     return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 
 

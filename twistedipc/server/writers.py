@@ -38,10 +38,6 @@ class LogWriters:
     def __len__(self) -> int:
         return len(self._writers)
 
-    def writer_of(self, live: LiveLog) -> LogWriter | None:
-        """Return the link that writes this log now."""
-        return self._writers.get(live)
-
     def begin(self, live: LiveLog, link: LogWriter) -> None:
         """Note that ``link`` writes this log from now on."""
         live.active = True

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
@@ -34,11 +34,16 @@ class SealedAccess(msgspec.Struct, frozen=True, kw_only=True):
     known_hosts: list[str]
 
 
+_ALL = select(repository_access)
+_OF_PROJECTS = _ALL.where(repository_access.c.project_id.in_(bindparam("projects", expanding=True)))
+
+
 def of_projects(connection: Connection, ids: Iterable[int] | None) -> dict[int, AccessRow]:
     """Return what these projects (None: all) have, without what is secret."""
-    query = select(repository_access)
-    if ids is not None:
-        query = query.where(repository_access.c.project_id.in_(sorted(set(ids))))
+    if ids is None:
+        rows = connection.execute(_ALL)
+    else:
+        rows = connection.execute(_OF_PROJECTS, {"projects": sorted(set(ids))})
     return {
         row.project_id: AccessRow(
             host=row.host,
@@ -46,7 +51,7 @@ def of_projects(connection: Connection, ids: Iterable[int] | None) -> dict[int, 
             token=row.git_token is not None,
             known_hosts=from_json(row.known_hosts, list[str]),
         )
-        for row in connection.execute(query)
+        for row in rows
     }
 
 

@@ -13,12 +13,17 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from twistedipc.builds.states import AttemptState
-from twistedipc.storage import attempts, builds, publications, releases
+from twistedipc.builds.states import AttemptState, PublicationState
+from twistedipc.storage import attempts, builds, previews, projects, publications, releases
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotAllowed, NotFound, NotPossible
 from twistedipc.storage.rows import Actor, AttemptRow, Decision, ProjectRow, ReleaseRow
 from twistedipc.storage.standing import note_standing
+
+_P = PublicationState
+
+#: Publications that have begun, and haven't ended.
+_BEGUN = frozenset({_P.CHECKED, _P.STAGED, _P.APPROVED, _P.PRESENT})
 
 
 def are_needed(
@@ -52,10 +57,12 @@ def approve(connection: Connection, build: int, by: Actor, now: int) -> tuple[At
     `NotAllowed`.
     """
     attempt = _waiting(connection, build)
-    if has_asked(attempt, by):
+    decided = attempt.decision is not None and attempt.decision.approved  # what is staged needs a password, no more
+    if has_asked(attempt, by) and not decided and not _only_staged(connection, attempt):
         raise NotAllowed(f"you have asked for build {build} yourself: another person must approve it")
     delivers = publications.stored(connection, attempt.name)
-    approved = attempts.approve(connection, attempt.name, _decision(by, now, approved=True), delivers=delivers)
+    decision = attempt.decision if decided and attempt.decision is not None else _decision(by, now, approved=True)
+    approved = attempts.approve(connection, attempt.name, decision, delivers=delivers)
     if approved is None:
         raise NotPossible(f"build {build} doesn't wait for an approval any more")
     return (approved, []) if delivers else settled(connection, approved, now)
@@ -66,8 +73,20 @@ def settled(connection: Connection, attempt: AttemptRow, now: int) -> tuple[Atte
     made = [each for each in releases.of_build(connection, attempt.build) if each.attempt == attempt.name]
     waiting = releases.waiting(connection, attempt.project)
     gone_live = [releases.settle(connection, attempt.project, each.id, now) for each in made]
+    for each in gone_live:
+        previews.settle(connection, each, now)
     note_standing(connection, [*gone_live, *waiting], now)
     return attempts.get(connection, attempt.name) or attempt, gone_live
+
+
+def _only_staged(connection: Connection, attempt: AttemptRow) -> bool:
+    """Return whether an attempt waits only because its registry stages, and not because its project wants another."""
+    project = projects.get(connection, attempt.project)
+    return (
+        project is not None
+        and not project.approval
+        and any(each.state in _BEGUN for each in publications.of_attempt(connection, attempt.name))
+    )
 
 
 def refuse(connection: Connection, build: int, by: Actor, reason: str, now: int) -> AttemptRow:

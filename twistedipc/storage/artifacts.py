@@ -8,6 +8,7 @@ layer.
     FOLDER/partial/ATTEMPT     an upload under way; its size is the offset at which it goes on. Of a package that the
                                apiserver publishes: ATTEMPT.TARGET.POSITION
     FOLDER/complete/AB/ABC…    an archive, verified, in a folder by its first two digits
+    FOLDER/removed/ABC…        one that nothing needs any more, until it is deleted
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ class ArtifactStore:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._partial = folder / "partial"
         self._complete = folder / "complete"
+        self._removed = folder / "removed"
         self.max_bytes = max_bytes
-        for each in (self._partial, self._complete):
+        for each in (self._partial, self._complete, self._removed):
             each.mkdir(parents=True, exist_ok=True)
 
     def partial(self, upload: str) -> Path:
@@ -152,9 +154,47 @@ class ArtifactStore:
         """Delete what is in the store under this name, if it is there. The caller knows that nothing needs it."""
         self.path(sha256).unlink(missing_ok=True)
 
+    def set_aside(self, sha256: str) -> None:
+        """
+        Take what is under this name out of the store, if it is there: at once, however large it is. The caller knows
+        that nothing needs it. `delete_set_aside` gives its room back.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.path(sha256), self._removed / sha256)
+
+    def delete_set_aside(self) -> None:
+        """Delete what was taken out of the store. That takes its time."""
+        for entry in list(os.scandir(self._removed)):
+            Path(entry).unlink(missing_ok=True)
+
+    def size(self, sha256: str) -> int:
+        """Return how many bytes what is in the store under this name has; 0 if it isn't there."""
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def older_than(self, digits: str, seconds: float) -> list[str]:
+        """
+        Return the names of what is in the store, of those that begin with these two ``digits``, and was put there
+        before a time, in seconds since the epoch.
+        """
+        try:
+            entries = list(os.scandir(self._complete / digits))
+        except FileNotFoundError:
+            return []
+        return sorted(entry.name for entry in entries if _SHA256.match(entry.name) and _is_older(entry, seconds))
+
     def under_way(self) -> list[str]:
         """The uploads that aren't finished: at a start, those that will never go on are to go."""
         return sorted(entry.name for entry in self._partial.iterdir())
+
+
+def _is_older(entry: os.DirEntry[str], seconds: float) -> bool:
+    try:
+        return entry.stat().st_mtime < seconds
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -10,17 +10,36 @@ when it missed: then something else happened first, and `get` tells what.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Exists,
+    Row,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
-from twistedipc.builds.environments import Decided, decide
+from twistedipc.builds.environments import PREVIEW, Decided, decide
 from twistedipc.builds.host_rules import MAX_NAME
+from twistedipc.builds.inputs import inputs_of
 from twistedipc.builds.isolation import Kind
+from twistedipc.builds.lint import MAX_MESSAGE, Linted, LintedPackage, Message, bounded
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.states import (
@@ -38,9 +57,10 @@ from twistedipc.builds.states import (
     states_where,
 )
 from twistedipc.builds.variables import OfContexts, of_context
+from twistedipc.builds.versions import Versioning
 from twistedipc.builds.word import within
-from twistedipc.publish.targets.registry import TARGETS
-from twistedipc.storage import access, build_secrets
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
+from twistedipc.storage import access, build_secrets, outbox
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -50,6 +70,7 @@ from twistedipc.storage.columns import (
     from_json,
     gist_row,
     integer,
+    is_strangers,
     project_settings,
     protected_refs,
     row_as,
@@ -59,13 +80,17 @@ from twistedipc.storage.columns import (
     to_json,
 )
 from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Decision, Holder, OfferRow
-from twistedipc.storage.tables import attempts, builds, projects, said, steps
+from twistedipc.storage.tables import attempts, builds, projects, said, sealed_chunks, steps
+from twistedipc.storage.versions import canary, versioning
 
 _S = AttemptState
 
 _HELD = states_where(lambda info: info.lease is LeaseStatus.HELD)
 _OFFERABLE = states_where(lambda info: info.offerable)
 _CANCELLED_AT_ONCE = states_where(lambda info: info.cancel is Cancellation.AT_ONCE)
+
+#: States in which a build keeps no later one of its lane waiting: it has ended, or waits for a person.
+DONE_IN_LANE = TERMINAL | {_S.WAITING_APPROVAL}
 
 _NO_RECORDS = hashlib.sha256().hexdigest()
 
@@ -75,7 +100,8 @@ _NO_RECORDS = hashlib.sha256().hexdigest()
 
 def get(connection: Connection, attempt: str) -> AttemptRow | None:
     """Return the attempt of this name."""
-    rows = _rows(connection, _SELECT.where(*_is(attempt)))
+    build, number = split_attempt(attempt)
+    rows = _rows(connection, _OF_NAME, {"build": build, "attempt": number})
     return rows[0] if rows else None
 
 
@@ -103,7 +129,10 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             attempts.c.may_publish,
             builds.c.ref,
             builds.c.publish.label("wants_publish"),
+            builds.c.bump,
+            builds.c.created.label("asked"),
             builds.c.parameters,
+            builds.c.origin,
             projects.c.id.label("project_id"),
             projects.c.name,
             projects.c.default_ref,
@@ -123,7 +152,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
         )
         .join(builds, builds.c.id == attempts.c.build_id)
         .join(projects, projects.c.id == builds.c.project_id)
-        .where(attempts.c.state.in_(sorted(_OFFERABLE)))
+        .where(attempts.c.state.in_(sorted(_OFFERABLE)), or_(not_(builds.c.in_turn), not_(_another_goes_on())))
         .order_by(attempts.c.created, attempts.c.build_id)
         .limit(limit)
     )
@@ -131,19 +160,50 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
     secrets = build_secrets.of_projects(connection, [row.project_id for row in rows]) if rows else {}
     accesses = access.of_projects(connection, [row.project_id for row in rows]) if rows else {}
     return [
-        _offer_row(row, secrets.get(row.project_id, []), accesses.get(row.project_id), _hosts_used(connection, row))
+        _offer_row(
+            row,
+            secrets.get(row.project_id, []),
+            accesses.get(row.project_id),
+            _hosts_used(connection, row),
+            _versioning(connection, row),
+        )
         for row in rows
     ]
+
+
+def _another_goes_on() -> Exists:
+    """Whether an earlier build of the same lane goes on."""
+    earlier = builds.alias()
+    return (
+        select(earlier.c.id)
+        .where(
+            earlier.c.project_id == builds.c.project_id,
+            earlier.c.lane == builds.c.lane,
+            earlier.c.id < builds.c.id,
+            earlier.c.state.not_in(sorted(DONE_IN_LANE)),
+        )
+        .exists()
+    )
 
 
 def _hosts_used(connection: Connection, row: Any) -> list[str] | None:
     """Return the hosts that the last build of a project that succeeded contacted, if new ones are asked about."""
     if project_settings(row.settings).egress != "ask":
         return None
+    return _hosts_of_last(connection, builds.c.project_id == row.project_id)
+
+
+def hosts_used_before(connection: Connection, build: int) -> list[str] | None:
+    """Return the hosts that the last build before this one that succeeded contacted; None if there is none."""
+    project = select(builds.c.project_id).where(builds.c.id == build).scalar_subquery()
+    return _hosts_of_last(connection, builds.c.project_id == project, builds.c.id < build)
+
+
+def _hosts_of_last(connection: Connection, *which: ColumnElement[bool]) -> list[str] | None:
     query = (
         select(attempts.c.egress)
         .join(builds, builds.c.id == attempts.c.build_id)
-        .where(builds.c.project_id == row.project_id)
+        .where(*which)
         .where(attempts.c.state == _S.SUCCEEDED)
         .where(attempts.c.egress.is_not(None))
         .order_by(attempts.c.created.desc(), attempts.c.build_id.desc())
@@ -153,28 +213,62 @@ def _hosts_used(connection: Connection, row: Any) -> list[str] | None:
     return None if egress is None else reached(from_json(egress, Egress))
 
 
-def _offer_row(
-    row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | None, used: list[str] | None
-) -> OfferRow:
+def _versioning(connection: Connection, row: Any) -> Versioning | None:
+    """Return which versions a build's packages get; None: those of their files."""
     targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
-    patterns, head = protected_refs(row), row.head or ""
-    of = decide(
+    named = canary(
+        _environment_of(row, targets),
+        ref=row.ref,
+        build=row.build_id,
+        publish=row.wants_publish,
+        may_publish=row.may_publish and not is_strangers(row.origin),
+        patterns=protected_refs(row),
+        head=row.head or "",
+        targets=targets,
+    )
+    if not row.bump and named is None and not TARGETS.make_versions(targets):
+        return None
+    return versioning(
+        connection, project_id=row.project_id, build=row.build_id, bump=row.bump or "", canary=named, asked=row.asked
+    )
+
+
+def _environment_of(row: Any, targets: ProjectTargets) -> Decided:
+    """Return of which environment a build is. ``targets``: its project's."""
+    if is_strangers(row.origin):
+        return Decided(environment=PREVIEW, preview="it is of a pull request from a fork")
+    return decide(
         project=row.name,
         ref=row.ref,
         default_ref=row.default_ref,
-        patterns=patterns,
-        head=head,
+        patterns=protected_refs(row),
+        head=row.head or "",
         environments=environments_of(row.environments),
         publish=row.wants_publish,
         may_publish=row.may_publish,
         live=row.live,
         delivers=bool(TARGETS.delivered_by_runner(targets)),
     )
+
+
+def _offer_row(
+    row: Any,
+    secrets: list[BuildSecretRow],
+    its_access: AccessRow | None,
+    used: list[str] | None,
+    versions: Versioning | None,
+) -> OfferRow:
+    targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
+    patterns, of, stranger = protected_refs(row), _environment_of(row, targets), is_strangers(row.origin)
     if of.preview and row.wants_publish:
         targets_now = TARGETS.delivered_by_apiserver(targets)  # whose releases don't go live by themselves
+        if versions is not None and versions.canary is not None:
+            targets_now = TARGETS.ordered([*targets_now, *TARGETS.with_canaries(targets)])
     else:
         targets_now = targets if row.wants_publish else ()
     of_contexts = OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts)
+    variables = of_context(from_json(row.environment, dict[str, str]), of_contexts, of.environment)
+    parameters = from_json(row.parameters, dict[str, str])
     return OfferRow(
         name=attempt_name(row.build_id, row.number),
         build=row.build_id,
@@ -185,16 +279,19 @@ def _offer_row(
         targets=targets_now,
         site=TARGETS.need_site(targets),
         settings=project_settings(row.settings),
-        parameters=from_json(row.parameters, dict[str, str]),
-        environment=of_context(from_json(row.environment, dict[str, str]), of_contexts, of.environment),
+        parameters=parameters,
+        environment=variables,
+        inputs=inputs_of(variables, parameters, [] if stranger else build_secrets.given(secrets, of.environment)),
         of=of,
         protected=patterns,
         by_name=row.ref in patterns and not row.commit_id,
         registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
         used=used,
-        secrets=build_secrets.any_for(secrets, of.environment),
+        secrets=not stranger and build_secrets.any_for(secrets, of.environment),
+        stranger=stranger,
         access=access.serves(its_access, row.repository),
         head=names.HEAD in (row.default_ref, *patterns, *of.refs),
+        versioning=versions,
         runs_on=runs_on(row.runs_on),
         caches=row.caches,
         timeout=row.timeout,
@@ -246,6 +343,9 @@ def queue(
             published="[]",
         )
     )
+    queued = get(connection, attempt_name(build, number))
+    if queued is not None:
+        outbox.note(connection, queued)
 
 
 def cancel_at_once(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
@@ -276,11 +376,18 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 
 
 def offer(
-    connection: Connection, attempt: str, lease: str, builder: str, now: int, of: Decided | None = None
+    connection: Connection,
+    attempt: str,
+    lease: str,
+    builder: str,
+    now: int,
+    of: Decided | None = None,
+    inputs: str | None = None,
 ) -> AttemptRow | None:
     """
     queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``of``: of which environment the
-    attempt is, and why it publishes nothing for users, as it is offered.
+    attempt is, and why it publishes nothing for users, as it is offered. ``inputs``: with which variables and secrets
+    it is built (`builds.inputs`).
     """
     return change(
         connection,
@@ -293,6 +400,7 @@ def offer(
         offered=now,
         preview=None if of is None else of.preview,
         environment=None if of is None else of.environment,
+        inputs=inputs,
     )
 
 
@@ -479,6 +587,13 @@ def finish(
     return finished
 
 
+_DAMAGED = exists().where(
+    sealed_chunks.c.build_id == attempts.c.build_id,
+    sealed_chunks.c.number == attempts.c.number,
+    sealed_chunks.c.damaged,
+)
+
+
 def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dict[str, Any]:
     """Return the columns of what a result tells."""
     ended = integer(result.ended)
@@ -488,12 +603,14 @@ def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dic
         "ended": case((attempts.c.started > ended, attempts.c.started), else_=ended),
         "lines": integer(result.lines),
         "sha256": text(result.sha256, 64),
-        "complete": complete,
+        # What was sealed while it ran may be damaged by now, of which the builder knows nothing.
+        "complete": and_(literal(complete), ~_DAMAGED),
         "published": to_json([_clean_published(published) for published in result.published[:MAX_PUBLISHED]]),
         "recognised": to_json([_clean_finding(finding) for finding in result.recognised[:100]]),
         "tools": to_json([_clean_tool(tool) for tool in result.tools[:100]]),
         "used": None if result.used is None else to_json(_clean_used(result.used)),
         "egress": None if result.egress is None else to_json(_clean_egress(result.egress)),
+        "linted": None if result.linted is None else to_json(_clean_linted(result.linted)),
     }
     # An attempt that ended before its checkout keeps what an earlier one had found.
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author),
@@ -516,6 +633,18 @@ def approve(connection: Connection, attempt: str, decision: Decision, *, deliver
     has to publish it.
     """
     return _decided(connection, attempt, _S.DELIVERING if delivers else _S.SUCCEEDED, decision, "")
+
+
+def goes_on(connection: Connection, attempt: str) -> AttemptRow | None:
+    """waiting_approval → delivering: what is staged of it was approved or rejected at the registry."""
+    return change(
+        connection,
+        attempt,
+        holder=None,
+        before=frozenset({_S.WAITING_APPROVAL}),
+        after=_S.DELIVERING,
+        reason="",
+    )
 
 
 def refuse(connection: Connection, attempt: str, decision: Decision) -> AttemptRow | None:
@@ -575,6 +704,26 @@ def delivered(
     return row
 
 
+def waits_again(connection: Connection, attempt: str, reason: str, sha256: str, now: int) -> AttemptRow | None:
+    """
+    delivering → waiting_approval: what is staged waits for a person. Its log, to which the apiserver has added, is what
+    has come by now; ``sha256`` is the digest of all of it. ``reason`` is a sentence for people.
+    """
+    row = change(
+        connection,
+        attempt,
+        holder=None,
+        before=DELIVERS,
+        after=_S.WAITING_APPROVAL,
+        reason=text(reason),
+        lines=attempts.c.next_record - 1,
+        sha256=text(sha256, 64),
+    )
+    if row is not None:
+        _end_steps(connection, attempt, _S.SUCCEEDED, now)
+    return row
+
+
 def note_release(connection: Connection, attempt: str, reason: str) -> None:
     """Say of an attempt that has succeeded why its release didn't go live; "" once it has."""
     connection.execute(
@@ -627,7 +776,8 @@ def change(
 ) -> AttemptRow | None:
     """
     The compare-and-set itself: set ``after``, the new lease and the ``values`` of other columns, if the attempt's state
-    is in ``before`` and the ``holder`` has it (None: any). The new row, or None. Raises `IllegalTransition` if the
+    is in ``before`` and the ``holder`` has it (None: any). Those outside who want to know are told (`outbox`), by the
+    same transaction. The new row, or None. Raises `IllegalTransition` if the
     table doesn't have a transition from each of ``before``: a bug of ours.
     """
     for state in before:
@@ -643,7 +793,10 @@ def change(
         return None
     build, number = split_attempt(attempt)
     connection.execute(update(builds).where(builds.c.id == build, builds.c.attempt == number).values(state=after))
-    return get(connection, attempt)
+    row = get(connection, attempt)
+    if row is not None:
+        outbox.note(connection, row)
+    return row
 
 
 def _already(
@@ -711,6 +864,21 @@ def _clean_egress(egress: Egress) -> Egress:
     ]
     more = max(0, len(egress.contacts) - MAX_CONTACTS)
     return Egress(contacts=contacts, more=integer(egress.more) + more, lost=egress.lost)
+
+
+def _clean_linted(linted: Linted) -> Linted:
+    packages = [
+        LintedPackage(
+            target=text(each.target, MAX_NAME),
+            name=text(each.name, MAX_NAME),
+            version=text(each.version, MAX_NAME),
+            messages=[Message(level=message.level, text=text(message.text, MAX_MESSAGE)) for message in each.messages],
+            more=integer(each.more),
+            why=text(each.why, MAX_MESSAGE),
+        )
+        for each in linted.packages[:MAX_PUBLISHED]
+    ]
+    return bounded(Linted(version=text(linted.version, 100), packages=packages, why=text(linted.why, MAX_MESSAGE)))
 
 
 def _clean_published(published: Published) -> Published:
@@ -807,8 +975,13 @@ _SELECT = (
 )
 
 
-def _rows(connection: Connection, query: Any) -> list[AttemptRow]:
-    found = connection.execute(query).all()
+# Made once: an attempt is asked for some thirty times from its begin to its end.
+_OF_NAME = _SELECT.where(attempts.c.build_id == bindparam("build"), attempts.c.number == bindparam("attempt"))
+_STEPS_OF = select(steps).where(steps.c.build_id.in_(bindparam("builds", expanding=True))).order_by(steps.c.step)
+
+
+def _rows(connection: Connection, query: Any, parameters: Mapping[str, object] | None = None) -> list[AttemptRow]:
+    found = connection.execute(query, parameters).all()
     taken = _steps(connection, {(row.build, row.number) for row in found})
     return [_row(row, taken.get((row.build, row.number), [])) for row in found]
 
@@ -818,8 +991,7 @@ def _steps(connection: Connection, keys: Iterable[tuple[int, int]]) -> dict[tupl
     taken: dict[tuple[int, int], list[StepResult]] = {}
     if not builds_of_keys:
         return taken
-    query = select(steps).where(steps.c.build_id.in_(builds_of_keys)).order_by(steps.c.step)
-    for row in connection.execute(query):
+    for row in connection.execute(_STEPS_OF, {"builds": builds_of_keys}):
         taken.setdefault((row.build_id, row.number), []).append(
             StepResult(
                 index=row.step,
@@ -845,6 +1017,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         recognised=from_json(row.recognised or "[]", list[Finding]),
         used=None if row.used is None else from_json(row.used, Used),
         egress=None if row.egress is None else from_json(row.egress, Egress),
+        linted=None if row.linted is None else from_json(row.linted, Linted),
         tools=from_json(row.tools or "[]", list[Tool]),
         steps=taken,
         gist=gist_row(row),

@@ -1,9 +1,9 @@
 """
 The ledger's record of who did what. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
-This is the only module that knows the table, which the database lets nobody change or delete from
-(``tests/test_layers.py`` holds it to the first, triggers to the second). `record` is called with the change that it
-records in one write, so that neither is there without the other.
+This is the only module that knows the table, which the database lets nobody change or delete from, but for lines that
+are too old by the rules of retention (``tests/test_layers.py`` holds it to the first, triggers to the second).
+`record` is called with the change that it records in one write, so that neither is there without the other.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, and_, insert, or_, select
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from twistedipc.storage.columns import columns_of, from_json, integer, row_as, text, to_json
 from twistedipc.storage.rows import Actor, AuditRow
-from twistedipc.storage.tables import audit
+from twistedipc.storage.tables import audit, audit_kept
 
 #: Bounds of one line: characters of a value, and how many values it has. What is beyond is left out, and that is said.
 MAX_VALUE = 1000
@@ -68,6 +68,29 @@ def record_once(
     same = and_(audit.c.project == project, audit.c.action == action, audit.c.detail == said)
     if connection.execute(select(audit.c.id).where(same).limit(1)).first() is None:
         record(connection, by=by, action=action, subject=project, project=project, detail=detail, now=now)
+
+
+def count_before(connection: Connection, since: int, most: int) -> int:
+    """Return how many lines are older than ``since``, in milliseconds since the epoch; ``most`` if there are more."""
+    old = select(audit.c.id).where(audit.c.time < integer(since)).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(old)).scalar_one()
+
+
+def remove_before(connection: Connection, since: int, limit: int) -> int:
+    """
+    Delete up to ``limit`` of the lines that are older than ``since``, the oldest first. How many these were. From then
+    on the database lets lines from before that time be deleted, and no others.
+    """
+    old = select(audit.c.id).where(audit.c.time < integer(since)).order_by(audit.c.time, audit.c.id).limit(limit)
+    ids = list(connection.execute(old).scalars())
+    if ids:
+        kept = connection.execute(select(audit_kept.c.since)).scalar()
+        if kept is None:
+            connection.execute(insert(audit_kept).values(id=1, since=since))
+        elif kept < since:
+            connection.execute(update(audit_kept).values(since=since))
+        connection.execute(delete(audit).where(audit.c.id.in_(ids)))
+    return len(ids)
 
 
 def list_page(

@@ -8,14 +8,16 @@ A secret is for the repository that its project had when it was set: other sourc
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, and_, func, insert, not_, select
+from sqlalchemy import Connection, and_, bindparam, func, insert, not_, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds import names
 from twistedipc.builds.access import CHECKOUT
+from twistedipc.builds.inputs import GivenSecret
 from twistedipc.builds.secrets import (
     MAX_SECRETS,
     MAX_SECRETS_TOGETHER,
@@ -26,10 +28,25 @@ from twistedipc.builds.secrets import (
 from twistedipc.builds.states import LEASED
 from twistedipc.storage import access, audit
 from twistedipc.storage.access import SealedAccess
-from twistedipc.storage.columns import split_attempt
+from twistedipc.storage.columns import is_strangers, split_attempt
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import BuildSecretRow, builder_actor
 from twistedipc.storage.tables import attempts, build_secrets, builds, projects, steps
+
+
+class _ForBuilds(Protocol):
+    """Something with a name that is for some builds."""
+
+    @property
+    def name(self) -> str:
+        """The variable."""
+
+    @property
+    def builds(self) -> Builds:
+        """For which builds it is."""
+
+
+_S = TypeVar("_S", bound=_ForBuilds)
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,14 +128,20 @@ def remove_void(connection: Connection, project: int, repository: str) -> int:
     return connection.execute(delete_rows(build_secrets).where(void)).rowcount
 
 
+_ALL = select(*(build_secrets.c[name] for name in ("project_id", "name", "steps", "builds", "updated"))).order_by(
+    build_secrets.c.name, build_secrets.c.builds
+)
+_OF_PROJECTS = _ALL.where(build_secrets.c.project_id.in_(bindparam("projects", expanding=True)))
+
+
 def of_projects(connection: Connection, projects: Iterable[int] | None) -> dict[int, list[BuildSecretRow]]:
     """Return the secrets of these projects (None: of all), without their values, by name."""
-    columns = [build_secrets.c[name] for name in ("project_id", "name", "steps", "builds", "updated")]
-    query = select(*columns).order_by(build_secrets.c.name, build_secrets.c.builds)
-    if projects is not None:
-        query = query.where(build_secrets.c.project_id.in_(sorted(set(projects))))
+    if projects is None:
+        rows = connection.execute(_ALL)
+    else:
+        rows = connection.execute(_OF_PROJECTS, {"projects": sorted(set(projects))})
     found: dict[int, list[BuildSecretRow]] = {}
-    for row in connection.execute(query):
+    for row in rows:
         secret = BuildSecretRow(name=row.name, steps=row.steps, builds=row.builds, updated=row.updated)
         found.setdefault(row.project_id, []).append(secret)
     return found
@@ -127,6 +150,17 @@ def of_projects(connection: Connection, projects: Iterable[int] | None) -> dict[
 def any_for(secrets: Iterable[BuildSecretRow], environment: str) -> bool:
     """Return whether one of these secrets is for builds of this environment."""
     return any(are_for(secret.builds, environment) for secret in secrets)
+
+
+def given(secrets: Iterable[BuildSecretRow], environment: str) -> list[GivenSecret]:
+    """Return which of a project's secrets builds of this environment are given, by name: its own before all's."""
+    return [GivenSecret(each.name, each.builds, each.updated) for each in _applying(secrets, environment)]
+
+
+def _applying(secrets: Iterable[_S], environment: str) -> list[_S]:
+    found = {each.name: each for each in secrets if each.builds == "all"}
+    found |= {each.name: each for each in secrets if each.builds != "all" and are_for(each.builds, environment)}
+    return [each for _, each in sorted(found.items(), key=lambda item: item[0])]
 
 
 def give(
@@ -143,6 +177,7 @@ def give(
             attempts.c.lease,
             attempts.c.builder,
             attempts.c.environment,
+            builds.c.origin,
             projects.c.id,
             projects.c.name,
             projects.c.deleted,
@@ -170,9 +205,9 @@ def give(
         .where(build_secrets.c.project_id == row.id, build_secrets.c.bound_to == names.place(repository))
         .order_by(build_secrets.c.name)
     ).all()
-    given = {each.name: each for each in found if each.builds == "all"}
-    given |= {each.name: each for each in found if each.builds != "all" and are_for(each.builds, row.environment)}
-    secrets = [Sealed(name=name, steps=each.steps, sealed=each.sealed) for name, each in sorted(given.items())]
+    # Whatever the builder asks for: of a stranger's, only the checkout, which runs none of its code, gets any.
+    given_to_it = [] if is_strangers(row.origin) else _applying(found, row.environment)
+    secrets = [Sealed(name=each.name, steps=each.steps, sealed=each.sealed) for each in given_to_it]
     checkout = access.sealed(connection, row.id, repository) if CHECKOUT in uses else None
     if CHECKOUT in uses and checkout is None:
         return Answer(

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
+from twistedipc.builds.origin import Origin
 from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation, states_where
 from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.columns import (
@@ -29,7 +30,7 @@ from twistedipc.storage.columns import (
 )
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
 from twistedipc.storage.projects import live_id
-from twistedipc.storage.rows import AttemptRow, BuildRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuildRow
 from twistedipc.storage.tables import attempts as attempts_table
 from twistedipc.storage.tables import builds, idempotency, projects, said
 
@@ -54,6 +55,13 @@ _OFFERABLE = states_where(lambda info: info.offerable)
 _KEEP_KEYS = 7 * 86_400_000
 
 
+class Lane(msgspec.Struct, frozen=True):
+    """Of which ref's builds a build is one that nobody asked for by hand."""
+
+    ref: str  # its full name
+    in_turn: bool = False  # it waits until those before it have ended
+
+
 class Idempotency(msgspec.Struct, frozen=True):
     """What makes a repeated request the same request."""
 
@@ -70,17 +78,20 @@ def create(
     publish: bool,
     live: bool = False,
     may_publish: bool = True,
-    asker: int | None = None,
-    asker_person: int | None = None,
+    bump: str = "",
     parameters: dict[str, str],
-    requested_by: str,
+    by: Actor,
     now: int,
     idempotency: Idempotency | None,
+    origin: Origin | None = None,
+    lane: Lane | None = None,
 ) -> tuple[BuildRow, bool]:
     """
     A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
-    made, and False. ``may_publish``: who asks has the scope publish. ``asker`` and ``asker_person``: the numbers of
-    their token, and of the person whose it is. Raises `NotFound` (the project), `IdempotencyConflict`.
+    made, and False. ``may_publish``: who asks has the scope publish. ``bump``: how the versions of its packages are
+    raised, as `builds.versions.check_bump` allows it. ``origin``: where it came from; None: a person asks. A
+    stranger's pull request is built of the commit that was allowed, whatever its ref leads to by then. Raises
+    `NotFound` (the project), `IdempotencyConflict`.
     """
     project_id = live_id(connection, project)
     if project_id is None:
@@ -96,11 +107,15 @@ def create(
             ref=ref,
             publish=publish,
             live=live,
+            bump=bump or None,
             parameters=to_json(parameters),
-            requested_by=requested_by,
+            requested_by=by.name,
             created=now,
             attempt=1,
             state=AttemptState.QUEUED,
+            origin=None if origin is None else to_json(origin),
+            lane=None if lane is None else lane.ref,
+            in_turn=lane is not None and lane.in_turn,
         )
         .returning(builds.c.id)
     ).scalar_one()
@@ -108,11 +123,12 @@ def create(
         connection,
         build,
         1,
-        requested_by=requested_by,
+        requested_by=by.name,
         live=live,
         may_publish=may_publish,
-        asker=asker,
-        asker_person=asker_person,
+        asker=by.token,
+        asker_person=by.person,
+        commit=origin.commit if origin is not None and origin.fork else "",
         now=now,
     )
     if idempotency is not None:
@@ -155,6 +171,15 @@ def list_page(
     return some(connection, sorted(newest, reverse=True)[:limit])
 
 
+def newest_ended(connection: Connection, project: int, refs: Collection[str] | None, limit: int) -> list[BuildRow]:
+    """Return the newest builds of a project that have ended, and weren't cancelled; of these ``refs`` (None: any)."""
+    states = sorted(state for state in TERMINAL if state is not AttemptState.CANCELLED)
+    query = select(builds.c.id).where(builds.c.project_id == project, builds.c.state.in_(states))
+    if refs is not None:
+        query = query.where(builds.c.ref.in_(sorted(refs)))
+    return some(connection, list(connection.execute(query.order_by(builds.c.id.desc()).limit(limit)).scalars()))
+
+
 def some(connection: Connection, numbers: Collection[int]) -> list[BuildRow]:
     """Return the builds of these numbers, as far as they exist, newest first. At most some thousands."""
     found = connection.execute(_SELECT.where(builds.c.id.in_(numbers)).order_by(builds.c.id.desc())).all()
@@ -184,6 +209,40 @@ def position(connection: Connection, build: int) -> int | None:
     ).scalar_one()
 
 
+def going_on(connection: Connection, project_id: int, lane: str) -> list[BuildRow]:
+    """Return the builds of a project's lane that haven't ended, oldest first."""
+    which = _SELECT.where(
+        builds.c.project_id == project_id, builds.c.lane == lane, builds.c.state.not_in(sorted(TERMINAL))
+    )
+    return [_row(row) for row in connection.execute(which.order_by(builds.c.id))]
+
+
+def before_in_turn(connection: Connection, build: int) -> int | None:
+    """Return the build that this one waits for, since both are of one lane; None if it waits for none."""
+    mine = builds.alias()
+    return connection.execute(
+        select(builds.c.id)
+        .join(mine, and_(mine.c.project_id == builds.c.project_id, mine.c.lane == builds.c.lane))
+        .where(mine.c.id == build, mine.c.in_turn, builds.c.id < mine.c.id)
+        .where(builds.c.state.not_in(sorted(attempt_queries.DONE_IN_LANE)))
+        .order_by(builds.c.id.desc())
+        .limit(1)
+    ).scalar()
+
+
+def retell(connection: Connection, build: int, origin: Origin) -> None:
+    """Write down more of where a build came from."""
+    connection.execute(update(builds).where(builds.c.id == build).values(origin=to_json(origin)))
+
+
+def pin(connection: Connection, build: int, since: int | None) -> BuildRow:
+    """Have all of a build kept, whatever the rules of retention say, or (None) no longer. Raises `NotFound`."""
+    row = _existing(connection, build)
+    if (row.pinned is None) != (since is None):
+        connection.execute(update(builds).where(builds.c.id == build).values(pinned=since))
+    return _existing(connection, build)
+
+
 def retry(
     connection: Connection,
     build: int,
@@ -208,11 +267,16 @@ def retry(
     changed = connection.execute(
         update(builds)
         .where(builds.c.id == build, builds.c.attempt == row.attempt)
-        .values(attempt=number, state=AttemptState.QUEUED)
+        .values(attempt=number, state=AttemptState.QUEUED, has_log=True, has_archive=True)
     )
     if not changed.rowcount:
         raise NotPossible(f"build {build} is being tried again already")
     before = attempt_queries.get(connection, attempt_name(build, row.attempt))
+    # Of a stranger's pull request a member has allowed one commit, whether or not a checkout has found it; and nothing
+    # of it is published, whoever tries it again.
+    commit = row.commit
+    if row.origin is not None and row.origin.fork:
+        commit, may_publish = row.origin.commit, False
     attempt_queries.queue(
         connection,
         build,
@@ -222,8 +286,8 @@ def retry(
         may_publish=may_publish,
         asker=asker,
         asker_person=asker_person,
-        commit=row.commit,
-        resolved=before.resolved if before is not None and row.commit else None,
+        commit=commit,
+        resolved=before.resolved if before is not None and commit else None,
         now=now,
     )
     attempt = attempt_queries.get(connection, attempt_name(build, number))
@@ -319,7 +383,9 @@ def _row(row: Any) -> BuildRow:
         BuildRow,
         row,
         parameters=from_json(row.parameters, dict[str, str]),
+        bump=row.bump or "",
         state=AttemptState(row.state),
         cancel_requested=bool(row.cancel_reason),
         gist=gist_row(row),
+        origin=None if row.origin is None else from_json(row.origin, Origin),
     )

@@ -16,7 +16,9 @@ from sqlalchemy import Table
 from twistedipc.builds import names
 from twistedipc.builds.environments import Environment
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.origin import Origin
 from twistedipc.builds.protection import patterns_of
+from twistedipc.builds.retention import Own
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import BUILDER_DONE
 from twistedipc.storage.rows import GistRow, Row, RunsOn
@@ -60,6 +62,16 @@ def protected_refs(project: Any) -> list[str]:
 def environments_of(text: Any) -> list[Environment]:
     """A project's column ``environments``; null is none."""
     return [] if text is None else from_json(text, list[Environment])
+
+
+def own_rules(text: Any) -> Own:
+    """A project's column ``retention``; null is none of its own."""
+    return Own() if text is None else from_json(text, Own)
+
+
+def is_strangers(origin: Any) -> bool:
+    """Whether a build with this column ``origin`` is of a stranger's pull request: it gets no secret, and no cache."""
+    return origin is not None and from_json(origin, Origin).fork
 
 
 def runs_on(text: Any) -> RunsOn:

@@ -29,12 +29,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.clock import ThreadClock
+from twistedipc.storage.engines import KEEPALIVE_OPTIONS, watch_client
 from twistedipc.storage.errors import LedgerLost, LedgerTaken, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.tables import owner
 
@@ -45,9 +46,6 @@ PAUSE = 0.1
 
 #: Seconds between two looks whether the lock is still held.
 WATCH_INTERVAL = 2.0
-
-#: Seconds until PostgreSQL takes a connection for dead whose other end doesn't answer any more.
-_KEEPALIVE = 20
 
 #: Of the advisory lock: a number that no other program uses, together with the schema's name.
 _LOCK = "twistedipc ledger "
@@ -251,14 +249,10 @@ class _SessionLock:
     """An advisory lock of PostgreSQL, on a connection of its own."""
 
     def __init__(self, url: URL) -> None:
-        options = {
-            "connect_timeout": 5,
-            "keepalives_idle": 5,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 1000 * _KEEPALIVE,
-        }
-        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options)
+        engine = create_engine(
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=dict(KEEPALIVE_OPTIONS)
+        )
+        event.listen(engine, "connect", lambda connection, record: watch_client(connection))
         self._engine = engine
         self._connection: Connection | None = None
         self._server = ""  # since when the server runs that gave us the lock
@@ -268,10 +262,6 @@ class _SessionLock:
         connection: Connection | None = self._engine.connect()
         assert connection is not None
         try:
-            # The other end may vanish without closing anything: then the lock must not stay for hours.
-            for setting in ("tcp_keepalives_idle = 5", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3"):
-                connection.exec_driver_sql(f"SET {setting}")
-            connection.exec_driver_sql(f"SET tcp_user_timeout = {1000 * _KEEPALIVE}")
             schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
             number = int.from_bytes(hashlib.sha256(f"{_LOCK}{schema}".encode()).digest()[:8], "big", signed=True)
             if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():

@@ -23,8 +23,6 @@ caller: see ``faults``.
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -32,14 +30,14 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.clock import ThreadClock
+from twistedipc.storage.engines import BUSY_TIMEOUT, create_file, engine_for
 from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.faults import translated
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
@@ -60,21 +58,8 @@ GROUP_SECONDS: Final = 0.05
 
 _READERS: Final = 4
 
-#: Seconds that SQLite waits for another program's lock.
-BUSY_TIMEOUT: Final = 5.0
-
-#: Seconds between two tries to set up a connection to a database that another program is setting up.
-_PRAGMA_INTERVAL: Final = 0.02
-
 #: Seconds for which a program beside an apiserver waits for it to bring the schema up to date.
 UPGRADE_PATIENCE: Final = 20.0
-
-#: KiB of pages that each reader keeps. Of logs, which are read once, the default (2 MiB) is only memory; the system has
-#: the file in its own cache anyway.
-_READER_CACHE: Final = 256
-
-#: To how many bytes the write-ahead log is cut back after a long reader had made it grow.
-_WAL_BYTES: Final = 64 << 20
 
 
 class _Call:
@@ -170,7 +155,8 @@ class Ledger:
     :param now: milliseconds since the epoch.
     :param group_delay: seconds that a write waits for company although the database is idle. 0 is right nearly
         always: the fsync of the group before is wait enough.
-    :param busy_timeout: seconds that SQLite waits for another program's lock: the deadline of every wait here.
+    :param busy_timeout: seconds for which SQLite waits for another program's lock, and PostgreSQL for the next
+        statement of a transaction: the deadline of every wait here.
     :param lost: given by the apiserver, which must be the only one on its database (`guard`): called in the reactor's
         thread, once, with the reason, when it isn't any more. Then every write fails. Without it the ledger is opened
         beside the apiserver that there may be, by a program that does one thing and goes.
@@ -216,8 +202,8 @@ class Ledger:
         """
         if self._threads:
             raise RuntimeError("the ledger is open already")
-        writer = _engine(self._url, writes=True, busy_timeout=self._busy_timeout, clock=self._clock)
-        reader = _engine(self._url, writes=False, busy_timeout=self._busy_timeout, clock=self._clock)
+        writer = engine_for(self._url, writes=True, busy_timeout=self._busy_timeout, clock=self._clock)
+        reader = engine_for(self._url, writes=False, busy_timeout=self._busy_timeout, clock=self._clock)
         self._engines = [writer, reader]
         guard = self._guard = Guard(self._url, reader, self._now, self._clock) if self._lost is not None else None
         opened: Deferred[None] = Deferred()
@@ -343,7 +329,7 @@ class Ledger:
     def _open_database(self, writer: Engine, guard: Guard | None, opened: Deferred[None]) -> None:
         try:
             if self._url.get_backend_name() == "sqlite":
-                _create_file(Path(str(self._url.database)))
+                create_file(Path(str(self._url.database)))
             if guard is None:
                 self._upgrade_beside(writer)
             else:
@@ -492,7 +478,7 @@ def read_beside(url: URL, query: Callable[[Connection], _T]) -> _T | None:
     """
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
         return None
-    engine = _engine(url, writes=False, busy_timeout=BUSY_TIMEOUT, clock=time)
+    engine = engine_for(url, writes=False, busy_timeout=BUSY_TIMEOUT, clock=time)
     try:
         with engine.connect() as connection:
             return None if is_behind(connection) else query(connection)
@@ -502,61 +488,3 @@ def read_beside(url: URL, query: Callable[[Connection], _T]) -> _T | None:
         raise translated(error) from error
     finally:
         engine.dispose()
-
-
-# -- databases and their errors --------------------------------------------------------------------------------------
-
-
-def _engine(url: URL, *, writes: bool, busy_timeout: float, clock: ThreadClock) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout})
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: sqlite3.Connection, record: object) -> None:
-        # Python's own idea of when a transaction begins (before some statements) breaks SAVEPOINTs: with None it
-        # stays out of it, and `begun` says BEGIN.
-        connection.isolation_level = None
-        pragmas = ["foreign_keys = ON"]
-        if writes:
-            # FULL: in WAL mode, NORMAL would lose commits when the machine crashes.
-            pragmas += ["journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {_WAL_BYTES}"]
-        else:
-            pragmas += ["query_only = ON", f"cache_size = -{_READER_CACHE}"]
-        for pragma in pragmas:
-            _set(connection, pragma, busy_timeout, clock)
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        # The writer takes the lock at once: waiting for it is possible only before the transaction has read.
-        command(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _set(connection: sqlite3.Connection, pragma: str, patience: float, clock: ThreadClock) -> None:
-    """
-    Set a pragma. Of several processes that open a new database at once, each must have it for itself to make its mode
-    WAL, and SQLite doesn't wait for that: of two that hold one another up, it tells one at once that it is locked.
-    """
-    deadline = clock.monotonic() + patience
-    while True:
-        try:
-            connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or clock.monotonic() >= deadline:
-                raise
-            clock.sleep(_PRAGMA_INTERVAL)
-        else:
-            return
-
-
-def _create_file(path: Path) -> None:
-    """SQLite would make the file readable for everyone. (Its other files get the mode of this one.)"""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass
-    except OSError as error:
-        kind = LedgerUnavailable if error.errno in PASSING_ERRORS else LedgerUnusable
-        raise kind(f"the database {path} can't be made: {error.strerror}") from error

@@ -1,10 +1,11 @@
 """
-The ledger's logs: chunks of records, and what their events tell: steps, and the build's gist. Functions
-for `Ledger.read` and `Ledger.write`; ``storage`` layer.
+The ledger's logs: chunks of records, and what their events tell: steps, the log's outline, and the build's gist.
+Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON, each ended by a newline. Nothing
 here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
-on that: chunks neither overlap nor leave holes, whatever is sent how often.
+on that: chunks neither overlap nor leave holes, whatever is sent how often. Later they are sealed (`sealed_logs`); who
+reads a log doesn't notice.
 
 `verify` reads a whole log, which takes a while on a reader's thread if the log is huge. A caller of `append` has the
 batches decoded, so it can keep a `builds.logs.LogDigest` itself; then it needs `verify` only after a restart.
@@ -19,17 +20,21 @@ from msgspec import UNSET
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from twistedipc.builds.gist import Gist
-from twistedipc.builds.logs import MAX_SUMMARY, LogDigest, StepEnded, StepStarted, batch_decoder
+from twistedipc.builds.logs import MAX_SUMMARY, Gap, LogDigest, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.names import shown
 from twistedipc.builds.states import LOG_OVER
+from twistedipc.sealed.outline import Marked
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
+from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.outlines import keep_outline
 from twistedipc.storage.prepared import Prepared
 from twistedipc.storage.rows import ChunkRow
+from twistedipc.storage.sealed_logs import read_later, read_sealed
 from twistedipc.storage.tables import attempts, log_chunks, said, steps
 
-__all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "verify"]
+__all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "read_plain", "verify"]
 
 #: How much `verify` holds in memory at a time, and how many chunks one look into the index considers.
 _VERIFY_BYTES = 4 * 1024 * 1024
@@ -67,6 +72,7 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes  # batches, or gaps, as JSON, each ended by a newline
     events: list[tuple[int, StepStarted | StepEnded]] = []  # those among the records, with their batch's time
     gist: Gist | None = None  # of all events among the records
+    marks: list[Marked] = []  # those among the records that an outline may want
 
 
 def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
@@ -84,6 +90,7 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     for item in items:
         for time, event in item.events:
             _note(connection, *split_attempt(item.attempt), time, event)
+        keep_outline(connection, item.attempt, item.marks)
         if item.gist is not None and keep_gist(connection, *split_attempt(item.attempt), item.gist):
             changed.add(item.attempt)
     return changed
@@ -137,11 +144,38 @@ def bounds(connection: Connection, attempt: str) -> tuple[int, int]:
     return row.next_record, row.log_bytes
 
 
-def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> list[ChunkRow]:
+def read(
+    connection: Connection, attempt: str, first: int, limit_bytes: int, archive: Archive | None = None
+) -> list[ChunkRow]:
     """
     The chunks with the records from ``first`` on, in order, of about ``limit_bytes`` (at least one chunk, if there
-    is one). The first of them may begin before ``first``.
+    is one). The first of them may begin before ``first``, and there are holes where records aren't stored. What is
+    sealed comes as what was sealed, or, where that can't be read any more, as a gap of its records. Raises
+    `LedgerUnavailable` if it can't be read now.
+
+    :param archive: where sealed chunks are that aren't in the database
     """
+    found: list[ChunkRow] = []
+    while limit_bytes > 0 or not found:
+        row = read_sealed(connection, attempt, first, max(1, limit_bytes), archive)
+        if row is None:
+            break
+        found.append(row)
+        limit_bytes -= len(row.data)
+        first = row.first + row.count
+    if limit_bytes > 0 or not found:
+        plain = read_plain(connection, attempt, first, limit_bytes)
+        if not plain or plain[0].first > first:
+            # Record `first` isn't stored: what comes next may be sealed all the same.
+            row = read_later(connection, attempt, first, limit_bytes, archive)
+            if row is not None:
+                return found or [row]
+        found += plain
+    return found
+
+
+def read_plain(connection: Connection, attempt: str, first: int, limit_bytes: int) -> list[ChunkRow]:
+    """Do what `read` does, with what isn't sealed alone."""
     build, number = split_attempt(attempt)
     of_attempt = (log_chunks.c.build_id == build) & (log_chunks.c.number == number)
     wanted = integer(first)
@@ -153,7 +187,7 @@ def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> 
     )
     sizes = connection.execute(
         select(log_chunks.c.first_record, log_chunks.c.records, log_chunks.c.size)
-        .where(of_attempt, log_chunks.c.first_record >= beginning)
+        .where(of_attempt, log_chunks.c.first_record >= func.coalesce(beginning, 1))
         .order_by(log_chunks.c.first_record)
         .limit(_MOST_CHUNKS)
     ).all()
@@ -176,18 +210,20 @@ def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> 
     return [ChunkRow(first=begins, count=records, data=data) for begins, records, data in found]
 
 
-def verify(connection: Connection, attempt: str) -> tuple[int, str]:
+def verify(connection: Connection, attempt: str, archive: Archive | None = None) -> tuple[int, str]:
     """Return how many records are stored, and their `LogDigest` ("" if there are gaps), a few megabytes at a time."""
     digest = LogDigest()
-    for chunk in _all_chunks(connection, attempt):
+    for chunk in _all_chunks(connection, attempt, archive):
+        if chunk.first > digest.count + 1:
+            digest.add(Gap(digest.count + 1, chunk.first - 1, "not stored"))
         for line in chunk.data.splitlines():
             digest.add(batch_decoder.decode(line))
     return digest.count, digest.hexdigest()
 
 
-def _all_chunks(connection: Connection, attempt: str) -> Iterator[ChunkRow]:
+def _all_chunks(connection: Connection, attempt: str, archive: Archive | None) -> Iterator[ChunkRow]:
     first = 1
-    while chunks := read(connection, attempt, first, _VERIFY_BYTES):
+    while chunks := read(connection, attempt, first, _VERIFY_BYTES, archive):
         yield from chunks
         first = chunks[-1].first + chunks[-1].count
 

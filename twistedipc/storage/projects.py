@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
@@ -23,10 +23,11 @@ from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage import access, audit, build_secrets
+from twistedipc.storage import access, audit, build_secrets, receivers
 from twistedipc.storage.columns import (
     environments_of,
     from_json,
+    own_rules,
     project_settings,
     protected_refs,
     runs_on,
@@ -35,7 +36,21 @@ from twistedipc.storage.columns import (
 )
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
-from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
+from twistedipc.storage.tables import (
+    builds,
+    domains,
+    hook_deliveries,
+    hook_refs,
+    hooks,
+    idempotency,
+    poll_refs,
+    polls,
+    preview_passwords,
+    projects,
+    schedules,
+    secrets,
+    token_projects,
+)
 
 #: What `update` may change.
 CHANGEABLE = frozenset(
@@ -54,6 +69,7 @@ CHANGEABLE = frozenset(
         "timeout",
         "idle_timeout",
         "on_lost",
+        "retention",
     }
 )
 
@@ -68,6 +84,7 @@ _FORMS: dict[str, Callable[[Any], str | None]] = {
     "protected": lambda patterns: to_json(patterns) if patterns else None,
     "runs_on": to_json,
     "environments": lambda environments: to_json(environments) if environments else None,
+    "retention": to_json,
 }
 
 
@@ -111,9 +128,16 @@ def create(
     return _existing(connection, name)
 
 
+# Made once: what SQLAlchemy does to make a statement takes longer than SQLite takes for it, and a build asks for its
+# project some twenty times.
+_BY_NAME = select(projects).where(projects.c.name == bindparam("name"), projects.c.deleted.is_(None))
+_SECRETS = select(secrets.c.project_id, secrets.c.name).order_by(secrets.c.name)
+_SECRETS_OF = _SECRETS.where(secrets.c.project_id == bindparam("project"))
+
+
 def get(connection: Connection, name: str) -> ProjectRow | None:
     """Return the project of this name, or None."""
-    found = connection.execute(select(projects).where(projects.c.name == name, projects.c.deleted.is_(None))).first()
+    found = connection.execute(_BY_NAME, {"name": name}).first()
     return None if found is None else _rows(connection, [found])[0]
 
 
@@ -125,15 +149,23 @@ def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[Proj
     return _rows(connection, connection.execute(query).all())
 
 
-def binding_of(settings: Settings | None, repository: str) -> str:
+def binding_of(settings: Settings | None, repository: str, secret: str = "") -> str:
     """
-    Where the secrets for a target may go, and of what sources: they are set for both, and void when either becomes
-    another. Equal exactly if the same is meant.
+    Where a secret for a target may go, and of what sources: it is set for both, and void when either becomes another.
+    Equal exactly if the same is meant.
 
     :param settings: what the project says of the target; None: nothing, so that its secrets go nowhere yet.
+    :param secret: its name; "": one that goes where the target says
     """
-    place = "" if settings is None else TARGETS.of(settings).place(settings)
-    return f"{place} {names.place(repository)}"
+    return f"{_place_of(settings, secret) or ''} {names.place(repository)}"
+
+
+def _place_of(settings: Settings | None, secret: str) -> str | None:
+    """Return the place of a target to which a secret goes; None: to none."""
+    if settings is None:
+        return None
+    target = TARGETS.of(settings)
+    return target.secret_place(settings, secret) if secret else target.place(settings)
 
 
 def update(connection: Connection, name: str, changes: dict[str, object], now: int) -> ProjectRow | None:
@@ -155,7 +187,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
     gone = build_secrets.remove_void(connection, row.id, row.repository)
     gone += access.remove_void(connection, row.id, row.repository)
     for secret in row.secrets:
-        binding = binding_of(_settings_for(row, secret), row.repository)
+        binding = binding_of(_settings_for(row, secret), row.repository, secret)
         void = (secrets.c.project_id == row.id) & (secrets.c.name == secret) & (secrets.c.bound_to != binding)
         gone += connection.execute(delete_rows(secrets).where(void)).rowcount
     return _existing(connection, name) if gone else row
@@ -163,7 +195,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
 
 def _settings_for(project: ProjectRow, secret: str) -> Settings | None:
     """Return the project's settings of the target that has this secret."""
-    known = TARGETS.secrets.get(secret)
+    known = TARGETS.secret(secret)
     return None if known is None else find(project.targets, known[0].name)
 
 
@@ -183,6 +215,9 @@ def delete(connection: Connection, name: str, now: int) -> bool:
     connection.execute(delete_rows(secrets).where(secrets.c.project_id == project))
     build_secrets.remove_all(connection, project)
     access.remove_all(connection, project)
+    receivers.remove_all(connection, project)
+    for table in (hooks, hook_deliveries, hook_refs, polls, poll_refs, schedules, domains, preview_passwords):
+        connection.execute(delete_rows(table).where(table.c.project_id == project))
     connection.execute(delete_rows(idempotency).where(idempotency.c.project_id == project))
     connection.execute(delete_rows(token_projects).where(token_projects.c.project == name))
     connection.execute(update_rows(projects).where(projects.c.id == project).values(deleted=now, updated=now))
@@ -196,15 +231,18 @@ def set_secret(
     Set a secret, sealed by `SecretBox.seal`, for what the project is built from and published to now. Raises
     `NotFound`; `NotPossible` if that isn't the ``place`` that the person meant; `ValueError` unless a target has it.
     """
-    if secret_name not in TARGETS.secrets:
+    if TARGETS.secret(secret_name) is None:
         raise ValueError(f"a project's secrets are: {', '.join(sorted(TARGETS.secrets))}")
     project = _existing(connection, name)
     settings = _settings_for(project, secret_name)
-    now_place = "" if settings is None else TARGETS.of(settings).place(settings)
+    now_place = _place_of(settings, secret_name)
+    if now_place is None and settings is not None:
+        raise NotPossible(f"project {name} has nothing that needs {secret_name}: see twistedipc project show {name}")
+    now_place = now_place or ""
     if place is not None and now_place not in (place, names.place(place)):
         where = place_name(project, secret_name)
         raise NotPossible(f"project {name} publishes to {where} now: {secret_name} wasn't set")
-    values = {"sealed": sealed, "updated": now, "bound_to": binding_of(settings, project.repository)}
+    values = {"sealed": sealed, "updated": now, "bound_to": binding_of(settings, project.repository, secret_name)}
     which = (secrets.c.project_id == project.id) & (secrets.c.name == secret_name)
     if not connection.execute(update_rows(secrets).where(which).values(**values)).rowcount:
         connection.execute(insert(secrets).values(project_id=project.id, name=secret_name, **values))
@@ -213,7 +251,11 @@ def set_secret(
 def place_name(project: ProjectRow, secret_name: str) -> str:
     """Return where this secret of the project goes, as people read it."""
     settings = _settings_for(project, secret_name)
-    return "nowhere" if settings is None else TARGETS.of(settings).place_name(settings)
+    place = _place_of(settings, secret_name)
+    if settings is None or place is None:
+        return "nowhere"
+    target = TARGETS.of(settings)
+    return target.place_name(settings) if place == target.place(settings) else place
 
 
 def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
@@ -237,7 +279,7 @@ def sealed_secret(
     found = connection.execute(select(secrets.c.sealed, secrets.c.bound_to).where(which)).first()
     if found is None:
         return None
-    if found.bound_to != (binding or binding_of(_settings_for(project, secret_name), project.repository)):
+    if found.bound_to != (binding or binding_of(_settings_for(project, secret_name), project.repository, secret_name)):
         raise NotPossible(
             f"the project's {secret_name} was set for another registry or repository than this attempt has: the "
             "project has been changed meanwhile. Try the build again"
@@ -327,12 +369,10 @@ def _existing(connection: Connection, name: str) -> ProjectRow:
 def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]:
     found = list(found)
     kept: dict[int, list[str]] = {}
-    query = select(secrets.c.project_id, secrets.c.name).order_by(secrets.c.name)
-    if len(found) == 1:
-        query = query.where(secrets.c.project_id == found[0].id)
-    for project_id, secret_name in connection.execute(query):
-        kept.setdefault(project_id, []).append(secret_name)
     ids = [row.id for row in found] if len(found) == 1 else None
+    names_of = connection.execute(_SECRETS) if ids is None else connection.execute(_SECRETS_OF, {"project": ids[0]})
+    for project_id, secret_name in names_of:
+        kept.setdefault(project_id, []).append(secret_name)
     of_builds = build_secrets.of_projects(connection, ids)
     accesses = access.of_projects(connection, ids)
     return [
@@ -358,6 +398,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             access=accesses.get(row.id),
             head=row.head or "",
             hold=None if row.hold is None else from_json(row.hold, Hold),
+            retention=own_rules(row.retention),
             created=row.created,
             updated=row.updated,
         )

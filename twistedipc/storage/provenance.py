@@ -5,11 +5,13 @@ layer.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds.provenance import Envelope
-from twistedipc.storage.columns import from_json, split_attempt, text, to_json
+from twistedipc.storage.columns import attempt_name, from_json, split_attempt, text, to_json
 from twistedipc.storage.rows import StatementRow
 from twistedipc.storage.tables import attempts, statements
 
@@ -27,16 +29,14 @@ def add(connection: Connection, attempt: str, kind: str, name: str, signed: Enve
 def of_build(connection: Connection, build: int) -> list[StatementRow]:
     """Return the statements about what a build's attempts have made, oldest first."""
     query = select(statements).where(statements.c.build_id == build).order_by(statements.c.id)
-    return [
-        StatementRow(
-            attempt=f"{row.build_id}-{row.number}",
-            kind=row.kind,
-            name=row.name,
-            envelope=from_json(row.envelope, Envelope),
-            created=row.created,
-        )
-        for row in connection.execute(query)
-    ]
+    return [_row(row) for row in connection.execute(query)]
+
+
+def of_package(connection: Connection, name: str, limit: int) -> list[StatementRow]:
+    """Return the newest statements about a package, by its purl, newest first."""
+    which = (statements.c.name == name) & (statements.c.kind == "package")
+    query = select(statements).where(which).order_by(statements.c.id.desc()).limit(limit)
+    return [_row(row) for row in connection.execute(query)]
 
 
 def note_repository(connection: Connection, attempt: str, repository: str) -> None:
@@ -51,3 +51,13 @@ def repository_of(connection: Connection, attempt: str) -> str:
     build, number = split_attempt(attempt)
     which = (attempts.c.build_id == build) & (attempts.c.number == number)
     return connection.execute(select(attempts.c.repository).where(which)).scalar() or ""
+
+
+def _row(row: Row[Any]) -> StatementRow:
+    return StatementRow(
+        attempt=attempt_name(row.build_id, row.number),
+        kind=row.kind,
+        name=row.name,
+        envelope=from_json(row.envelope, Envelope),
+        created=row.created,
+    )

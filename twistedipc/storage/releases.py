@@ -26,11 +26,13 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from twistedipc.builds import names
 from twistedipc.builds.protection import listing, may_be_protected
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState, check_release
+from twistedipc.storage import outbox
 from twistedipc.storage.columns import (
     attempt_name,
     columns_of,
     from_json,
     integer,
+    is_strangers,
     row_as,
     split_attempt,
     text,
@@ -115,6 +117,11 @@ def is_protected(release: ReleaseRow, project: ProjectRow) -> bool:
     return bool(release.protected)
 
 
+def is_of_stranger(connection: Connection, release: ReleaseRow) -> bool:
+    """Return whether a release is of a pull request from a fork."""
+    return is_strangers(connection.execute(select(builds.c.origin).where(builds.c.id == release.build)).scalar())
+
+
 def goes_live_by_itself(release: ReleaseRow, project: ProjectRow) -> bool:
     """Return whether a release may go live without a person who says so, unless the project is held."""
     wanted = release.may_go_live or is_own(release, project)
@@ -142,7 +149,8 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
     """
     Make the release live, for a person. The one of its target that was live becomes superseded or, if it is newer,
     rolled back: then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
-    Raises `NotFound`; `NotProtected` if it was never live, and its commit is on no protected ref, or it isn't approved.
+    Raises `NotFound`; `NotProtected` if it was never live, and its commit is on no protected ref, or it isn't approved,
+    or is a stranger's.
     """
     wanted, about = _existing(connection, project, release_id), _project(connection, project)
     if wanted.state is ReleaseState.LIVE:
@@ -151,6 +159,12 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
         raise NotProtected(
             f"release {wanted.id} was built for the environment {wanted.environment}, with its variables and secrets: "
             f"it can't be made live. Build its ref for production: `twistedipc build {project} --live`"
+        )
+    if wanted.activated is None and is_of_stranger(connection, wanted):
+        raise NotProtected(
+            f"release {wanted.id} is of a stranger's pull request, and was built without the project's secrets and "
+            f"submodules: it can't be made live. Build its commit: `twistedipc build {project} --ref {wanted.commit} "
+            "--live`"
         )
     if wanted.activated is None and not is_protected(wanted, about):
         raise NotProtected(
@@ -213,7 +227,9 @@ def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | No
     for other in waiting(connection, wanted.project):
         if other.target == wanted.target and not newer(other, wanted, now):
             _step(connection, other.id, other.state, ReleaseState.SUPERSEDED)
-    return _existing(connection, wanted.project, wanted.id)
+    row = _existing(connection, wanted.project, wanted.id)
+    outbox.note_live(connection, row)
+    return row
 
 
 def _set_hold(connection: Connection, project: str, hold: Hold | None) -> None:
@@ -258,9 +274,9 @@ def all_live(connection: Connection, project: str) -> list[ReleaseRow]:
 
 def to_keep(connection: Connection, project: str, target: str, count: int) -> frozenset[int]:
     """
-    Whose files the target keeps: the live release, and those whose attempt goes on; and the newest ``count`` each of
-    those that were live once (to roll back to), that wait to go live, and of all others. So what is built often, of
-    other refs say, takes no place from what a person may roll back to.
+    Whose files the target keeps: the live release, those whose attempt goes on, and those that are pinned; and the
+    newest ``count`` each of those that were live once (to roll back to), that wait to go live, and of all others. So
+    what is built often, of other refs say, takes no place from what a person may roll back to.
     """
     about = get_project(connection, project)
     if about is None:
@@ -270,6 +286,7 @@ def to_keep(connection: Connection, project: str, target: str, count: int) -> fr
     queries = (
         mine.where(releases.c.state == ReleaseState.LIVE),
         mine.where(attempts.c.state.not_in(sorted(TERMINAL))),
+        mine.where(builds.c.pinned.is_not(None)),
         mine.where(once_live).order_by(releases.c.activated.desc(), releases.c.id.desc()).limit(count),
         mine.where(releases.c.activated.is_(None)).order_by(releases.c.id.desc()).limit(count),
     )

@@ -6,6 +6,7 @@ Times are milliseconds since the epoch. An attempt's name is "BUILD-N".
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -13,16 +14,34 @@ import msgspec
 from twistedipc.builds.attempt import Published, StepResult, Tool, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW, PRODUCTION, Decided, Environment
+from twistedipc.builds.hooks.events import BRANCHES, Came, HookEvent
+from twistedipc.builds.hooks.settings import HookSettings
+from twistedipc.builds.lint import Linted
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.needs import BUILDER, EITHER, POOL
+from twistedipc.builds.origin import Origin
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.remotes import RefsQuestion, wants
+from twistedipc.builds.retention import Own
 from twistedipc.builds.roles import Allowance, PlatformRole, Role
 from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.builds.states import AttemptState, OnLost, PublicationState, ReleaseState
+from twistedipc.builds.states import (
+    AttemptState,
+    OnLost,
+    Phase,
+    PublicationState,
+    ReleaseState,
+    RequestState,
+    TellingState,
+)
 from twistedipc.builds.variables import OfContexts
+from twistedipc.builds.versions import Versioning
+from twistedipc.outgoing.kinds import KindName
+from twistedipc.outgoing.told import Event, Part, Told
+from twistedipc.publish.record import Outcome, Step
 from twistedipc.publish.targets.registry import ProjectTargets, needed_for
 
 
@@ -32,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 #: What does something: a caller with a token, a builder, the apiserver by itself, a person at the apiserver's own
 #: machine, or somebody who didn't show who they are.
-ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody"]
+ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody", "hook", "schedule"]
 
 
 class Actor(Row, frozen=True, kw_only=True):
@@ -150,6 +169,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     access: AccessRow | None  # None: the repository is read without credentials
     head: str  # the branch that the repository's HEAD stood for last; "": not known
     hold: Hold | None  # releases don't go live by themselves
+    retention: Own  # its own rules for how long what its builds leave is kept
     created: int
     updated: int
 
@@ -278,6 +298,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     ref: str
     publish: bool
     live: bool  # asked for to go live, whatever its ref
+    bump: str  # how the versions of its packages are raised; "": they aren't
     parameters: dict[str, str]
     requested_by: str  # the token's name
     created: int
@@ -294,6 +315,29 @@ class BuildRow(Row, frozen=True, kw_only=True):
     preview: str | None  # why the newest attempt publishes nothing for users; as in `AttemptRow`
     environment: str | None  # the newest attempt's; as in `AttemptRow`
     gist: GistRow  # by the newest attempt
+    origin: Origin | None  # where it came from; None: a person asked for it
+    pinned: int | None  # since when a person wants all of it kept; None: nobody does
+
+
+class HookRow(Row, frozen=True, kw_only=True):
+    """What a project has of hooks, without the secret."""
+
+    changed: int | None = None  # when the secret was made; None: there is none, and no message is taken
+    settings: HookSettings = HookSettings()
+
+
+class HookDeliveryRow(Row, frozen=True, kw_only=True):
+    """A message of a repository's host, and what came of it."""
+
+    id: int
+    project: str
+    event: HookEvent
+    received: int
+    outcome: Came
+    reason: str  # for people; may be empty
+    build: int | None
+    decided_by: str | None  # who allowed it, or had it done again
+    decided: int | None
 
 
 class Holder(Row, frozen=True):
@@ -343,8 +387,11 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     recognised: list[Finding]  # from the end on: what the project is, and what says so
     used: Used | None  # from the end on: what its steps have used; None: not known
     egress: Egress | None  # from the end on: the hosts that it contacted; None: not known
+    linted: Linted | None  # from the end on: what publint says of its packages; None: it made none
     isolation: str | None  # since its acceptance: what isolates its steps; None: not known
     tools: list[Tool]  # from the end on: what its steps were given, as its builder says
+    log_removed: int | None  # since when its log isn't kept any more; None: it is
+    log_rule: str | None  # the rule of retention by which it was removed
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
@@ -353,6 +400,123 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     def holder(self) -> Holder:
         """Who has it, or had it at its end."""
         return Holder(self.lease, self.builder)
+
+    @property
+    def removal(self) -> str:
+        """Why there is nothing of its log any more, for people; "": it is kept."""
+        if self.log_removed is None:
+            return ""
+        day = datetime.fromtimestamp(self.log_removed / 1000, UTC).date().isoformat()
+        by = f" by the rule {self.log_rule}" if self.log_rule else ""
+        return f"this log was removed on {day}{by}"
+
+
+class ScheduleRow(Row, frozen=True, kw_only=True):
+    """When a project is built without anybody's asking."""
+
+    id: int
+    project: str
+    name: str
+    cron: str  # the expression, as it was entered
+    zone: str
+    ref: str  # "": the project's own
+    default_ref: str  # the project's
+    publish: bool
+    due: int | None  # None: its time zone isn't known any more
+    ran: int | None  # when it was due last, and was looked at; None: never yet
+    build: int | None  # the last one that it has made
+    reason: str  # why nothing was built the last time; "": it was
+    created: int
+    updated: int
+
+
+class DomainRow(Row, frozen=True, kw_only=True):
+    """A host name of a project, beside those that the platform gives it."""
+
+    project: str
+    name: str  # as `builds.domains` has them
+    main: bool  # it is the one under which people know the site; each project that has any has one of these
+    redirect: bool  # it leads to the main one, and serves nothing itself
+    created: int
+
+
+class PollScope(Row, frozen=True, kw_only=True, omit_defaults=True):
+    """Which refs of a repository a look has seen."""
+
+    question: RefsQuestion = RefsQuestion()
+    narrowed: bool = False  # as in `remotes.RefList`
+
+    def has(self, full: str) -> bool:
+        """Return whether a ref would have been seen."""
+        head = self.question.known_head
+        return (full.startswith(BRANCHES) and not self.narrowed) or wants(self.question, full, head)
+
+
+class PollRow(Row, frozen=True, kw_only=True):
+    """How a project's repository is looked at, since its host can't send hooks."""
+
+    project: str
+    project_id: int
+    every: int  # minutes
+    due: int
+    since: int
+    repository: str  # that was seen; "": none yet
+    scope: PollScope
+    digest: str
+    refs: int
+    looked: int | None
+    tried: int | None
+    failures: int
+    reason: str
+    builder: str
+
+
+class ReceiverRow(Row, frozen=True, kw_only=True):
+    """To whom news of a project go, without what is secret of it."""
+
+    id: int
+    name: str
+    kind: KindName
+    events: list[Event]
+    shown: str  # its address as people are shown it; "": it follows from the repository's
+    void: bool  # it was set for another repository than the project has now, and is told nothing
+    created: int
+    updated: int
+
+
+class DueRow(Row, frozen=True, kw_only=True):
+    """Something that is to be told now."""
+
+    id: int
+    receiver: str
+    kind: KindName
+    part: Part
+    tries: int  # with this one
+    told: Told
+    sealed: bytes  # `storage.receivers.Secret`
+    repository: str  # the project's, now
+    void: bool  # its receiver was set for another repository
+    served: str  # the project, or the name of its preview, at which what the build has released is; "": nowhere
+
+
+class TellingRow(Row, frozen=True, kw_only=True):
+    """Something that was told, or is to be."""
+
+    id: int
+    receiver: str
+    kind: KindName
+    part: Part
+    phase: Phase
+    event: Event | None
+    build: int
+    attempt: int
+    subject: str
+    state: TellingState
+    reason: str
+    tries: int
+    due: int | None  # when it is tried next; None: it has ended
+    noticed: int | None
+    ended: int | None
 
 
 class PublicationRow(Row, frozen=True, kw_only=True):
@@ -365,16 +529,80 @@ class PublicationRow(Row, frozen=True, kw_only=True):
     version: str
     integrity: str
     tag: str
+    settled: bool  # as in `attempt.Package`
     size: int  # 0: its upload wasn't announced yet
     sha256: str  # "": its file isn't in the store
     state: PublicationState
     reason: str
     updated: int
+    registry: str = ""  # its address; "": not known yet
+    mode: str = ""  # "direct" or "staged"; "": not known yet
+    stage: str = ""  # the registry's id of its stage; "": none
+    set_tag: str = ""  # the tag under which it goes up first; "": its own
+    tag_before: str = ""  # the version that its tag led to before; "": none
+    status: str = ""  # at its end: "published" or "already-published"
+    notice: str = ""
+    approved_by: str = ""
+    approved: int | None = None
 
     @property
     def upload(self) -> str:
         """The name of its upload."""
         return upload_name(self.attempt, self.target, self.position)
+
+
+class PublicationStepRow(Row, frozen=True, kw_only=True):
+    """A step of a publication."""
+
+    step: Step
+    detail: str
+    began: int
+    ended: int  # 0: it is under way, or was when a crash came
+    outcome: Outcome | None  # None: not known
+    reason: str
+
+
+class LedgerEntry(Row, frozen=True, kw_only=True):
+    """A publication as people look at it: with its steps, and who asked for it."""
+
+    publication: PublicationRow
+    build: int
+    number: int  # the attempt's
+    asked_by: str
+    created: int
+    steps: list[PublicationStepRow] = []
+
+
+class PackageRequestRow(Row, frozen=True, kw_only=True):
+    """What somebody has asked to be done with a package that is published."""
+
+    id: int
+    project: str
+    target: str
+    package: str
+    kind: Literal["promote", "rollback", "deprecate", "undeprecate"]
+    tag: str  # that is moved; "": none
+    version: str  # "": the one to which the tag led before, which isn't known yet
+    message: str
+    state: RequestState
+    reason: str
+    registry: str  # its address; "": not known yet
+    before: str  # the version to which the tag led, or the message that there was
+    requested_by: str
+    created: int
+    began: int | None  # None: nothing is done yet
+    ended: int | None
+
+
+class MovedTagRow(Row, frozen=True, kw_only=True):
+    """A tag that somebody else has moved."""
+
+    registry: str
+    package: str
+    tag: str
+    version: str  # to which it leads; "": it was removed
+    before: str
+    noticed: int
 
 
 def upload_name(attempt: str, target: str, position: int) -> str:
@@ -402,10 +630,13 @@ class OfferRow(Row, frozen=True, kw_only=True):
     registries: list[Registry]
     used: list[str] | None  # the hosts that the last build that succeeded contacted; None: not asked about, or unknown
     secrets: bool  # whether there are secrets for it
+    inputs: str  # `builds.inputs`: its variables and secrets
     access: bool  # whether there are credentials for its checkout
     head: bool  # whether its project wants to know what the repository's HEAD stands for
+    versioning: Versioning | None = None  # which versions its packages get; None: those of their files
     runs_on: RunsOn = RunsOn()
     caches: int = 0  # how many times what the project's builds keep was cleared
+    stranger: bool = False  # it is of a pull request from a fork: it gets no secret, and nothing that builds keep
     timeout: float
     idle_timeout: float
 
@@ -430,6 +661,10 @@ class OfferRow(Row, frozen=True, kw_only=True):
             needed.add("caches")
         if self.of.refs:
             needed.add("environments")
+        if self.versioning is not None:
+            needed.add("versions")
+        if self.stranger:
+            needed.add("strangers")
         return frozenset(needed)
 
 
@@ -439,6 +674,7 @@ class ChunkRow(Row, frozen=True, kw_only=True):
     first: int
     count: int
     data: bytes
+    damaged: bool = False  # what was stored can't be read any more: `data` is a gap in its place
 
 
 class ArtifactRow(Row, frozen=True, kw_only=True):
@@ -481,3 +717,21 @@ class ReleaseRow(Row, frozen=True, kw_only=True):
     def is_elsewhere(self) -> bool:
         """Whether it was built for an environment of its own: then it is never what the project's users get."""
         return self.environment not in (None, PRODUCTION, PREVIEW)
+
+
+class PreviewPasswordRow(Row, frozen=True, kw_only=True):
+    """The password by which guests see the previews of a project."""
+
+    hash: str
+    changed: int  # since when it holds
+
+
+class PreviewRow(Row, frozen=True, kw_only=True):
+    """The address of a branch, or of a pull request."""
+
+    project: str
+    label: str  # as in `builds.labels`
+    ref: str  # its full name
+    release: ReleaseRow  # to which it leads
+    updated: int  # since when
+    ends: int | None  # when it leads nowhere any more, if nothing new comes; None: not before its ref is gone

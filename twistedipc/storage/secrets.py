@@ -40,6 +40,8 @@ class SecretBox:
 
     def seal(self, value: str) -> bytes:
         """Return the value encrypted, for the ledger. Raise `SecretUnreadable` if there is no usable key."""
+        # Fernet takes its nonce from the system, not from ``random``: only its private functions would take another,
+        # nothing decides by it, and one that came twice would show which secrets begin alike.
         return self._look().encrypt(value.encode())
 
     def open(self, sealed: bytes) -> str:
@@ -69,6 +71,12 @@ class SecretBox:
         self._look()
         key = base64.urlsafe_b64decode(self._keys[0])
         return hmac.digest(key, f"twistedipc name: {purpose}".encode(), "sha256").hex()[:16]
+
+    def key_for(self, purpose: str) -> bytes:
+        """Return 32 bytes that only this installation has, and which tell nothing of its key; others once it is new."""
+        self._look()
+        key = base64.urlsafe_b64decode(self._keys[0])
+        return hmac.digest(key, f"twistedipc key: {purpose}".encode(), "sha256")
 
     # -- replacing the key
 

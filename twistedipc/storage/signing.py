@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -75,16 +78,20 @@ class SigningKey:
         return self._key.sign(data)
 
 
-def _key(path: Path) -> Ed25519PrivateKey:
+def load_or_make(path: Path, make: Callable[[], Ed25519PrivateKey | RSAPrivateKey]) -> PrivateKeyTypes:
+    """Return the private key in a file, which is made if it isn't there. Raises `KeyUnusable`, or OSError."""
     if not path.exists():
-        made = Ed25519PrivateKey.generate()
-        _write(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        _write(path, make().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     if path.stat().st_mode & 0o077:
         raise KeyUnusable(f"{path} can be read by others: chmod 600 {path}")
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        return load_pem_private_key(path.read_bytes(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyUnusable(f"{path} doesn't hold a private key in PEM") from error
+
+
+def _key(path: Path) -> Ed25519PrivateKey:
+    key = load_or_make(path, Ed25519PrivateKey.generate)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnusable(f"the key in {path} isn't one for Ed25519")
     return key

@@ -74,6 +74,7 @@ projects = Table(
         server_default="0",
         comment="how many times what its builds keep was cleared: they use nothing that was kept before",
     ),
+    Column("retention", Text, comment="null: as the apiserver's; else JSON: builds.retention.Own"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -225,6 +226,14 @@ token_projects = Table(
     Column("project", Text, primary_key=True, index=True, comment="by name: a project may come after its token"),
 )
 
+preview_passwords = Table(
+    "preview_passwords",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False, comment="as storage.password_hashes writes it"),
+    Column("changed", BigInteger, nullable=False, comment="since when it holds"),
+)
+
 builds = Table(
     "builds",
     metadata,
@@ -233,15 +242,108 @@ builds = Table(
     Column("ref", Text, nullable=False),
     Column("publish", Boolean, nullable=False, comment="false: only build, whatever the project publishes"),
     Column("live", Boolean, nullable=False, server_default=false(), comment="asked to go live though of another ref"),
+    Column("bump", Text, comment="how versions are raised: builds.versions.BUMP; null: they aren't"),
     Column("parameters", Text, nullable=False, comment="JSON: variable -> value, for the steps"),
     Column("requested_by", Text, nullable=False, comment="the token's name"),
     Column("created", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False, comment="the newest attempt's number, from 1"),
     Column("state", Text, nullable=False, comment="the newest attempt's, repeated here so that listings have an index"),
+    Column("origin", Text, comment="JSON: builds.origin.Origin; null: a person asked"),
+    Column("lane", Text, comment="full name of the ref whose builds replace one another; null: a person asked"),
+    Column("in_turn", Boolean, nullable=False, server_default=false(), comment="waits for those before it in its lane"),
+    Column("pinned", BigInteger, comment="since when a person wants all of it kept; null: nobody does"),
+    Column("has_log", Boolean, nullable=False, server_default=true(), comment="it may have one, as far as is known"),
+    Column("has_archive", Boolean, nullable=False, server_default=true(), comment="likewise, in artifacts"),
+    Column("lasting", Boolean, nullable=False, server_default=false(), comment="it is known to have to stay for ever"),
     Index(None, "project_id", "id"),
     Index(None, "state", "id"),
     Index(None, "project_id", "state", "id"),
+    Index(None, "project_id", "lane", "id"),
     sqlite_autoincrement=True,
+)
+
+# What is removed one day is found by these, however much is kept. (The column of the condition is in them too: SQLite
+# prefers an index in which more of a query's terms are.)
+for _name, _columns, _condition in (
+    ("ix_builds_with_log", (builds.c.project_id, builds.c.has_log, builds.c.id), "has_log = true"),
+    (
+        "ix_builds_with_archive",
+        (builds.c.project_id, builds.c.publish, builds.c.has_archive, builds.c.id),
+        "has_archive = true",
+    ),
+    ("ix_builds_not_lasting", (builds.c.project_id, builds.c.lasting, builds.c.id), "lasting = false"),
+    ("ix_builds_succeeded", (builds.c.project_id, builds.c.ref, builds.c.id), "state = 'succeeded'"),
+):
+    Index(_name, *_columns, sqlite_where=text(_condition), postgresql_where=text(_condition))
+
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, comment="sealed by secrets.SecretBox; null: it takes no messages"),
+    Column("changed", BigInteger, comment="when the secret was made; null: there is none"),
+    Column("settings", Text, nullable=False, comment="JSON: builds.hooks.settings.HookSettings"),
+)
+
+hook_deliveries = Table(
+    "hook_deliveries",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("delivery", Text, nullable=False, comment="the kind of the host, and the id that it gave its message"),
+    Column("event", Text, nullable=False, comment="JSON: builds.hooks.events.HookEvent, without changed paths"),
+    Column("lane", Text, nullable=False, comment="the ref that it is about; empty: none"),
+    Column("before", Text, nullable=False, comment="where that was before; empty: not known"),
+    Column("number", BigInteger, nullable=False, comment="of the pull request; 0: none"),
+    Column("received", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False, comment="built, ignored, waits or gone"),
+    Column("reason", Text, nullable=False, comment="for people; may be empty"),
+    Column("build_id", ForeignKey("builds.id"), comment="that it has made, or that there was for it; null: none"),
+    Column("decided_by", Text, comment="who allowed it, or had it done again; null: nobody"),
+    Column("decided", BigInteger, comment="when"),
+    Index("uq_hook_deliveries_delivery", "project_id", "delivery", unique=True),
+    Index(None, "project_id", "id"),
+    Index(None, "project_id", "lane", "id"),
+    Index(None, "build_id"),
+    sqlite_autoincrement=True,
+)
+
+hook_refs = Table(
+    "hook_refs",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("lane", Text, primary_key=True, comment="the full name of a ref at the host"),
+    Column("commit_id", Text, nullable=False, comment="where it was, by the newest message; empty: not known"),
+    Column("gone", Boolean, nullable=False, comment="it was deleted"),
+    Column("build_id", ForeignKey("builds.id"), index=True, comment="of that commit; null: none"),
+    Column("updated", BigInteger, nullable=False),
+)
+
+polls = Table(
+    "polls",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("every", Integer, nullable=False, comment="minutes between two looks at the repository"),
+    Column("due", BigInteger, nullable=False, comment="when it is looked at next"),
+    Column("since", BigInteger, nullable=False, comment="when it was turned on"),
+    Column("repository", Text, nullable=False, comment="whose refs poll_refs has; empty: there was no look yet"),
+    Column("scope", Text, nullable=False, comment="JSON: storage.rows.PollScope, of the last look"),
+    Column("digest", Text, nullable=False, comment="of what it has seen, if all that follows is done; else empty"),
+    Column("refs", Integer, nullable=False, comment="how many it has seen"),
+    Column("looked", BigInteger, comment="when the repository was seen last; null: never yet"),
+    Column("tried", BigInteger, comment="when it was tried last; null: never yet"),
+    Column("failures", Integer, nullable=False, comment="how many looks in a row have failed"),
+    Column("reason", Text, nullable=False, comment="why the last one has, or has to wait; empty: it hasn't"),
+    Column("builder", Text, nullable=False, comment="which one has looked last; empty: none"),
+    Index("ix_polls_due", "due"),
+)
+
+poll_refs = Table(
+    "poll_refs",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True, comment="the full name of a branch or tag"),
+    Column("commit_id", Text, nullable=False, comment="where it was when it was looked at, and all followed from it"),
 )
 
 attempts = Table(
@@ -266,6 +368,7 @@ attempts = Table(
     Column("preview", Text, comment="since its offer: why it publishes nothing for users; empty: it may; null: old"),
     Column("environment", Text, comment="since its offer: of which environment it is; null: not known"),
     Column("protected", Text, comment="the protected ref that has its commit; empty: none; null: not known"),
+    Column("inputs", Text, comment="since its offer: builds.inputs: its variables and secrets; null: not known"),
     Column("asker", BigInteger, comment="the number of the token with which it was asked for; null: not known"),
     Column("asker_person", BigInteger, comment="the number of the person who asked for it; null: none, or not known"),
     Column("decision", Text, comment="JSON: storage.rows.Decision, if it had to be approved; null: none"),
@@ -283,7 +386,10 @@ attempts = Table(
     Column("used", Text, comment="from the end on: JSON: builds.attempt.Used; null: not known"),
     Column("egress", Text, comment="from the end on: JSON: builds.egress.Egress; null: not known"),
     Column("isolation", Text, comment="since its acceptance: builds.isolation.Kind; null: not known"),
+    Column("linted", Text, comment="from the end on: JSON: builds.lint.Linted; null: not known"),
     Column("tools", Text, comment="from the end on: JSON: list of builds.attempt.Tool; null: not known"),
+    Column("log_removed", BigInteger, comment="since when its log isn't kept any more; null: it is"),
+    Column("log_rule", Text, comment="by which rule of retention; null: by none"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )
@@ -313,15 +419,178 @@ publications = Table(
     Column("version", Text, nullable=False),
     Column("integrity", Text, nullable=False, comment='of its file: "sha512-…", as npm has it'),
     Column("tag", Text, nullable=False, comment="the dist-tag; empty: the target's default"),
+    Column(
+        "settled",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="this version's, if it is there already, counts as published whatever is in it",
+    ),
     Column("size", BigInteger, nullable=False, comment="bytes of its file; 0: not announced yet"),
     Column("sha256", Text, nullable=False, comment="of its file, its name in the artifact store; empty: none there"),
     Column("state", Text, nullable=False, comment="builds.states.PublicationState"),
     Column("reason", Text, nullable=False, comment="for people: why it is so; may be empty"),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False, comment="when it came into its state"),
+    Column("registry", Text, comment="its address; null: not known yet"),
+    Column("mode", Text, comment="direct or staged; null: not known yet"),
+    Column("stage", Text, comment="the registry's id of its stage; null: none"),
+    Column("set_tag", Text, comment="the tag under which it goes up; null: its own"),
+    Column("tag_before", Text, comment="the version that its tag led to before"),
+    Column("status", Text, comment="published or already-published, at its end"),
+    Column("notice", Text, comment="for people: what isn't as it should be"),
+    Column("approved_by", Text, comment="who approved it; null: nobody"),
+    Column("approved", BigInteger, comment="when; null: not"),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
     Index(None, "name", "version"),
     Index(None, "sha256"),
+)
+
+publication_steps = Table(
+    "publication_steps",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="of the attempt's for the target, from 0"),
+    Column("position", Integer, nullable=False, comment="the package's"),
+    Column("step", Text, nullable=False, comment="publish.record.Step"),
+    Column(
+        "detail", Text, nullable=False, comment="what it is done with: a tag, a version, a stage's id; may be empty"
+    ),
+    Column("began", BigInteger, nullable=False, comment="written before it is done"),
+    Column(
+        "ended", BigInteger, nullable=False, comment="written after it; 0: it is under way, or was when a crash came"
+    ),
+    Column("outcome", Text, nullable=False, comment="publish.record.Outcome; empty: not known"),
+    Column("reason", Text, nullable=False, comment="for people; may be empty"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+package_locks = Table(
+    "package_locks",
+    metadata,
+    Column("registry", Text, primary_key=True, comment="its address"),
+    Column("name", Text, primary_key=True, comment="the package's"),
+    Column("holder", Text, nullable=False, comment="the attempt, or the request, that changes it now"),
+    Column("taken", BigInteger, nullable=False),
+    Index(None, "holder"),
+)
+
+package_requests = Table(
+    "package_requests",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("target", Text, nullable=False, comment="the name of the one in whose registry it is done"),
+    Column("package", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="promote, rollback, deprecate or undeprecate"),
+    Column("tag", Text, nullable=False, comment="that is moved; empty: none"),
+    Column("version", Text, nullable=False, comment="empty: the one to which the tag led before, not known yet"),
+    Column("message", Text, nullable=False, comment="of a deprecation"),
+    Column("state", Text, nullable=False, comment="builds.states.RequestState"),
+    Column("reason", Text, nullable=False, comment="for people: why it is so; may be empty"),
+    Column("registry", Text, nullable=False, comment="its address; empty: not known yet"),
+    Column("before", Text, nullable=False, comment="the version to which the tag led, or the message"),
+    Column("requested_by", Text, nullable=False, comment="the token's name, or the person's"),
+    Column("created", BigInteger, nullable=False),
+    Column("began", BigInteger, comment="written before it is done; null: not yet"),
+    Column("ended", BigInteger, comment="written after it; null: it goes on"),
+    Index(None, "project_id", "package", "id"),
+    Index(None, "state"),
+    sqlite_autoincrement=True,
+)
+
+moved_tags = Table(
+    "moved_tags",
+    metadata,
+    Column("registry", Text, primary_key=True, comment="its address"),
+    Column("package", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("version", Text, nullable=False, comment="to which it leads; empty: it was removed"),
+    Column("before", Text, nullable=False, comment="to which it led, by the ledger"),
+    Column("noticed", BigInteger, nullable=False),
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False, comment="as people call it; unique in its project"),
+    Column("kind", Text, nullable=False, comment="one of outgoing.kinds"),
+    Column("events", Text, nullable=False, comment="JSON: list of outgoing.told.Event that it wants"),
+    Column("shown", Text, nullable=False, comment="its address as people are shown it; empty: the repository's host"),
+    Column(
+        "sealed",
+        LargeBinary,
+        nullable=False,
+        comment="JSON: storage.receivers.Secret, encrypted by secrets.SecretBox, whose key isn't here",
+    ),
+    Column("bound_to", Text, comment="the repository that it was set for; null: it is the host of none"),
+    Column("rests", BigInteger, comment="until when nothing is told to it; null: it was never away or busy"),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("uq_receivers_project_id_name", "project_id", "name", unique=True),
+    sqlite_autoincrement=True,
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False, comment="as people call it; unique in its project"),
+    Column("cron", Text, nullable=False, comment="an expression: builds.cron"),
+    Column("zone", Text, nullable=False, comment="the name of a time zone"),
+    Column("ref", Text, nullable=False, comment="what is built; empty: the project's own ref"),
+    Column("publish", Boolean, nullable=False, comment="its builds publish what a push would"),
+    Column("due", BigInteger, comment="when it is due next; null: its time zone isn't known any more"),
+    Column("ran", BigInteger, comment="when it was due last, and was looked at; null: never yet"),
+    Column("build_id", ForeignKey("builds.id"), comment="its last; null: none yet"),
+    Column("reason", Text, nullable=False, comment="why nothing was built the last time; empty: it was"),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("uq_schedules_project_id_name", "project_id", "name", unique=True),
+    Index("ix_schedules_due", "due"),
+    sqlite_autoincrement=True,
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("id", _Id, primary_key=True, comment="in the order in which they were added"),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False, comment="a host name, as builds.domains has them; unique in all projects"),
+    Column("main", Boolean, nullable=False, comment="it is the one under which people know the site"),
+    Column("redirect", Boolean, nullable=False, comment="it leads to the main one, and serves nothing itself"),
+    Column("created", BigInteger, nullable=False),
+    Index("uq_domains_name", "name", unique=True),
+    Index("ix_domains_project_id", "project_id"),
+    sqlite_autoincrement=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _Id, primary_key=True, comment="in the order in which it happened"),
+    Column("receiver_id", ForeignKey("receivers.id", ondelete="CASCADE"), nullable=False),
+    Column("subject", Text, nullable=False, comment="what of one subject is told is told in its order"),
+    Column("part", Text, nullable=False, comment="outgoing.told.Part"),
+    Column("phase", Text, nullable=False, comment="builds.states.Phase"),
+    Column("build_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False, comment="the attempt's"),
+    Column("told", Text, nullable=False, comment="JSON: outgoing.told.Told, as it was then"),
+    Column("state", Text, nullable=False, comment="builds.states.TellingState"),
+    Column("reason", Text, nullable=False, comment="for people: why it wasn't told at the last try; may be empty"),
+    Column("tries", Integer, nullable=False, comment="how often it was begun"),
+    Column("due", BigInteger, nullable=False, comment="when it is tried next"),
+    Column("leased", BigInteger, comment="since when it is being told; null: it isn't"),
+    Column("noticed", BigInteger, comment="when it was first seen by what tells it: its time runs from there"),
+    Column("ended", BigInteger, comment="when it was told, or given up; null: not yet"),
+    Index(None, "receiver_id", "subject", "id"),
+    Index(None, "state", "due"),
+    sqlite_autoincrement=True,
 )
 
 steps = Table(
@@ -365,6 +634,43 @@ log_chunks = Table(
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
 )
 
+sealed_chunks = Table(
+    "sealed_chunks",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("first_record", BigInteger, primary_key=True, autoincrement=False),
+    Column("records", BigInteger, nullable=False, comment="how many, without holes"),
+    Column("plain", BigInteger, nullable=False, comment="bytes of the messages that are sealed in it"),
+    Column("began", BigInteger, nullable=False, comment="when the first of them was captured; 0: of a gap"),
+    Column("ended", BigInteger, nullable=False, comment="when the last of them was; 0: of a gap"),
+    Column(
+        "damaged", Boolean, nullable=False, server_default=false(), comment="it was found not to be what was sealed"
+    ),
+    Column("size", Integer, nullable=False, comment="bytes of the chunk"),
+    Column("place", BigInteger, comment="where it begins in its attempt's file (storage.log_archive); null: in data"),
+    Column("grams", LargeBinary, nullable=False, comment="sealed.grams.row_of its text"),
+    # Last, since SQLite reads a row up to the columns that are wanted.
+    Column("data", LargeBinary, comment="sealed.chunk; null: in the file"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+log_archive = Table(
+    "log_archive",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row at most"),
+    Column("mark", Text, nullable=False, comment="which archive has the chunks in files: storage.log_archive"),
+)
+
+outlines = Table(
+    "outlines",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("data", Text, nullable=False, comment="JSON: sealed.outline.Outline"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -372,7 +678,7 @@ idempotency = Table(
     Column("token_id", ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True, comment="the Idempotency-Key"),
     Column("body_sha256", Text, nullable=False),
-    Column("build_id", ForeignKey("builds.id"), nullable=False, comment="what the first request made"),
+    Column("build_id", ForeignKey("builds.id"), nullable=False, index=True, comment="what the first request made"),
     Column("created", BigInteger, nullable=False, index=True),
 )
 
@@ -386,6 +692,13 @@ artifacts = Table(
     Column("complete", Boolean, nullable=False, comment="all of it is there, and verified"),
     Column("created", BigInteger, nullable=False),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+    Index(None, "sha256"),
+)
+
+removed_files = Table(
+    "removed_files",
+    metadata,
+    Column("sha256", Text, primary_key=True, comment="of a file in the artifact store that no row may need any more"),
 )
 
 releases = Table(
@@ -417,6 +730,22 @@ Index(
     postgresql_where=text("state = 'live'"),
 )
 
+previews = Table(
+    "previews",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("label", Text, primary_key=True, comment="builds.labels: of a ref"),
+    Column("ref", Text, nullable=False, comment="its full name"),
+    Column(
+        "release_id",
+        ForeignKey("releases.id"),
+        nullable=False,
+        index=True,
+        comment="of the ref's newest build that succeeded",
+    ),
+    Column("updated", BigInteger, nullable=False, comment="since when it is of that release"),
+)
+
 statements = Table(
     "statements",
     metadata,
@@ -429,6 +758,7 @@ statements = Table(
     Column("created", BigInteger, nullable=False),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
     Index(None, "build_id", "number"),
+    Index(None, "name"),
     sqlite_autoincrement=True,
 )
 
@@ -462,21 +792,30 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
-#: What has been written into the audit stays as it is: the database refuses everything else. (SQLite's REPLACE deletes
-#: without asking a trigger that is for deletions.)
+audit_kept = Table(
+    "audit_kept",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row at most"),
+    Column("since", BigInteger, nullable=False, comment="lines from before may be deleted, since they are too old"),
+)
+
+#: What has been written into the audit stays as it is: the database refuses everything else, but that lines are deleted
+#: which are older than `audit_kept` says. (SQLite's REPLACE deletes without asking a trigger that is for deletions.)
 _ONLY_APPENDED = {
     "sqlite": [
         f"CREATE TRIGGER audit_{name} BEFORE {event} ON audit {when}"
         "BEGIN SELECT RAISE(ABORT, 'the audit is only appended to'); END"
         for name, event, when in (
             ("no_update", "UPDATE", ""),
-            ("no_delete", "DELETE", ""),
+            ("no_delete", "DELETE", "WHEN OLD.time >= COALESCE((SELECT since FROM audit_kept WHERE id = 1), 0) "),
             ("no_replace", "INSERT", "WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id) "),
         )
     ],
     "postgresql": [
         "CREATE FUNCTION audit_is_only_appended_to() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the audit is only appended to'; END $$",
+        "$$ BEGIN IF TG_OP = 'DELETE' AND TG_LEVEL = 'ROW' THEN "
+        "IF OLD.time < COALESCE((SELECT since FROM audit_kept WHERE id = 1), 0) THEN RETURN OLD; END IF; END IF; "
+        "RAISE EXCEPTION 'the audit is only appended to'; END $$",
         "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit "
         "FOR EACH ROW EXECUTE FUNCTION audit_is_only_appended_to()",
         "CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit "

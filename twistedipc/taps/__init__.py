@@ -4,7 +4,10 @@ where the parts are put together and the reactor is imported. Top layer; found t
 
 - ``apiserver`` and ``builder``: one service each; ``compose``: the web's half of the apiserver
 - ``config``: the configuration files, as types; ``nodejs``: where Node is, for a new configuration
-- ``audit_file``: the audit as a file; ``from_store``: the processes in which the apiserver publishes
+- ``audit_file``: the audit as a file; ``from_store``: the processes in which the apiserver publishes;
+  ``asking``: those in which it asks registries; ``mail``: mail by SMTP, of a
+  ``mail_server``
 - ``joining``: how a builder elsewhere can meet an apiserver; ``checking``: whether it can, tried
+- ``certificates``: those of the ports for browsers, from files
 - ``common``: what both do alike; ``hangup``: SIGHUP reopens log files
 """

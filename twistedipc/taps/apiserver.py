@@ -7,8 +7,10 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, cast
 
+from twisted.application.internet import TimerService
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorFromThreads, IReactorThreads
@@ -17,10 +19,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import Agent
-from twisted.web.server import Site
 
 from twistedipc import __version__
 from twistedipc.attempts.addresses import look_up
+from twistedipc.builds.places import Place
 from twistedipc.ipc import LinkReactor
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
@@ -29,10 +31,14 @@ from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.guard import FolderLock
+from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
+from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
+from twistedipc.taps.asking import AskProcesses
 from twistedipc.taps.audit_file import AuditFile
+from twistedipc.taps.certificates import BadCertificate, Certificates, Pair
 from twistedipc.taps.common import (
     ConfigOptions,
     end_with_error,
@@ -44,16 +50,21 @@ from twistedipc.taps.common import (
 )
 from twistedipc.taps.compose import web_context
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
-from twistedipc.taps.from_store import PublishProcesses, PublishReactor
+from twistedipc.taps.from_store import PublishProcesses, PublishReactor, environment_of
 from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.joining import joining
+from twistedipc.taps.mail import SmtpMail
+from twistedipc.web.access.audience import Audience
+from twistedipc.web.access.domains import Domains
 from twistedipc.web.access.provider import Provider
 from twistedipc.web.api.sign_in import CALLBACK
 from twistedipc.web.http.clients import Proxies
+from twistedipc.web.http.elsewhere import agent_for_elsewhere
 from twistedipc.web.http.outgoing import SECONDS, AgentOutgoing
 from twistedipc.web.live.sockets import WebSockets
 from twistedipc.web.releases.gate import Gate
 from twistedipc.web.releases.site import releases_site
+from twistedipc.web.releases.unencrypted import Unencrypted
 from twistedipc.web.site import api_site
 
 _T = TypeVar("_T")
@@ -61,8 +72,15 @@ _T = TypeVar("_T")
 #: Threads for work on files: unpacking releases, checking archives.
 FILE_THREADS = 4
 
+#: Threads for searches in logs: each search uses two at once if it is alone.
+SEARCH_THREADS = 2
+
 #: Seconds until a start that the database didn't allow is tried again.
 START_INTERVAL = 1.0
+
+
+#: Seconds until the domains, and for whom releases are, are read again: the answer to a change of them may be lost.
+REFRESH = 60.0
 
 
 class Options(ConfigOptions):
@@ -96,15 +114,17 @@ class ApiService(MultiService):
         self._hangups = Hangups(reactor)
         self._config = config
         self._threads = ThreadPool(0, FILE_THREADS, "files")
+        self._search_threads = ThreadPool(0, SEARCH_THREADS, "search")
         self._draining = False
         self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost)
         self._folder_lock = FolderLock(config.data)
-        kept = TARGETS.releases(config.data)
-        static = kept[Static.name]
-        assert isinstance(static, ReleaseStore), "the site serves what this keeps"
+        static = ReleaseStore(config.data / Static.folder, now=now, assets_days=config.releases.assets_days)
+        self._domains = Domains(config.hosts, config.release_urls)
+        certificates = self._certificates_of(config)
+        kept = {**TARGETS.releases(config.data), Static.name: static}
         self._server = server = compose(
             Outside(
                 clock=reactor,
@@ -112,21 +132,30 @@ class ApiService(MultiService):
                 spent=time.thread_time,
                 random=os.urandom,
                 in_thread=self._in_thread,
+                search_in_thread=self._search_in_thread,
                 ledger=self._ledger,
                 artifact_store=ArtifactStore(config.artifacts),
+                log_archive=LogArchive(config.log_archive),
                 releases=kept,
                 secret_box=SecretBox(config.secret_key),
                 signing_key=SigningKey(config.signing_key),
+                issuer=Issuer(config.id_token_key, config.api_url, now=time.time),
                 program=PublishProcesses(
                     cast(PublishReactor, reactor), config.data / "publishing", [config.data], os.environ
                 ),
+                ask_program=AskProcesses(cast(PublishReactor, reactor), os.environ),
+                requests=AgentOutgoing(agent_for_elsewhere(reactor, self._look_up, config.elsewhere), reactor),
+                mail=SmtpMail(reactor, config.mail_server()),
             ),
             ServerSettings(
                 uploads_url=config.api_url,
-                release_url=config.release_url,
+                release_url=self._domains.url_of,
                 lost_after=config.link.lost_after,
                 elsewhere=config.elsewhere,
                 share=config.viewers.share,
+                seal_to_files=config.logs.archive == "files",
+                sealing_share=config.logs.share,
+                retention=config.rules,
             ),
         )
         self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
@@ -134,33 +163,43 @@ class ApiService(MultiService):
             server,
             websockets=self._websockets,
             version=__version__,
-            release_url=config.release_url,
+            domains=self._domains,
             draining=lambda: self._draining,
             allowed_origins=frozenset(config.http.allowed_origins),
             local_repositories=config.http.local_repositories,
             elsewhere=config.elsewhere,
-            look_up=lambda host: self._in_thread(look_up, host),
+            look_up=self._look_up,
             secure_cookies=config.http.secure_cookies,
-            hosts=config.hosts,
             api_url=config.api_url,
             proxies=Proxies(config.http.trusted_proxies),
         )
-        context = replace(context, joining=joining(config), provider=self._provider())
+        publishing = environment_of(os.environ)
+        context = replace(
+            context,
+            joining=joining(config),
+            provider=self._provider(),
+            publishing=publishing,
+            may_add_domain=config.domains.may_add,
+            certificate_ends=(lambda name: None) if certificates is None else certificates.ends,
+        )
         self._api_site = api_site(context)
         releases = releases_site(
             static,
             reactor,
             os.urandom,
-            hosts=config.hosts,
-            addresses_of=config.release_urls,
+            domains=self._domains,
             proxies=context.proxies,
             audience=context.audience,
-            gate=Gate(context.visits, config.api_url, config.release_url),
+            gate=Gate(context.visits, context.guests, config.api_url, self._domains.urls_of),
+            unencrypted=Unencrypted(config.https_port, config.releases.acme_webroot),
         )
-        self._sites: list[tuple[list[str], Site]] = [
-            ([config.http.listen], self._api_site),
-            (config.releases.endpoints, releases),
+        self._listening: list[Callable[[], Awaitable[None]]] = [
+            partial(listen_at, reactor, endpoints, site, self._ports, self._log, certificates)
+            for endpoints, site in (([config.http.listen], self._api_site), (config.releases.endpoints, releases))
         ]
+        refreshing = TimerService(REFRESH, lambda: Deferred.fromCoroutine(self._refresh(context.audience)))
+        refreshing.clock = reactor
+        refreshing.setServiceParent(self)
         if config.audit.file is not None:
             copied = config.data / "audit.position"
             copying = AuditFile(reactor, now, self._ledger, self._in_thread, config.audit.file, copied)
@@ -178,6 +217,22 @@ class ApiService(MultiService):
         ):
             link.setServiceParent(self)
 
+    async def _refresh(self, audience: Audience) -> None:
+        await self._domains.refresh(self._ledger)
+        await audience.refresh()
+
+    def _certificates_of(self, config: ApiserverConfig) -> Certificates | None:
+        if not config.tls_endpoints:
+            return None
+        pairs = [Pair(files.chain, files.key) for files in config.certificates]
+        try:
+            certificates = Certificates(self._reactor, self._in_thread, pairs, now)
+        except BadCertificate as error:
+            raise ConfigError(f"certificates: {error}") from error
+        certificates.setServiceParent(self)
+        self._hangups.listen(certificates.look)
+        return certificates
+
     def _provider(self) -> Provider | None:
         """Return who signs people in, if the configuration names somebody."""
         settings = self._config.provider()
@@ -190,17 +245,22 @@ class ApiService(MultiService):
         """Open the ledger, then everything else."""
         self._hangups.startService()  # not as a child: those start once the database is there
         self._threads.start()
+        self._search_threads.start()
         self._starting = Deferred.fromCoroutine(self._start())
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
     async def _start(self) -> None:
         await self._patiently(self._ledger.open)
         await self._in_thread(self._folder_lock.acquire)
-        for step in (self._server.builders.recover, self._server.releasing.reconcile):
+        for step in (
+            partial(self._domains.load, self._ledger),
+            self._server.builders.recover,
+            self._server.releasing.reconcile,
+        ):
             await self._patiently(step)
         self._server.start()
-        for endpoints, site in self._sites:
-            await listen_at(self._reactor, endpoints, site, self._ports, self._log)
+        for listen in self._listening:
+            await listen()
         super().startService()
         # What the start has made stays: no collection need look through it again, which takes some 35 ms in which
         # no viewer gets anything.
@@ -241,7 +301,8 @@ class ApiService(MultiService):
             self._starting.cancel()
             await self._starting
         self._server.dispatch.stop()
-        self._server.delivering.stop()
+        self._server.stop_publishing()
+        self._server.searching.stop()
         self._websockets.close_all()
         await self._api_site.stop()
         self._websockets.close_all()  # and those whose handshake was under way
@@ -258,9 +319,16 @@ class ApiService(MultiService):
         await self._ledger.close()
         self._folder_lock.release()
         self._threads.stop()
+        self._search_threads.stop()
+
+    def _look_up(self, host: str) -> Deferred[list[Place]]:
+        return self._in_thread(look_up, host)
 
     def _in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
         return deferToThreadPool(self._reactor, self._threads, function, *args)
+
+    def _search_in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._search_threads, function, *args)
 
 
 def makeService(options: Options) -> IService:

@@ -140,6 +140,7 @@ def makeService(options: Options) -> IService:
         node=config.toolchains.node,
         forbid=config.toolchains.forbid,
         offline=config.toolchains.offline,
+        publint=config.toolchains.publint,
         userconfig=operators_npmrc(),
         timeout=config.limits.timeout,
         idle_timeout=config.limits.idle_timeout,

@@ -15,9 +15,15 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import serverFromString, wrapServerTLS
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorCore,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -40,7 +46,7 @@ from twistedipc.ipc import (
     read_named_key,
 )
 from twistedipc.storage.errors import LedgerTaken, LedgerUnusable, SchemaTooNew
-from twistedipc.taps.config import INHERITED, ApiserverLink, BuilderLink, ConfigError, interface_of
+from twistedipc.taps.config import INHERITED, ApiserverLink, BuilderLink, ConfigError, interface_of, is_tls
 from twistedipc.web.http.hosts import spare_loopback
 
 _T = TypeVar("_T")
@@ -174,8 +180,25 @@ def for_a_crowd(endpoint: str) -> str:
     return f"{endpoint}:backlog={BACKLOG}"
 
 
+def server_endpoint(
+    reactor: IReactorCore, endpoint: str, certificates: IOpenSSLServerConnectionCreator | None
+) -> IStreamServerEndpoint:
+    """Return the endpoint that a string means: one of Twisted's, or ``tls:PORT``, with these certificates."""
+    within = "tcp" + endpoint.removeprefix("tls") if is_tls(endpoint) else endpoint
+    below: IStreamServerEndpoint = serverFromString(reactor, for_a_crowd(within))
+    if not is_tls(endpoint):
+        return below
+    assert certificates is not None, "the configuration is refused that has none"
+    return wrapServerTLS(certificates, below)
+
+
 async def listen_at(
-    reactor: IReactorCore, endpoints: list[str], factory: IProtocolFactory, ports: list[IListeningPort], log: Logger
+    reactor: IReactorCore,
+    endpoints: list[str],
+    factory: IProtocolFactory,
+    ports: list[IListeningPort],
+    log: Logger,
+    certificates: IOpenSSLServerConnectionCreator | None = None,
 ) -> None:
     """
     Listen at all endpoints, and add their ports to ``ports``. One of several that is at an address such as 127.0.0.2 is
@@ -184,7 +207,7 @@ async def listen_at(
     """
     for endpoint in endpoints:
         try:
-            ports.append(await serverFromString(reactor, for_a_crowd(endpoint)).listen(factory))
+            ports.append(await server_endpoint(reactor, endpoint, certificates).listen(factory))
         except CannotListenError as error:
             missing = getattr(error.socketError, "errno", None) == errno.EADDRNOTAVAIL
             if not (missing and len(endpoints) > 1 and spare_loopback(interface_of(endpoint))):

@@ -32,11 +32,16 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import ResourceLimits
+from twistedipc.builds.domains import is_among, pattern
 from twistedipc.builds.host_rules import rule as host_rule
 from twistedipc.builds.places import is_named
+from twistedipc.builds.retention import COUNTS, FOREVER, Rules, parse_count, parse_days
+from twistedipc.builds.retention import check as check_rules
 from twistedipc.builds.roles import Role
 from twistedipc.isolation.limits import defaults
+from twistedipc.publish.targets.static.releases import ASSETS_DAYS
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
+from twistedipc.taps.mail_server import PORTS, MailServer, Security
 from twistedipc.toolchains.packages import TOOLS
 from twistedipc.toolchains.versions import Range
 from twistedipc.web.access.oidc import Group, Settings, SignInFailed, check_address
@@ -124,11 +129,36 @@ class Releases(Section, frozen=True, kw_only=True):
     listen: str | list[str] = msgspec.field(default_factory=lambda: list(RELEASES_LISTEN))
     domain: str = "localhost"  # a project's release is at PROJECT.DOMAIN
     public_url: str = ""  # with {project} in it, or without: then the project is the path's first segment
+    assets_days: Annotated[int, Meta(ge=0, le=3650)] = ASSETS_DAYS  # that a release's assets stay after it
+    redirect_to_https: bool = False  # whether requests by http lead to https, where it listens at both
+    acme_webroot: Path | None = None  # where an ACME client puts what its authority asks for by http
 
     @property
     def endpoints(self) -> list[str]:
         """Where it listens."""
         return [self.listen] if isinstance(self.listen, str) else self.listen
+
+    @property
+    def best_first(self) -> list[str]:
+        """The same, those with TLS before those without."""
+        return sorted(self.endpoints, key=lambda endpoint: not endpoint.startswith(("ssl:", "tls:")))
+
+
+class CertificateFiles(Section, frozen=True, kw_only=True):
+    """``[[certificates]]``: a certificate for endpoints ``tls:PORT``, as files in PEM."""
+
+    chain: Path  # the certificate itself first
+    key: Path
+
+
+class OwnDomains(Section, frozen=True, kw_only=True):
+    """``[domains]``: host names that projects have beside those that the platform gives them."""
+
+    allowed: list[str] = []  # which the admins of projects may add; admins of the platform may add any
+
+    def may_add(self, name: str) -> bool:
+        """Return whether an admin of a project may give it this domain."""
+        return is_among(name, map(pattern, self.allowed))
 
 
 class OIDCGroup(Section, frozen=True, kw_only=True):
@@ -157,16 +187,62 @@ class SignIn(Section, frozen=True, kw_only=True):
     oidc: OIDC | None = None
 
 
+class Mail(Section, frozen=True, kw_only=True):
+    """``[mail]``: the server by which news of projects are sent by mail."""
+
+    server: str  # the host
+    sender: str  # the address from which it comes
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: the usual one for `security`
+    security: Security = "starttls"
+    user: str = ""  # with which it is signed in; "": it isn't
+    password_file: Path | None = None  # with the password alone
+
+
 class Viewers(Section, frozen=True, kw_only=True):
     """``[viewers]``: the viewers of live logs."""
 
     share: Annotated[float, Meta(gt=0, le=1)] = DEFAULT_SHARE  # of the reactor's time that telling them may take
 
 
+class Logs(Section, frozen=True, kw_only=True):
+    """``[logs]``: the stored logs of builds."""
+
+    archive: Literal["database", "files"] = "database"  # where they are kept once they are sealed
+    # Of the time, for sealing: `server.sealing.DEFAULT_SHARE`, which builders, who read this too, can't import.
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """``[audit]``: the record of who did what."""
 
     file: Path | None = None  # to which it is copied as lines of JSON
+
+
+class Retention(Section, frozen=True, kw_only=True):
+    """``[retention]``: how long what builds leave is kept, unless their project says something else. None: for ever."""
+
+    logs: str | int | None = None  # times, such as "90 days" or "2 years"; an integer is days
+    artifacts: str | int | None = None
+    unpublished: str | int | None = None  # archives of builds that publish nothing
+    releases: str | int | None = None  # how many
+    builds: str | int | None = None
+    most_builds: str | int | None = None  # how many, of each project
+    messages: str | int | None = None
+    audit: str | int | None = None
+    newest: Annotated[int, Meta(ge=1)] = 10
+    last_success: bool = True
+
+    def rules(self) -> Rules:
+        """Return the rules. Raises `names.BadValue`, which names the key."""
+        said: dict[str, Any] = {"newest": self.newest, "last_success": self.last_success}
+        for key in ("logs", "artifacts", "unpublished", "releases", "builds", "most_builds", "messages", "audit"):
+            value = getattr(self, key)
+            try:
+                found = FOREVER if value is None else parse_count(value) if key in COUNTS else parse_days(value)
+            except names.BadValue as error:
+                raise names.BadValue(f"{key}: {error}") from error
+            said[key] = None if found == FOREVER else found
+        return check_rules(Rules(**said), least_newest=1)
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -181,11 +257,33 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     data: Path
     http: HTTP = HTTP()
     releases: Releases = Releases()
+    domains: OwnDomains = OwnDomains()
+    certificates: list[CertificateFiles] = []
     link: ApiserverLink = ApiserverLink()
     audit: Audit = Audit()
     viewers: Viewers = Viewers()
+    logs: Logs = Logs()
     database: Database = Database()
+    retention: Retention | None = None  # None: all is kept
     sign_in: SignIn = SignIn()
+    mail: Mail | None = None
+
+    def mail_server(self) -> MailServer | None:
+        """Return by what mail is sent, with its password. Raises `ConfigError`."""
+        mail = self.mail
+        if mail is None:
+            return None
+        password = "" if mail.password_file is None else _secret_in(mail.password_file, "mail.password_file")
+        if mail.user and not password:
+            raise ConfigError("mail.user: needs mail.password_file, with the password")
+        return MailServer(
+            host=mail.server,
+            port=mail.port or PORTS[mail.security],
+            security=mail.security,
+            user=mail.user,
+            password=password,
+            sender=mail.sender,
+        )
 
     def provider(self) -> Settings | None:
         """Return what is set of a provider that signs people in, with its secret. Raises `ConfigError`."""
@@ -194,14 +292,8 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
             return None
         if find_spec("jwt") is None:
             raise ConfigError("sign_in.oidc: needs PyJWT: pip install 'twistedipc[oidc]'")
-        secret, file = "", oidc.client_secret_file
-        if file is not None:
-            try:
-                secret = file.read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"sign_in.oidc.client_secret_file: {file} can't be read: {error}") from error
-            if not secret:
-                raise ConfigError(f"sign_in.oidc.client_secret_file: {file} is empty")
+        file = oidc.client_secret_file
+        secret = "" if file is None else _secret_in(file, "sign_in.oidc.client_secret_file")
         return Settings(
             issuer=oidc.issuer,
             client_id=oidc.client_id,
@@ -224,9 +316,19 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return URL.create("sqlite", database=str(self.data / "ledger.sqlite"))
 
     @property
+    def rules(self) -> Rules:
+        """How long what builds leave is kept, where their project doesn't say so."""
+        return Rules() if self.retention is None else self.retention.rules()
+
+    @property
     def artifacts(self) -> Path:
         """The folder of what was uploaded by builders."""
         return self.data / "artifacts"
+
+    @property
+    def log_archive(self) -> Path:
+        """The folder of sealed logs that aren't in the database."""
+        return self.data / "logs"
 
     @property
     def secret_key(self) -> Path:
@@ -239,6 +341,11 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return self.data / "signing.key"
 
     @property
+    def id_token_key(self) -> Path:
+        """The file with the key by which ID tokens are signed. It is made when one is needed first."""
+        return self.data / "id-tokens.key"
+
+    @property
     def api_url(self) -> str:
         """The API's address without a final slash, as browsers and builders reach it."""
         return self.http.public_url or _derived_url(self.http.listen)
@@ -248,7 +355,9 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         Check that http without TLS is for this machine only, unless the operator has said otherwise. Raises
         `ConfigError`. Only who listens asks this.
         """
-        endpoints = [("http.listen", self.http.listen), *(("releases.listen", at) for at in self.releases.endpoints)]
+        endpoints = [("http.listen", self.http.listen)]
+        if not self.releases.redirect_to_https:  # else nothing is answered there but the way to https
+            endpoints += [("releases.listen", at) for at in self.releases.endpoints]
         for key, listen in endpoints:
             if not self.http.allow_plain_http and _is_plain_beyond_loopback(listen):
                 raise ConfigError(
@@ -257,16 +366,24 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
                     "network that you trust, say http.allow_plain_http = true"
                 )
 
+    @property
+    def tls_endpoints(self) -> list[str]:
+        """Where browsers are answered with one of `certificates`."""
+        return [endpoint for endpoint in (self.http.listen, *self.releases.endpoints) if is_tls(endpoint)]
+
+    @property
+    def https_port(self) -> int | None:
+        """Return the port to which requests for releases by http are led; None: they are answered."""
+        return (urlsplit(self.release_urls("project")[0]).port or 443) if self.releases.redirect_to_https else None
+
     def elsewhere(self, repository: str) -> bool:
         """Return whether this repository may be at no address of the apiserver's and the builders' machines."""
         return not (self.http.local_repositories or is_named(repository, self.http.internal_repositories))
 
-    def release_url(self, project: str) -> str:
-        """The address of a project's live release, with a final slash."""
-        return self.release_urls(project)[0]
-
     def release_urls(self, project: str) -> list[str]:
-        """All addresses of a project's live release that are known, the best first."""
+        """
+        The addresses of a project's live release that the platform gives it, each with a final slash, the best first.
+        """
         given = self.releases.public_url
         templates = [given if "{project}" in given else f"{given}/{{project}}"] if given else self._derived_releases()
         return [template.replace("{project}", project) + "/" for template in templates]
@@ -275,7 +392,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         """The templates of the addresses that follow from where the releases' site listens."""
         domain, hosts = self.releases.domain, self.hosts
         names_first, by_path = [], []
-        for endpoint in self.releases.endpoints:
+        for endpoint in self.releases.best_first:
             scheme, host, port = _address(endpoint)
             suffix = _port_suffix(scheme, port)
             # Browsers take all names below localhost for 127.0.0.1 or ::1, whatever else the machine is called.
@@ -287,7 +404,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
                 if f".{domain}".endswith(".localhost") and not interface_of(endpoint) and hosts.has_paths(SPARE):
                     by_path.append(f"{scheme}://{SPARE}{suffix}/{{project}}")
         if not names_first and not by_path:
-            scheme, _, port = _address(self.releases.endpoints[0])
+            scheme, _, port = _address(self.releases.best_first[0])
             names_first.append(f"{scheme}://{{project}}.{domain}{_port_suffix(scheme, port)}")
         return list(dict.fromkeys(names_first[:1] + by_path))
 
@@ -312,6 +429,17 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
             by_path=by_path,
             only_known=not public and listening in LOOPBACK,
         )
+
+
+def _secret_in(file: Path, key: str) -> str:
+    """Return the secret that is alone in a file. Raises `ConfigError`. ``key``: which names the file."""
+    try:
+        secret = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}: {file} can't be read: {error}") from error
+    if not secret:
+        raise ConfigError(f"{key}: {file} is empty")
+    return secret
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -360,6 +488,7 @@ class Toolchains(Section, frozen=True, kw_only=True):
     node: str = ""  # the Node of projects that ask for none: a version or a range; "" is the one on PATH
     forbid: list[str] = []  # what no build gets: a tool, and after "@" a range of its versions
     offline: bool = False  # whether nothing is fetched: only PATH and the store count
+    publint: bool = True  # whether it is fetched too, and looks at the packages that builds publish
 
 
 class Isolation(Section, frozen=True, kw_only=True):
@@ -424,11 +553,20 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         if not config.releases.public_url:
             for listen in config.releases.endpoints:
                 _address(listen)
+        source.key = "domains.allowed"
+        for text in config.domains.allowed:
+            pattern(text)
         source.key = "link.name"
         names.node(config.link.name)
         source.key = "sign_in.oidc"
         if config.sign_in.oidc is not None:
             _check_oidc(config.sign_in.oidc)
+        source.key = "mail"
+        if config.mail is not None:
+            _check_mail(config.mail)
+        source.key = "retention"
+        if config.retention is not None:
+            config.retention.rules()
         source.key = "http.listen"
         http = msgspec.structs.replace(
             config.http, listen=source.endpoint(config.http.listen), public_url=config.http.public_url.rstrip("/")
@@ -446,7 +584,22 @@ def load_apiserver(path: Path) -> ApiserverConfig:
     with source:
         source.key = "releases.public_url"
         _check_apart(config)
+        _check_tls(config, source)
     return config
+
+
+def _check_tls(config: ApiserverConfig, source: _Source) -> None:
+    """Check that there are certificates exactly where they are needed, and https where requests are led to it."""
+    source.key = "certificates"
+    if config.tls_endpoints and not config.certificates:
+        raise ValueError(f"one is needed, with chain and key, to listen on {config.tls_endpoints[0]}")
+    source.key = "releases.redirect_to_https"
+    if config.releases.redirect_to_https:
+        first = config.releases.best_first[0]
+        if not first.startswith(("ssl:", "tls:")):
+            raise ValueError("releases.listen has no endpoint such as tls:443; what a proxy gets, the proxy redirects")
+        if not config.release_urls("project")[0].startswith("https:"):
+            raise ValueError("releases.public_url isn't an https address")
 
 
 def _check_oidc(oidc: OIDC) -> None:
@@ -459,6 +612,15 @@ def _check_oidc(oidc: OIDC) -> None:
     for group in oidc.groups.values():
         for project in group.projects:
             names.project(project)
+
+
+def _check_mail(mail: Mail) -> None:
+    names.email(mail.sender)
+    if not mail.sender.isascii():
+        raise ValueError("sender: has only ASCII")
+    _check_host(mail.server)
+    if mail.user and mail.security == "none":
+        raise ValueError("user: its password would be sent without TLS; set security to starttls or tls")
 
 
 def load_builder(path: Path) -> BuilderConfig:
@@ -547,7 +709,7 @@ class _Source:
         """msgspec's "Expected `array`, got `str` - at `$.link.dial`" in the words of a configuration file."""
         sentence, _, place = text.partition(" - at ")
         key = re.sub(r"\[[^]]*\]", "", place.strip("`").removeprefix("$").removeprefix("."))
-        in_list = "[" in place and key != "environment"
+        in_list = place.rstrip("`").endswith("]") and key not in ("environment", "certificates")
         if match := re.match(r"Object contains unknown field `(.*)`", sentence):
             unknown = match[1]
             known = _keys(kind, key)
@@ -652,7 +814,11 @@ _TYPES = {
 def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
     """The table without keys that are empty strings; in ``[environment]`` an empty value is a value."""
     return {
-        key: _without_empty(value) if isinstance(value, dict) and key != "environment" else value
+        key: _without_empty(value)
+        if isinstance(value, dict) and key != "environment"
+        else [_without_empty(each) if isinstance(each, dict) else each for each in value]
+        if isinstance(value, list)
+        else value
         for key, value in table.items()
         if value != ""
     }
@@ -674,11 +840,16 @@ def _joined(table: str, key: str) -> str:
 
 def _address(listen: str) -> tuple[str, str, int]:
     """Scheme, host and port that a server endpoint stands for. Raises `ValueError` where it doesn't tell."""
-    match = re.match(r"(tcp|ssl):(?:port=)?([0-9]{1,5})(?::.*)?\Z", listen)
+    match = re.match(r"(tcp|ssl|tls):(?:port=)?([0-9]{1,5})(?::.*)?\Z", listen)
     if match is None or not 0 < int(match[2]) < 65536:
         raise ValueError(f"is needed, since an address can't be told from {listen!r}")
     host = interface_of(listen) or socket.gethostname()
-    return ("https" if match[1] == "ssl" else "http"), _bracketed(host), int(match[2])
+    return ("http" if match[1] == "tcp" else "https"), _bracketed(host), int(match[2])
+
+
+def is_tls(listen: str) -> bool:
+    """Return whether a server endpoint has its certificate from ``[[certificates]]``: ``tls:443``."""
+    return re.match(r"tls:(?:port=)?[0-9]", listen) is not None
 
 
 def interface_of(listen: str) -> str:

@@ -1,5 +1,5 @@
 """
-The processes in which the apiserver publishes stored packages (`server.delivering.PublishProgram`). Used by
+The processes in which the apiserver publishes stored packages (`server.jobs.PublishProgram`). Used by
 ``apiserver``.
 
 The process is this program's, with what it is to do on its standard input; it has the token nowhere else. Its
@@ -24,9 +24,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import twistedipc
+from twistedipc.attempts.programs import own_command
 from twistedipc.builds.logs import Lines, valid_shape, with_events
-from twistedipc.publish.stored import Delivered, Job, Said
+from twistedipc.publish.stored import Delivered, Job, Row, Said, StepBegins, StepEnds, Written
+from twistedipc.server.jobs import Writes
 
 #: Seconds for a process to end, after which it is killed: it has deadlines of its own.
 DEADLINE = 3000.0
@@ -35,8 +36,6 @@ DEADLINE = 3000.0
 MAX_LINE = 16 << 20
 MAX_SAID = 32 << 20
 
-_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
-_ROOT = str(Path(twistedipc.__file__).parent.parent)
 _PROGRAM = "twistedipc.runner.from_store"
 
 #: What of this process's environment the step that publishes has.
@@ -47,6 +46,11 @@ _PASSED = re.compile(
 )
 
 _decoder: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
+
+
+def environment_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of this environment the step that publishes has."""
+    return {name: value for name, value in environment.items() if _PASSED.fullmatch(name)}
 
 
 class PublishReactor(IReactorProcess, IReactorTime):
@@ -67,16 +71,16 @@ class PublishProcesses:
         self._reactor = reactor
         self._folder = folder
         self._hidden = [os.path.realpath(path) for path in hidden]
-        self._environment = {name: value for name, value in environment.items() if _PASSED.fullmatch(name)}
+        self._environment = environment_of(environment)
         self._running: dict[str, _Process] = {}
 
-    def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
-        """See `server.delivering.PublishProgram`."""
+    def run(self, job: Job, heard: Callable[[Lines], None], writes: Writes) -> Deferred[Delivered]:
+        """See `server.jobs.PublishProgram`."""
         key = f"{job.attempt}.{job.target}.compared" if job.compare else job.attempt
         folder = self._folder / (key if job.compare else f"{job.attempt}.{job.target}")
         job = replace(job, folder=os.path.realpath(folder), hidden=self._hidden, environment=self._environment)
-        process = self._running[key] = _Process(job, heard)
-        argv = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, _PROGRAM]
+        process = self._running[key] = _Process(job, heard, writes)
+        argv = own_command(_PROGRAM)
         try:
             self._reactor.spawnProcess(process, sys.executable, argv, env={"LANG": "C.UTF-8"}, path="/")
         except OSError as error:
@@ -92,13 +96,13 @@ class PublishProcesses:
         return process.done.addBoth(ended)
 
     def end(self, attempt: str) -> None:
-        """See `server.delivering.PublishProgram`."""
+        """See `server.jobs.PublishProgram`."""
         process = self._running.get(attempt)
         if process is not None:
             process.signal("TERM")
 
     def kill_all(self) -> None:
-        """See `server.delivering.PublishProgram`."""
+        """See `server.jobs.PublishProgram`."""
         for process in list(self._running.values()):
             process.kill()
 
@@ -108,10 +112,11 @@ class _Process(ProcessProtocol):
 
     _log = Logger()
 
-    def __init__(self, job: Job, heard: Callable[[Lines], None]) -> None:
+    def __init__(self, job: Job, heard: Callable[[Lines], None], writes: Writes) -> None:
         self.done: Deferred[Delivered] = Deferred()
         self._job = job
         self._heard = heard
+        self._writes = writes
         self._rest = b""
         self._said = 0
         self._errors = b""
@@ -120,8 +125,7 @@ class _Process(ProcessProtocol):
     def connectionMade(self) -> None:
         """It was started: tell it what to do."""
         transport = cast(IProcessTransport, self.transport)
-        transport.write(msgspec.json.encode(self._job))
-        transport.closeStdin()
+        transport.write(msgspec.json.encode(self._job) + b"\n")
 
     def outReceived(self, data: bytes) -> None:
         """It says something."""
@@ -142,8 +146,25 @@ class _Process(ProcessProtocol):
             return
         if isinstance(said, Delivered):
             self._delivered = said
+        elif isinstance(said, StepBegins | StepEnds):
+            self._write(said)
         elif valid_shape(said):
             self._heard(with_events(said))
+
+    def _write(self, row: Row) -> None:
+        """Have a row written down, and tell the process once that is done: it waits for it."""
+
+        def done(renewed: dict[str, str] | None) -> Written:
+            return Written(renewed=renewed or {})
+
+        def failed(failure: Failure) -> Written:
+            self._log.failure("a step of {attempt} can't be written down", failure, attempt=self._job.attempt)
+            return Written(why_not=failure.getErrorMessage()[:1000] or "the apiserver can't")
+
+        def answer(written: Written) -> None:
+            cast(IProcessTransport, self.transport).write(msgspec.json.encode(written) + b"\n")
+
+        self._writes(row).addCallbacks(done, failed).addCallback(answer)
 
     def errReceived(self, data: bytes) -> None:
         """It has broken."""
@@ -166,7 +187,7 @@ class _Process(ProcessProtocol):
 
     def failed(self, reason: str) -> None:
         """There is no process, and no result of one."""
-        self.done.callback(Delivered(reason=reason))
+        self.done.callback(Delivered(reason=reason, interrupted=True))
 
     def signal(self, name: str) -> None:
         """Send it a signal."""

@@ -1,5 +1,5 @@
 """
-SIGHUP, for both services: it reopens log files, and ends nothing.
+SIGHUP, for both services: it reopens log files, has certificates looked at, and ends nothing.
 
 That is what logrotate sends after it has moved a log away, and what a terminal sends when it is closed. Without a
 handler it would end the process at once, without a line in any log.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from twisted.application.service import Service
@@ -25,7 +26,12 @@ class Hangups(Service):
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
         self._files: list[BaseLogFile] = []
+        self._also: list[Callable[[], None]] = []
         signal.signal(signal.SIGHUP, self._received)
+
+    def listen(self, also: Callable[[], None]) -> None:
+        """Call this too, in the reactor's thread."""
+        self._also.append(also)
 
     def startService(self) -> None:
         """
@@ -52,3 +58,5 @@ class Hangups(Service):
                 self._log.info("SIGHUP: reopened {path}", path=file.path)
         if not self._files:
             self._log.info("SIGHUP: there is no log file to reopen; the service goes on")
+        for each in self._also:
+            each()

@@ -17,8 +17,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from twistedipc.toolchains.npmrc import Npmrc, read_npmrc
-from twistedipc.toolchains.problems import NoRegistry
+from twistedipc.registries.npmrc import NoRegistry, Npmrc, read_npmrc
 
 #: The oldest major version of Node that the platform is tried with.
 OLDEST = 20

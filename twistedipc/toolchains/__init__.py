@@ -13,8 +13,8 @@ the bottom up::
     packages    which package of the registry has a tool, and what its commands are                  (no I/O)
     unpack      a package's archive -> a folder, with a bound on everything
     store       the folder that all attempts of a builder share
-    npmrc       npm's configuration: the registry, its credentials, proxies, certificates
     registry    what a package registry is asked, with deadlines
+    linter      publint, which looks at packages: in the store, or why it isn't
     choose      the policy: which Node, and which manager
     ready       what was chosen -> PATH and variables of a build's steps
     fetch       what was chosen and isn't in the store yet -> the store

@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from twistedipc.builds.attempt import ToolSettings
+from twistedipc.builds.lint import Linter
+from twistedipc.registries.npmrc import NoRegistry, read_npmrc
 from twistedipc.toolchains.choose import Chooser, Pick
 from twistedipc.toolchains.integrity import check_manager
+from twistedipc.toolchains.linter import PARTS, Part, find, with_hash
 from twistedipc.toolchains.machine import Machine
-from twistedipc.toolchains.npmrc import read_npmrc
 from twistedipc.toolchains.problems import BadIntegrity, NoPackage, RegistryError, ToolProblem
 from twistedipc.toolchains.ready import toolchain
 from twistedipc.toolchains.registry import DOWNLOAD, Registry
@@ -71,21 +75,52 @@ class Fetching:
                 fetched = True
                 if wanted.integrity and pick.tool == wanted.manager:
                     check_manager(entry.hashes(pick.source), wanted.integrity)
-        if fetched:
+        linter, more = self._linter() if wanted.linter else (None, False)
+        if fetched or more:
             for entry in self._store.clean():
                 self._say(f"the builder's store no longer has {entry.package} {entry.version}: no build used it lately")
-        return toolchain(choice, self._store, self._operator, self._machine, self._home)
+        found = toolchain(choice, self._store, self._operator, self._machine, self._home)
+        return replace(found, linter=linter)
+
+    def _linter(self) -> tuple[Linter, bool]:
+        """Return publint, or why it can't be had, which fails no build; and whether something was fetched for that."""
+        linter = find(self._settings, self._store, self._now)
+        if linter is not None:
+            return linter, False
+        try:
+            for part in PARTS:
+                if not self._store.use(part.package, part.version):
+                    self._fetch_part(part)
+        except (ToolProblem, RegistryError) as error:
+            self._store.note_unanswered(PARTS[0].package)
+            return Linter(why=f"it can't be fetched: {error}"), True
+        return find(self._settings, self._store, self._now) or Linter(why="another process has just removed it"), True
+
+    def _fetch_part(self, part: Part) -> None:
+        def download(archive: Path) -> Downloaded:
+            release = self._registry.look_up(part.package).releases.get(part.version)
+            if release is None:
+                raise ToolProblem(f"{self._registry.shown} has no {part.package} {part.version}")
+            self._say(f"fetching {part.package} {part.version} from {self._registry.shown} …")
+            return Downloaded(
+                self._registry.download(part.package, part.version, with_hash(part, release), archive), {}
+            )
+
+        self._store.add(part.source, part.version, download, patience=PATIENCE)
 
     @property
     def _registry(self) -> Registry:
         if self._connected is None:
-            npmrc = read_npmrc(
-                self._operator,
-                userconfig=self._settings.userconfig,
-                registry=self._settings.registry,
-                npm=self._machine.find("npm"),
-                path=self._path,
-            )
+            try:
+                npmrc = read_npmrc(
+                    self._operator,
+                    userconfig=self._settings.userconfig,
+                    registry=self._settings.registry,
+                    npm=self._machine.find("npm"),
+                    path=self._path,
+                )
+            except NoRegistry as error:
+                raise ToolProblem(str(error)) from error
             self._connected = Registry(npmrc, self._operator, now=self._now, sleep=self._sleep)
         return self._connected
 

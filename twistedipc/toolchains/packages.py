@@ -119,7 +119,7 @@ def launchers(source: Source, bin: Mapping[str, str]) -> dict[str, Launcher]:
             found[command] = Launcher(file, False, first)
         elif place in bin:
             found[command] = Launcher(bin[place], True)
-    if next(iter(source.commands)) not in found:
+    if source.commands and next(iter(source.commands)) not in found:
         raise NoTool(f"{source.package} has no command {next(iter(source.commands))} in it")
     return found
 

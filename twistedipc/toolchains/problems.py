@@ -25,10 +25,6 @@ class Busy(ToolProblem):
     """Another process has been fetching the same for too long."""
 
 
-class NoRegistry(ToolProblem):
-    """It isn't known which registry to ask."""
-
-
 class RegistryError(ToolProblem):
     """The registry can't be reached, or its answer is of no use."""
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from twistedipc.builds.attempt import Tool, ToolSettings
 from twistedipc.builds.provenance import package_name
+from twistedipc.registries.npmrc import global_config
 from twistedipc.toolchains.choose import Choice, Chooser, Pick
+from twistedipc.toolchains.linter import find
 from twistedipc.toolchains.machine import Machine
-from twistedipc.toolchains.npmrc import global_config
 from twistedipc.toolchains.packages import variables
 from twistedipc.toolchains.store import Index, Store
 from twistedipc.toolchains.wanted import Toolchain, Wanted
@@ -55,7 +58,11 @@ def ready(
     for pick in choice.picks:
         if pick.source is not None and not store.use(pick.source.package, pick.version.text):
             return None  # deleted in this moment
-    return toolchain(choice, store, operator, machine, home)
+    found = toolchain(choice, store, operator, machine, home)
+    if not wanted.linter:
+        return found
+    linter = find(settings, store, now)
+    return None if linter is None else replace(found, linter=linter)
 
 
 def toolchain(choice: Choice, store: Store, operator: Mapping[str, str], machine: Machine, home: Path) -> Toolchain:
@@ -70,7 +77,7 @@ def toolchain(choice: Choice, store: Store, operator: Mapping[str, str], machine
             # npm's "global" folder is the one that Node is in: a build's own, instead of one that all builds share.
             environment["npm_config_prefix"] = str(home / GLOBAL)
             folders.append(str(home / GLOBAL / "bin"))
-            if (config := global_config(machine)) is not None:
+            if (config := global_config(machine.find("node"))) is not None:
                 environment["npm_config_globalconfig"] = config
     return Toolchain(
         path=folders,

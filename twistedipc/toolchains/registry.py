@@ -8,24 +8,21 @@ addresses for which npm's configuration has them, also where a registry sends th
 from __future__ import annotations
 
 import http.client
-import os
-import re
-import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from email.message import Message
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import IO, Any, cast
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
+from twistedipc.registries.connection import BadCertificates, Connection, why, without_user
+from twistedipc.registries.npmrc import Npmrc
 from twistedipc.toolchains.integrity import Digests, check_registry
 from twistedipc.toolchains.machine import engines_node
-from twistedipc.toolchains.npmrc import Npmrc
 from twistedipc.toolchains.problems import NoPackage, RegistryError
 from twistedipc.toolchains.store import Index, Release
 
@@ -67,13 +64,6 @@ class _Packument(msgspec.Struct):
     tags: dict[str, str] = msgspec.field(default_factory=dict, name="dist-tags")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        return None
-
-
 class _TryAgain(Exception):
     """The request may succeed a little later. ``str()`` of it says what happened."""
 
@@ -84,7 +74,7 @@ class _TryAgain(Exception):
 
 class Registry:
     """
-    A registry, as npm is set up for it.
+    A registry, as npm is set up for it. Raises `RegistryError`.
 
     :param environment: the operator's variables, with proxies and certificates
     :param now: milliseconds since the epoch
@@ -104,12 +94,10 @@ class Registry:
         self._now = now
         self._sleep = sleep
         self._clock = clock
-        self._proxies = _proxies(npmrc, environment)
-        tls = urllib.request.HTTPSHandler(context=_tls(npmrc, environment))
-        self._direct, self._by_proxy = (
-            urllib.request.build_opener(urllib.request.ProxyHandler(proxies), tls, _NoRedirect())
-            for proxies in ({}, {name: value for name, value in self._proxies.items() if name != "no"})
-        )
+        try:
+            self._connection = Connection(npmrc, environment)
+        except BadCertificates as error:
+            raise RegistryError(str(error)) from error
 
     def look_up(self, package: str) -> Index:
         """Return the versions of a package. Raises `RegistryError`."""
@@ -159,7 +147,7 @@ class Registry:
     @property
     def shown(self) -> str:
         """The registry's address, for people: without a user or a password in it."""
-        return _shown(self.url)
+        return without_user(self.url)
 
     def _places(self, package: str, version: str, release: Release) -> list[str]:
         """
@@ -191,11 +179,11 @@ class Registry:
             except _TryAgain as error:
                 reason, after = str(error), min(error.after, SILENCE)
             except urllib.error.URLError as error:
-                reason, after = _why(error.reason), 0.0
+                reason, after = why(error), 0.0
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, OSError) and error.filename is not None:
                     raise  # of the disk
-                reason, after = _why(error), 0.0
+                reason, after = why(error), 0.0
         raise RegistryError(f"{what} can't be had from {self.shown}: {reason}")
 
     def _once(
@@ -208,21 +196,17 @@ class Registry:
     ) -> Any:
         for _ in range(_MAX_REDIRECTS):
             request = urllib.request.Request(
-                _without_user(url), headers={"User-Agent": "twistedipc", "Accept-Encoding": "identity", **headers}
+                without_user(url), headers={"User-Agent": "twistedipc", "Accept-Encoding": "identity", **headers}
             )
             if authorization := self._npmrc.authorization(url):
                 request.add_unredirected_header("Authorization", authorization)
             try:
-                with self._open(request) as response:
+                with self._connection.open(request, silence=SILENCE) as response:
                     return read(response, deadline)
             except urllib.error.HTTPError as error:
                 with error:
                     url = self._elsewhere(what, url, error)
         raise RegistryError(f"{what} can't be had from {self.shown}: it sends the request from one address to another")
-
-    def _open(self, request: urllib.request.Request) -> HTTPResponse:
-        opener = self._direct if _needs_none(request.host, self._proxies.get("no", "")) else self._by_proxy
-        return cast(HTTPResponse, opener.open(request, timeout=SILENCE))
 
     def _elsewhere(self, what: str, url: str, error: urllib.error.HTTPError) -> str:
         """Where an answer sends the request. Raises what the answer means, if it is none of these."""
@@ -275,54 +259,3 @@ def _release(version: _Version) -> Release | None:
         node=engines_node(version.engines),
         deprecated=bool(version.deprecated),
     )
-
-
-def _proxies(npmrc: Npmrc, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables' proxies, as all programs have them; npm's own settings come first."""
-    found = {}
-    for name, value in sorted(environment.items()):  # small letters come last, and count
-        kind = name.lower().removesuffix("_proxy")
-        if name.lower() in ("http_proxy", "https_proxy", "no_proxy") and value:
-            found[kind] = value
-    return {**found, **npmrc.proxies()}
-
-
-def _needs_none(netloc: str, no: str) -> bool:
-    """Whether a host is among those that need no proxy: names, which are those of their subdomains too, or "*"."""
-    host = urlsplit(f"//{netloc}").hostname or ""
-    for entry in re.split(r"[\s,]+", no.lower()):
-        name = entry.strip().lstrip("*.") if entry != "*" else host
-        if name and (netloc == name or host == name or host.endswith(f".{name}")):
-            return True
-    return False
-
-
-def _tls(npmrc: Npmrc, environment: Mapping[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for file in (environment.get("SSL_CERT_FILE"), environment.get("NODE_EXTRA_CA_CERTS"), npmrc.cafile):
-        if file:
-            try:
-                context.load_verify_locations(cafile=os.path.expanduser(file))
-            except (OSError, ssl.SSLError) as error:
-                raise RegistryError(f"the certificates in {file} can't be read: {error}") from error
-    if not npmrc.strict_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-_shown = _without_user
-
-
-def _why(reason: object) -> str:
-    if isinstance(reason, TimeoutError):
-        return "it doesn't answer"
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"its certificate isn't trusted here ({reason.verify_message})"
-    text = getattr(reason, "strerror", None) or str(reason)
-    return str(text) or type(reason).__name__

@@ -115,11 +115,6 @@ def _without_words(said: str) -> str:
     return said
 
 
-def newest(versions: Iterable[Version]) -> Version | None:
-    """Return the newest; None if there are none."""
-    return max(versions, default=None)
-
-
 def nearest(wanted: Range, versions: Iterable[Version]) -> list[str]:
     """Return up to three versions that are near what was wanted and isn't there, in their order, for a sentence."""
     known = sorted(each for each in versions if each.released)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from twistedipc.builds.attempt import Tool
+from twistedipc.builds.lint import Linter
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -16,6 +17,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manager_why: str = ""  # what asks for it, for people: "packageManager in package.json"
     node: str = ""  # a version of Node or a range; "" is any
     node_why: str = ""
+    linter: bool = False  # whether publint is to look at what is packed
 
 
 class Toolchain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,3 +28,4 @@ class Toolchain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     said: list[str] = []  # what was chosen and why, for the log
     remarks: list[str] = []  # warnings, for the log
     tools: list[Tool] = []  # the same for programs
+    linter: Linter | None = None  # what the pack step gets; None: it isn't wanted

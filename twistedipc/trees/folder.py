@@ -12,18 +12,19 @@ from twistedipc.disk.beneath import Beneath
 
 
 class FolderTree:
-    """A `builds.recognition.tree.Tree` of a folder."""
+    """A `builds.recognition.tree.Tree` of a folder. ``largest``: the most bytes of a file that is read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, largest: int = MAX_FILE) -> None:
         self._folder = os.path.realpath(folder)
+        self._largest = largest
         self._names: dict[str, frozenset[str]] = {}
         self._places: dict[str, str | None] = {"": self._folder}
 
     def read(self, path: str) -> bytes | None:
         """Return what the file holds; None if there is none. Raises `CantRead`."""
-        data = self._read(path, MAX_FILE + 1)
-        if data is not None and len(data) > MAX_FILE:
-            raise CantRead(f"{path} has more than {MAX_FILE} bytes")
+        data = self._read(path, self._largest + 1)
+        if data is not None and len(data) > self._largest:
+            raise CantRead(f"{path} has more than {self._largest} bytes")
         return data
 
     def head(self, path: str) -> bytes:

@@ -5,9 +5,10 @@ bottom up::
     imported    what was found: settings, variables, and what can't be carried over, each with its file and line
     positions   YAML, JSON and TOML with the lines that their values are on
     commands    what a command line does: install, build, check
+    redirects   _redirects and _headers
+    rules       redirects and headers of the two that follow
     vercel      vercel.json
     netlify     netlify.toml
-    redirects   _redirects and _headers
     workflow    .github/workflows/*.yml
     everything  all of them, in one folder
     written     the settings as a .twistedipc.toml

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.settings import BuildSettings, checked
+from twistedipc.builds.site.rules import HeaderRule, Redirect
 from twistedipc.builds.variables import looks_secret, of_repository
 
 #: The longest part of a file that a remark quotes, in characters.
@@ -29,12 +30,14 @@ class Remark:
 @dataclass
 class Imported:
     """
-    Settings and variables, in the order in which they were found, and remarks. What a file says first stays: a later
-    one that says otherwise gets a remark.
+    Settings, variables, redirects and headers, in the order in which they were found, and remarks. What a file says
+    first stays: a later one that says otherwise gets a remark.
     """
 
     settings: dict[str, Setting] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    redirects: list[Redirect] = field(default_factory=list)
+    headers: list[HeaderRule] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     read: list[str] = field(default_factory=list)  # the files that were found
 

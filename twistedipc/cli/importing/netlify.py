@@ -10,7 +10,8 @@ from typing import Any
 from twistedipc.cli.importing.commands import kind_of
 from twistedipc.cli.importing.imported import Imported, quoted
 from twistedipc.cli.importing.positions import Document, read_toml
-from twistedipc.cli.importing.redirects import NOT_SERVED, is_fallback
+from twistedipc.cli.importing.redirects import is_fallback
+from twistedipc.cli.importing.rules import netlify_headers, netlify_redirect
 
 FILE = "netlify.toml"
 
@@ -26,8 +27,6 @@ _LEFT = {
     "edge_functions": "aren't carried over: the platform serves static sites, and runs no functions",
     "ignore": "isn't carried over: set `watch`, the paths whose changes are built",
     "images": "isn't carried over: images are served as they are",
-    "headers": NOT_SERVED.replace("isn't", "aren't"),
-    "redirects": NOT_SERVED.replace("isn't", "aren't"),
 }
 
 #: Tables that say nothing of how a project is built.
@@ -45,9 +44,12 @@ def read_netlify(data: bytes, into: Imported) -> None:
             _contexts(document, value, into)
         elif key == "redirects":
             _redirects(document, value, into)
-        elif key in ("headers", "plugins", "edge_functions"):
+        elif key == "headers":
+            for number, table in enumerate(value if isinstance(value, list) else []):
+                netlify_headers(table if isinstance(table, dict) else {}, FILE, document.heading(key, number), into)
+        elif key in ("plugins", "edge_functions"):
             for number, entry in enumerate(value if isinstance(value, list) else [value]):
-                named = _text(entry, "for") or _text(entry, "package") or _text(entry, "function")
+                named = _text(entry, "package") or _text(entry, "function")
                 into.leave(
                     FILE, document.line(key, nth=number), f"{key} {quoted(named)} {_LEFT[key]}".replace("  ", " ")
                 )
@@ -133,13 +135,13 @@ def _contexts(document: Document, contexts: Any, into: Imported) -> None:
 
 def _redirects(document: Document, rules: Any, into: Imported) -> None:
     for number, rule in enumerate(rules if isinstance(rules, list) else []):
-        line = document.line("redirects", nth=number)
+        line = document.heading("redirects", number)
         source, target = _text(rule, "from"), _text(rule, "to")
         plain = isinstance(rule, dict) and not rule.keys() & {"conditions", "country", "query"}
         if plain and is_fallback(source, target, rule.get("status", 301)):
             into.set("spa", True, FILE, line)
         else:
-            into.leave(FILE, line, f"the redirect of {quoted(source)} to {quoted(target)} {NOT_SERVED}")
+            netlify_redirect(rule if isinstance(rule, dict) else {}, FILE, line, into)
 
 
 def _text(value: Any, key: str) -> str:

@@ -115,6 +115,12 @@ class Document:
         found = [number for number, line in enumerate(self._lines, 1) if number > after and pattern.search(line)]
         return found[nth] if nth < len(found) else after
 
+    def heading(self, key: str, nth: int) -> int:
+        """Return the line with the ``nth`` heading of a TOML array of tables; where there is none, that of the key."""
+        pattern = re.compile(rf"^\s*\[\[\s*{re.escape(key)}\s*\]\]")
+        found = [number for number, line in enumerate(self._lines, 1) if pattern.search(line)]
+        return found[nth] if nth < len(found) else self.line(key)
+
 
 def read_json(data: bytes) -> Document:
     """Return a JSON file that has an object. Raises `Unreadable`."""

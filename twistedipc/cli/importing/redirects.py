@@ -1,16 +1,17 @@
 """
 ``_redirects`` and ``_headers``, as Netlify and Cloudflare Pages have them: whether the site is a single-page
-application. Pure. Redirects and headers themselves aren't served by the platform.
+application, and what of them the platform doesn't do. It reads both itself, so nothing of them is carried over. Pure.
 """
 
 from __future__ import annotations
 
-from twistedipc.cli.importing.imported import Imported, quoted
+from twistedipc.builds.site import headers
+from twistedipc.builds.site import redirects as rules
+from twistedipc.builds.site.rules import BadRules
+from twistedipc.cli.importing.imported import Imported
 
 #: The folders in which the files are looked for: they are copied from there into the site.
 FOLDERS = ("", "public", "static", "src", "app/public")
-
-NOT_SERVED = "isn't carried over: the platform serves files as they are, without redirects and headers of its own"
 
 
 def is_fallback(source: str, target: str, status: object) -> bool:
@@ -26,18 +27,26 @@ def read_redirects(file: str, data: bytes, into: Imported) -> None:
         words = line.split()
         if len(words) >= 3 and is_fallback(words[0], words[1], words[2]):
             into.set("spa", True, file, number)
-        else:
-            into.leave(file, number, f"the redirect {quoted(line)} {NOT_SERVED}")
+            continue
+        try:
+            rules.read_redirects(line.encode())
+        except BadRules as error:
+            into.leave(file, number, f"fails the build: {_without_place(error)}")
 
 
 def read_headers(file: str, data: bytes, into: Imported) -> None:
     """Read a ``_headers``: a path in the first column, its headers below it."""
     for number, line in _lines(data):
-        if not line[0].isspace():
-            into.leave(file, number, f"the headers of {quoted(line)} {_SINGULAR}")
+        # A header alone is no file: it gets a path.
+        text = line if not line[0].isspace() else f"/*\n{line}"
+        try:
+            headers.read_headers(text.encode())
+        except BadRules as error:
+            into.leave(file, number, f"fails the build: {_without_place(error)}")
 
 
-_SINGULAR = NOT_SERVED.replace("isn't", "aren't")
+def _without_place(error: BadRules) -> str:
+    return str(error).partition(": ")[2]
 
 
 def _lines(data: bytes) -> list[tuple[int, str]]:

@@ -11,17 +11,15 @@ from twistedipc.builds.recognition.frameworks import BY_NAME
 from twistedipc.cli.importing.commands import kind_of
 from twistedipc.cli.importing.imported import Imported, quoted
 from twistedipc.cli.importing.positions import Document, read_json
-from twistedipc.cli.importing.redirects import NOT_SERVED, is_fallback
+from twistedipc.cli.importing.redirects import is_fallback
+from twistedipc.cli.importing.rules import vercel_headers, vercel_redirect, vercel_rewrite
 
 FILE = "vercel.json"
 
 #: Keys that say nothing of how a project is built, or what is so here anyway, or why they can't be carried over.
-_NEEDLESS = frozenset({"$schema", "version", "name", "alias", "scope", "public", "devCommand", "cleanUrls"})
+_NEEDLESS = frozenset({"$schema", "version", "name", "alias", "scope", "public", "devCommand"})
 _LEFT = {
     "ignoreCommand": "isn't carried over: set `watch`, the paths whose changes are built",
-    "trailingSlash": "isn't carried over: a page has the address that its file gives it",
-    "headers": NOT_SERVED.replace("isn't", "aren't"),
-    "redirects": NOT_SERVED.replace("isn't", "aren't"),
     "functions": "aren't carried over: the platform serves static sites, and runs no functions",
     "crons": "aren't carried over: the platform runs no functions",
     "regions": "aren't carried over: builds run where the builders are",
@@ -29,8 +27,11 @@ _LEFT = {
     "git": "isn't carried over: a build begins when it is asked for",
     "github": "isn't carried over: a build begins when it is asked for",
     "builds": "isn't carried over: the commands of a build are `install` and `build`",
-    "routes": NOT_SERVED.replace("isn't", "aren't"),
+    "routes": "aren't carried over: say them as redirects, rewrites and headers, which are",
 }
+
+#: Keys that say how the site is served.
+_SITE = frozenset({"cleanUrls", "trailingSlash", "redirects", "rewrites", "headers"})
 
 #: Names of frameworks that aren't those of `recognition.frameworks`.
 _FRAMEWORKS = {
@@ -58,12 +59,27 @@ def read_vercel(data: bytes, into: Imported) -> None:
                     into.set("output", value, FILE, line)
             case "framework":
                 _framework(value, line, into)
-            case "rewrites":
-                _rewrites(document, value, line, into)
             case "env" | "build":
                 _environment(document, value if key == "env" else _part(value, "env"), line, into)
+            case _ if key in _SITE:
+                _serving(document, key, value, line, into)
             case _ if key not in _NEEDLESS and value not in (None, [], {}):
                 into.leave(FILE, line, f"{quoted(key)} {_LEFT.get(key, 'is nothing that is known here')}")
+
+
+def _serving(document: Document, key: str, value: object, line: int, into: Imported) -> None:
+    """What is said of how the site is served."""
+    match key:
+        case "cleanUrls":
+            into.set("clean_urls", value is True, FILE, line)
+        case "trailingSlash":
+            into.set("trailing_slash", "always" if value is True else "never", FILE, line)
+        case "rewrites":
+            _rewrites(document, value, line, into)
+        case _:
+            carry = vercel_redirect if key == "redirects" else vercel_headers
+            for number, rule in enumerate(value if isinstance(value, list) else []):
+                carry(rule if isinstance(rule, dict) else {}, FILE, document.line("source", line - 1, number), into)
 
 
 def _framework(value: object, line: int, into: Imported) -> None:
@@ -91,7 +107,7 @@ def _rewrites(document: Document, value: object, line: int, into: Imported) -> N
         if is_fallback(source, target, 200) and not _part(rule, "has"):
             into.set("spa", True, FILE, at)
         else:
-            into.leave(FILE, at, f"the rewrite of {quoted(source)} to {quoted(target)} {NOT_SERVED}")
+            vercel_rewrite(rule if isinstance(rule, dict) else {}, FILE, at, into)
 
 
 def _environment(document: Document, value: object, line: int, into: Imported) -> None:

@@ -139,7 +139,7 @@ class Receivers:
         self._make = make
         self._lanes: dict[StreamId, _Lane] = {}
 
-    def enter(self, stream: StreamId, owner: _IncomingStream) -> _Lane:
+    def enter(self, stream: StreamId, owner: IncomingStream) -> _Lane:
         """The stream's lane, for its newest link. The link before has lost it; what it is just taking, it takes."""
         lane = self._lanes.get(stream)
         if lane is None:
@@ -163,7 +163,7 @@ class _Lane:
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self.owner: _IncomingStream | None = None
+        self.owner: IncomingStream | None = None
         self.users = 0
         self._busy = False
         self._waiting: list[Deferred[None]] = []
@@ -194,7 +194,7 @@ class Incoming:
         self._all = CreditWindow(MAX_STREAMS * 2 * ALLOWANCE)  # what waits, of all streams
         self._kinds = kinds
         self._receivers = receivers
-        self._streams: dict[str, _IncomingStream] = {}
+        self._streams: dict[str, IncomingStream] = {}
 
     def received(self, frame: StreamOpen | StreamItems | UnreadItems | StreamClose) -> None:
         """The sender says something of a stream. Raises `RemoteProtocolError`."""
@@ -211,7 +211,7 @@ class Incoming:
                 if stream is not None:  # else it was refused, since there were too many
                     stream.end()
 
-    def _open(self, id_: str) -> _IncomingStream:
+    def _open(self, id_: str) -> IncomingStream:
         stream = self._streams.get(id_)
         if stream is None:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {id_} isn't open")
@@ -239,7 +239,7 @@ class Incoming:
         stream = StreamId(self._peer.info.name, opening.stream, opening.id)
         credit = CreditWindow(ALLOWANCE, self._all)
         try:
-            self._streams[opening.id] = _IncomingStream(
+            self._streams[opening.id] = IncomingStream(
                 self._peer, self._receivers, stream, kind, opening, credit, self._weigh, self._over
             )
         except Exception:
@@ -247,7 +247,7 @@ class Incoming:
             self._streams.pop(opening.id, None)
             self._peer.send(_refusal_of(Failure(), stream, opening.opening))
 
-    def _over(self, stream: _IncomingStream) -> None:
+    def _over(self, stream: IncomingStream) -> None:
         """Free the stream's place: it was closed, and all items that came were taken."""
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
@@ -268,7 +268,7 @@ class Phase(Enum):
     OVER = auto()  # both
 
 
-class _IncomingStream:
+class IncomingStream:
     """One stream on one link."""
 
     _log = Logger()
@@ -282,7 +282,7 @@ class _IncomingStream:
         opening: StreamOpen,
         credit: CreditWindow,
         weigh: Callable[[], None],
-        over: Callable[[_IncomingStream], None],
+        over: Callable[[IncomingStream], None],
     ) -> None:
         self.phase = Phase.OPEN
         self._over = over

@@ -102,7 +102,6 @@ IS_LOCAL = "it is the builder's machine itself"
 IS_OURS = "it is the platform itself"
 NOT_USED = "the last build that succeeded didn't use it"
 UNRESOLVED = "it has no address"
-WRONG_NAME = "the connection was opened to another host of the same address"
 
 
 def cure(why: str, host: str, project: str) -> str:

@@ -7,7 +7,7 @@ platform that publishes, or that shows what is published.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from twistedipc.builds.attempt import Publish
-from twistedipc.builds.names import BadValue
+from twistedipc.builds.names import BadValue, is_here, open_road
 from twistedipc.publish.targets.npm.target import Npm
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.publish.targets.target import Releases, Secret, Settings, Target
@@ -72,6 +72,10 @@ class Targets:
     def secrets(self) -> dict[str, tuple[Target[Any], Secret]]:
         """All secrets that a project can have, by name."""
         return {secret.name: (target, secret) for target in self for secret in target.secrets}
+
+    def secret(self, name: str) -> tuple[Target[Any], Secret] | None:
+        """Return the secret of this name that a project can have, and whose it is; None if it can have none."""
+        return next(((target, found) for target in self if (found := target.secret(name)) is not None), None)
 
     def releases(self, data: Path) -> dict[str, Releases]:
         """
@@ -176,6 +180,36 @@ class Targets:
             "remove it from the project's targets. A build that doesn't publish can be made"
         )
 
+    def why_no_word(self, settings: Settings, issuer: str, packages: Collection[str] | None = None) -> str:
+        """
+        Return why the services of a target can't believe what the apiserver says of attempts; "" if they can, or aren't
+        told anything.
+
+        :param issuer: the apiserver's address, at which they find its key
+        :param packages: those that are to be published; None: any
+        """
+        target = self.of(settings)
+        if not any(secret.audience for secret in target.secrets_for(settings, packages)):
+            return ""
+        how = "set http.public_url in apiserver.toml to the https address at which registries reach the apiserver"
+        if open_road(issuer):
+            return f"no registry trusts the word of an apiserver at {issuer}, which isn't https: {how}"
+        if is_here(issuer) and not all(map(is_here, target.contacts(settings))):
+            return f"no registry elsewhere can check the word of an apiserver at {issuer}, on this machine alone: {how}"
+        return ""
+
+    def with_versions(self, targets: ProjectTargets) -> ProjectTargets:
+        """Return those that aren't paused and to which what is published has a version of its own."""
+        return tuple(settings for settings in self.active(targets) if self.of(settings).has_versions)
+
+    def make_versions(self, targets: ProjectTargets) -> bool:
+        """Return whether the builds for one of these make versions without being asked to."""
+        return any(self.of(settings).makes_versions(settings) for settings in self.active(targets))
+
+    def with_canaries(self, targets: ProjectTargets) -> ProjectTargets:
+        """Return those that aren't paused and to which previews of packages are published."""
+        return tuple(settings for settings in self.active(targets) if self.of(settings).makes_canaries(settings))
+
     def need_site(self, targets: ProjectTargets) -> bool:
         """Return whether what is built must be a site, for one of those that aren't paused."""
         return any(self.of(settings).needs_site for settings in self.active(targets))
@@ -183,6 +217,11 @@ class Targets:
     def delivered_by_apiserver(self, targets: ProjectTargets) -> ProjectTargets:
         """Those that aren't paused and for which what is built becomes a release that the apiserver keeps."""
         return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "apiserver")
+
+    def take_parts(self, targets: ProjectTargets) -> bool:
+        """Return whether an archive may leave out what is stored: all that take it look for that where it is stored."""
+        found = self.delivered_by_apiserver(targets)
+        return bool(found) and all(self.of(settings).takes_parts for settings in found)
 
     def stored(self, targets: ProjectTargets) -> ProjectTargets:
         """Those that aren't paused and to which the apiserver publishes what was stored."""
@@ -209,7 +248,8 @@ def needed_for(targets: ProjectTargets) -> frozenset[str]:
     Return what a builder must be able to do to publish to these, beside what every builder can: features of the link.
     """
     stored = {STORED} if TARGETS.stored(targets) else set()
-    return frozenset(stored) | (TARGETS.features & {_feature(name_of(settings)) for settings in targets})
+    special = {each for settings in TARGETS.active(targets) for each in TARGETS.of(settings).features(settings)}
+    return frozenset(stored | special) | (TARGETS.features & {_feature(name_of(settings)) for settings in targets})
 
 
 def _feature(name: str) -> str:
@@ -254,16 +294,21 @@ def from_flat(publish: Publish) -> ProjectTargets:
 def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
     """Return these targets, but those that the flat form knows as ``publish`` has them."""
     others = [settings for settings in targets if name_of(settings) not in FLAT]
-    return TARGETS.ordered([*others, *(_with_more(each, targets) for each in from_flat(publish))])
+    said = tuple(_with_more(each, targets) for each in from_flat(publish))
+    npm = find(targets, Npm.name)
+    if npm is not None and find(said, Npm.name) is None:
+        left = _with_more(Npm.settings(paused=True), targets)  # it doesn't count now, and stays for the next time
+        said += (left,) if left != Npm.settings(paused=True) else ()
+    return TARGETS.ordered([*others, *said])
 
 
 def _with_more(said: Settings, targets: ProjectTargets) -> Settings:
-    """What the flat form says of a target, with what it can't say as it was: for whom releases are, who publishes."""
+    """What the flat form says of a target, with what it can't say as it was: for whom releases are, say."""
     before = find(targets, name_of(said))
     if isinstance(before, Static.settings):
         return msgspec.structs.replace(before, paused=False)
     if isinstance(before, Npm.settings) and isinstance(said, Npm.settings):
-        return msgspec.structs.replace(said, publish_at=before.publish_at)
+        return msgspec.structs.replace(before, paused=said.paused, registry=said.registry, packages=said.packages)
     return said
 
 

@@ -14,15 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Spec
+from twistedipc.builds.attempt import ArtifactFile, LiveFiles, Package, Permit, Published, Spec
+from twistedipc.builds.lint import Linted, Linter
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.builds.recognition.tree import Tree
+from twistedipc.builds.versions import Chosen, Versioning
+from twistedipc.publish.asking import Answered, CantAnswer, Question
 from twistedipc.publish.compared import Compared
+
+if TYPE_CHECKING:  # a runner imports this module, and has no use for the states of builds
+    from twistedipc.publish.record import Record
+    from twistedipc.publish.targets.differences import Difference
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -60,6 +67,9 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # "npm_token"
     variable: str  # the environment variable in which that step finds it
     help: str  # "the npm registry's token"
+    audience: str = (
+        ""  # nobody sets it: the apiserver signs an ID token for this service, for each attempt; "": it is set
+    )
 
 
 class CantPrepare(Exception):
@@ -81,6 +91,18 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
     remark: str = ""  # a sentence for the log; "": none
 
 
+class Versioned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target wants of the versions of packages, once they are installed and before they are built."""
+
+    tool: PlannedStep | None = None  # the project's own, which makes them: it is run without secrets
+    before: dict[str, str] = {}  # for `Target.versions_made`: package -> version, before the tool
+    edits: Mapping[str, bytes] = {}  # what is to be written: path -> the file
+    files: Sequence[str] = ()  # the paths of what the tool may change, beside those: what a release commit may have
+    chosen: Mapping[str, Chosen] = {}  # package -> the version that it must have when it is packed
+    said: Sequence[str] = ()  # sentences for the log
+    warnings: Sequence[str] = ()
+
+
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.prepare` works on. No process of the build is alive any more."""
 
@@ -88,6 +110,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     out: Path  # where the target puts what it makes; `Package.file` is relative to this
     spec: Spec
     plan: Plan  # by which it was built
+    linter: Linter | None  # where publint is; None: it isn't wanted
+    chosen: Mapping[str, Chosen] = {}  # the versions that packages must have; none: those that they have
     artifact: ArtifactFile | None  # of ``archive.tar.gz`` in ``out``: what was built, if the build left an output
 
 
@@ -97,6 +121,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     packages: Sequence[Package]  # in the order in which they are published; at least one
     public: Mapping[str, list[str]] = {}
     """The names in them that become public: see `PublicNames`. Those of the packages themselves needn't be here."""
+    linted: Linted | None = None  # what publint says of them
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +130,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path  # in which the packages' files are
     out: Path  # a folder for what is needed meanwhile
     packages: Sequence[Package]  # as `Target.prepare` made them
-    secrets: Mapping[str, str]  # all of `Target.secrets`, by name
+    secrets: Mapping[str, str]  # all that is needed, by name; what would end soon is another after a row
+    record: Record  # where each step is written down before it is done and after; a target may leave that
+    set_tag: str = ""  # a name of this build's own, which no other has
+    otp: str = ""  # a person's one-time password; "": nobody has given one
+    asks: bool = False  # whether `PersonNeeded` may be raised: the publication goes on when a person has said so
+    what: Literal["publish", "reject"] = "publish"  # reject: what waits for a person is to be taken back
 
 
 class NotUnpacked(Exception):
@@ -147,6 +177,80 @@ class Releases(Protocol):
         """Delete all releases of a project that was removed. Raises OSError."""
 
 
+class Unused(NamedTuple):
+    """Contents that no release has, as `Pooled.unused` has found them."""
+
+    contents: Sequence[str]
+    indexes: frozenset[IndexFile]  # what it has looked at
+
+
+class IndexFile(NamedTuple):
+    """A file that lists contents, as it was when it was looked at: one that is written again is another."""
+
+    name: str
+    inode: int
+    modified: int  # nanoseconds since the epoch
+    size: int  # bytes
+
+
+class DiskUse(NamedTuple):
+    """What the releases of a project take of the disk."""
+
+    releases: int  # that can be made live
+    contents: int  # of all files that are kept
+    size: int  # bytes
+
+
+class Compressed(NamedTuple):
+    """Compressed variants of contents of a release, which `Pooled.compress` has made and stored."""
+
+    release: int
+    #: By the content's SHA-256 and the coding, a variant's SHA-256 and bytes; none if none is smaller.
+    variants: Mapping[str, Mapping[str, tuple[str, int]]]
+    complete: bool  # there are no more to be made
+
+
+@runtime_checkable
+class Pooled(Releases, Protocol):
+    """Releases that share the contents of their files: what no release has any more is looked for in the background."""
+
+    def unused(self, project: str) -> Unused:
+        """Find the contents that no release has. Others may change the project meanwhile. Raises OSError."""
+
+    def remove_unused(self, project: str, unused: Unused, most: int) -> Unused:
+        """Delete up to ``most`` of these, unless they are used again. Return what is left. Raises OSError."""
+
+    def count_on(self, project: str, attempt: str) -> Collection[str]:
+        """
+        Return contents of the project, by SHA-256, that an archive of this attempt may leave out. They stay until
+        `count_off`, or for a week. Raises OSError.
+        """
+
+    def count_off(self, project: str, attempt: str) -> None:
+        """The release of this attempt is made: nothing must stay for it any more. Raises OSError."""
+
+    def compress(self, project: str, release_id: int, most: int) -> Compressed | None:
+        """
+        Compress contents of a release, ``most`` bytes or a little more. None: there is nothing to be done. Others may
+        change the project meanwhile, but not compress anything of it. Raises OSError.
+        """
+
+    def take_compressed(self, project: str, compressed: Compressed) -> None:
+        """Serve what `compress` has made: before anything else is compressed. Raises OSError."""
+
+    def live_files(self, project: str) -> LiveFiles:
+        """Return what is known of the live release's files, as far as that is short. Raises OSError."""
+
+    def compare(self, project: str, before: int | None, after: int, most: int) -> Difference:
+        """
+        Return what a release has other than an older one, or than none, with up to ``most`` files. Raises `NotUnpacked`
+        if one of them isn't on disk, OSError.
+        """
+
+    def disk_use(self, project: str) -> DiskUse:
+        """Return what the project's releases take of the disk. Others may change them meanwhile. Raises OSError."""
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -156,15 +260,17 @@ class Target(Protocol[S]):
     name: str  # of one word: the tag of its settings, the step's, the option's
     what: str  # what is published there, after "no" or "an": "npm package"
     settings: type[S]
-    secrets: Sequence[Secret] = ()  # all of them are needed to deliver
-    programs: Sequence[str] = ()  # that `deliver` needs on the PATH, beside Python
+    secrets: Sequence[Secret] = ()  # that a project can have; `secrets_for` says which are needed to deliver
     default: bool = False  # whether a project that says nothing of its targets has it
+    linted: bool = False  # whether publint looks at what is packed
+    has_versions: bool = False  # whether what is published there has a version, which a build can raise
     needs_site: bool = False  # whether what was built must be a site, of which an archive is packed
     delivered_by: Literal["runner", "apiserver"] = "runner"
     """
     ``runner``: by `deliver`, in a step process of the attempt, with a permit. ``apiserver``: from the archive of what
     was built, which is uploaded there, as a release of `releases`.
     """
+    takes_parts: bool = False  # whether its releases are `Pooled`, and take archives that leave out what is stored
     folder: str = ""  # the name, in the apiserver's data, of the folder of its releases; "": releases-NAME
 
     # -- in the apiserver: a project's settings
@@ -207,6 +313,44 @@ class Target(Protocol[S]):
         """
         return False
 
+    def secret(self, name: str) -> Secret | None:
+        """Return the secret of this name that a project can have; None if it can have none."""
+        return next((secret for secret in self.secrets if secret.name == name), None)
+
+    def secrets_for(self, settings: S, packages: Collection[str] | None = None) -> Sequence[Secret]:
+        """
+        Return the secrets that are needed to deliver these packages, by name, with what the apiserver signs for that.
+        None: any of the project's.
+        """
+        return self.secrets
+
+    def secret_place(self, settings: S, secret: str) -> str | None:
+        """Return the `place` to which a secret goes; None: to none, as these settings are."""
+        return self.place(settings)
+
+    def package_place(self, settings: S, package: str) -> str:
+        """Return the `place` to which a package goes."""
+        return self.place(settings)
+
+    def features(self, settings: S) -> Collection[str]:
+        """Return what a builder must be able to do (`builds.messages.FEATURES`) beside knowing the target."""
+        return ()
+
+    def lacks(self, settings: S, environment: Mapping[str, str]) -> str:
+        """
+        Return what the machine that publishes, with this environment, lacks for `deliver`: a sentence that says what to
+        do. "": nothing that is known. Looks at files, and contacts nobody.
+        """
+        return ""
+
+    def makes_versions(self, settings: S) -> bool:
+        """Return whether each build for the project's users makes the versions of what it publishes."""
+        return False
+
+    def makes_canaries(self, settings: S) -> bool:
+        """Return whether builds that aren't for the project's users publish previews of packages there."""
+        return False
+
     # -- in the apiserver: permits
 
     def moved(self, offered: S, now: S, project: str) -> str:
@@ -234,6 +378,24 @@ class Target(Protocol[S]):
         return None
 
     # -- in the runner, and in its step processes
+
+    def versions(
+        self, settings: S, tree: Tree, plan: Plan, wanted: Versioning, *, production: bool
+    ) -> Versioned | None:
+        """
+        Return which versions the packages get; None: those of their files. Raises `reading.BadPlan`.
+
+        :param production: whether the build is for the project's users
+        """
+        return None
+
+    def versions_made(self, settings: S, tree: Tree, plan: Plan, before: dict[str, str]) -> Versioned:
+        """Return which versions `Versioned.tool` has made. Raises `reading.BadPlan`."""
+        return Versioned()
+
+    def release_author(self, settings: S) -> str:
+        """Return who is the author of the commit with the versions, which is pushed; "": none is."""
+        return ""
 
     def before_packing(self, tree: Tree, plan: Plan) -> Before:
         """
@@ -267,7 +429,7 @@ class Target(Protocol[S]):
         """
         Publish what was prepared, and yield what became of each package as soon as it is there: a step of its own, in
         its own process, with the secrets. It must be asked twice without harm: an attempt may be run again. Raises
-        `CantPrepare`, `CantDeliver`, OSError.
+        `CantPrepare`, `CantDeliver`, `PersonNeeded` (only if `Delivery.asks`), `RecordLost`, OSError.
         """
         raise CantDeliver(f"{self.name} has nothing to deliver")
 
@@ -278,6 +440,13 @@ class Target(Protocol[S]):
         """
         return ()
 
+    # -- what is published, in a process of the apiserver's
+
+    def ask(self, settings: S, question: Question) -> Answered:
+        """Ask about what is published there, or change it, with the secrets. Raises `CantAnswer`, OSError."""
+        raise CantAnswer(f"{self.name} can't be asked what is published there")
+
     def secrets_of(self, permit: Permit) -> dict[str, str]:
         """The secrets that a permit hands out, by name."""
-        return {**{secret.name: permit.token for secret in self.secrets[:1]}, **permit.secrets}
+        first = {secret.name: permit.token for secret in self.secrets[:1] if permit.token}
+        return {**first, **permit.secrets}

@@ -17,6 +17,8 @@ The modules, from the bottom up::
     submodules      where submodules are, and from where they come
     lfs             the files that a repository keeps in Git LFS
     working_copy    the whole checkout
+    remote          a process of its own, of no attempt: what a repository's host has
+    pushing         a step of its own, after packing: a commit with the versions of packages is pushed
 
 A mirror is believed in nothing: what doesn't belong in it makes it a bad one, its configuration is written each time,
 and what is checked out of it is verified. A bad one is thrown away and fetched again, once.

@@ -1,6 +1,6 @@
 """
-Why a repository couldn't be fetched, as a sentence with a cure, from what git and ssh have printed. Pure; used by
-``refs``.
+Why a repository couldn't be fetched, or a commit not be pushed there, as a sentence with a cure, from what git and ssh
+have printed. Pure; used by ``refs`` and ``pushing``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,42 @@ def why_not_fetched(repository: str, said: str, access: Access | None, project: 
                 return f"{repository} can't be fetched: {more}"
     known = explain_failure(last_output(said.split("\n")), None)  # whatever else can go wrong with a network
     return f"{repository} can't be fetched" + (f": {known.cause}. {known.cure}" if known is not None else "")
+
+
+#: What hosts say to a deploy key or a token that may read and not write.
+_READ_ONLY = re.compile(
+    r"marked as read.only|does not have write access|not allowed to push|User permission denied for writing"
+    r"|Permission to \S+ denied|denied to|Write access to repository not granted|read.?only|not granted|Unauthorized"
+    r"|returned error: 40[13]|unable to push to unqualified|service not enabled|Access denied|insufficient permission",
+    re.IGNORECASE,
+)
+_GUARDED = re.compile(
+    r"protected branch|GH006|GH013|pre-receive hook declined|rule violations|update hook declined", re.I
+)
+
+
+def why_not_pushed(repository: str, said: str, access: Access | None, project: str) -> str:
+    """
+    Return why a commit couldn't be pushed: a clause, after a colon.
+
+    :param said: the end of what git has printed
+    :param access: what the step was given for this repository; None: nothing
+    """
+    host = ssh_place(names.host(repository)) or names.host(repository)
+    if _GUARDED.search(said):
+        return f"{host} takes no pushes to that branch from the project's credentials: a rule of the host guards it"
+    if _READ_ONLY.search(said) or (access is None and _ASKS.search(said)):
+        if access is not None and access.key:
+            return (
+                f"the project's deploy key may read {repository} and not write to it: allow it to write there, or have "
+                f"versions published without a commit (`twistedipc project set {project} --push-versions false`)"
+            )
+        who = "its git_token may not write" if access is not None else "there are no credentials that may write"
+        return (
+            f"{who} to {repository}: set one that may (`twistedipc project secret set {project} git_token`), or have "
+            f"versions published without a commit (`twistedipc project set {project} --push-versions false`)"
+        )
+    return why_not_fetched(repository, said, access, project).replace("can't be fetched", "takes no push", 1)
 
 
 def _protocol(_repository: str, _access: Access | None, _project: str) -> str:

@@ -80,6 +80,10 @@ class CheckoutFailed(Exception):
     """There is no working copy. ``str()`` of it is a sentence for the person who asked for the build."""
 
 
+class TooMuch(CheckoutFailed):
+    """git, or what it speaks with, says more than there may be."""
+
+
 class BadMirror(Exception):
     """A mirror isn't what it should be: another is made in its place. ``str()`` of it is a clause that says why."""
 
@@ -112,6 +116,10 @@ class Git:
         """Return the same with another lock."""
         return Git(lock, self._environment, self._settings, self._rule)
 
+    def with_environment(self, more: Mapping[str, str]) -> Git:
+        """Return the same with more in its environment."""
+        return Git(self._lock, {**self._environment, **more}, self._settings, self._rule)
+
     def writing_below(self, *folders: Path) -> Git:
         """
         Return one that can't write anywhere but below these folders, where the kernel can hold it to that: for what
@@ -134,6 +142,11 @@ class Git:
         code = self._call(arguments, output, quiet=quiet)
         return output.decode("utf-8", "replace") if code == 0 else None
 
+    def ask_bytes(self, *arguments: str, most: int) -> bytearray | None:
+        """Return what git prints; None if it fails. Raises `TooMuch` if that is more than so many bytes."""
+        output = bytearray()
+        return output if self._call(arguments, output, quiet=True, most=most) == 0 else None
+
     def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start git with its input and its output as pipes. What it prints as errors is lost."""
         return subprocess.Popen(
@@ -152,8 +165,11 @@ class Git:
         settings = [part for setting in (*SETTINGS, *self._settings) for part in ("-c", setting)]
         return ["git", *settings]
 
-    def _call(self, arguments: Sequence[str], output: bytearray | None, *, quiet: bool) -> int:
-        """Run git, and return its exit code. Its output is added to ``output``; None: it goes into the log."""
+    def _call(self, arguments: Sequence[str], output: bytearray | None, *, quiet: bool, most: int | None = None) -> int:
+        """
+        Run git, and return its exit code. Its output is added to ``output``; None: it goes into the log. ``most``: the
+        most bytes of that.
+        """
         sys.stdout.flush()
         try:
             process = subprocess.Popen(
@@ -173,6 +189,9 @@ class Git:
             for descriptor, data in _read(process):
                 if process.stdout is not None and output is not None and descriptor == process.stdout.fileno():
                     output += data
+                    if most is not None and len(output) > most:
+                        process.kill()
+                        raise TooMuch(f"git prints more than {most >> 20} MiB")
                     continue
                 tail += data
                 del tail[:-_TAIL]

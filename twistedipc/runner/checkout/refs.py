@@ -5,7 +5,6 @@ What was asked for, a branch, a tag, a full name or an id, becomes a commit of t
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -53,14 +52,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     led: str = ""  # the same of the refs that lead to an environment
 
 
-class _Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True):
     """What a repository says of its HEAD."""
 
     sha256: bool | None = None  # whether its ids are SHA-256; None: it has no commit
     branch: str = ""
 
 
-def _ask_head(git: Git, source: Source, *, quiet: bool = False) -> _Head | None:
+def ask_head(git: Git, source: Source, *, quiet: bool = False) -> Head | None:
     """Return what the repository says of its HEAD; None if it can't be asked."""
     listed = git.ask("ls-remote", "--symref", "--", source.repository, HEAD, quiet=quiet)
     if listed is None:
@@ -72,16 +71,17 @@ def _ask_head(git: Git, source: Source, *, quiet: bool = False) -> _Head | None:
             branch = value.removeprefix("ref: ").removeprefix(_BRANCH)
         elif name == HEAD:
             sha256 = len(value) == SHA256_DIGITS
-    return _Head(sha256, branch)
+    return Head(sha256, branch)
 
 
-def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, always: bool = False) -> Found:
+def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, always: bool = False, ref: str = "") -> Found:
     """
     Bring the mirror up to date, if necessary. Return it, and the commit that was asked for. Raises `BadMirror`, or
     `CheckoutFailed`.
 
     :param head: find out which branch the repository's HEAD stands for, whatever is wanted
     :param always: bring the mirror up to date even if it has the commit
+    :param ref: where a commit that is wanted was found before
     """
     mirrors = Mirror(git, source.folder, sha256=False), Mirror(git, source.folder, sha256=True)
     full = wanted.lower() if _FULL_ID.match(wanted.lower()) else ""
@@ -95,7 +95,8 @@ def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, always: 
     print(f"Fetching {source.repository} …", flush=True)
     mirror, about = _bring_up_to_date(git, mirrors, source, head=head or wanted == HEAD)
     branch = about.branch if about is not None else ""
-    commit = _find(mirror, source.repository, f"{_BRANCH}{branch}" if wanted == HEAD and branch else wanted, full)
+    wanted_now = f"{_BRANCH}{branch}" if wanted == HEAD and branch else wanted
+    commit = _find(mirror, source.repository, wanted_now, full, ref)
     if commit is None:
         what = f"branch {branch}, which its HEAD stands for," if wanted == HEAD and branch else wanted
         raise CheckoutFailed(f"there is no branch, tag or commit {what} in {source.repository}")
@@ -119,20 +120,22 @@ def _check_is(commit: str, full: str, source: Source) -> None:
 
 def _bring_up_to_date(
     git: Git, mirrors: tuple[Mirror, Mirror], source: Source, *, head: bool
-) -> tuple[Mirror, _Head | None]:
+) -> tuple[Mirror, Head | None]:
     """Fetch, and return the mirror that has it; and, if wanted, what is to be known of HEAD, as far as it can be."""
     sha1, sha256 = mirrors
     if not (sha1.exists or sha256.exists):
-        about = _ask_head(git, source)
+        about = ask_head(git, source)
         if about is None:
             raise source.failed(git)
         return _fetch_all(git, mirrors, source, sha256 if about.sha256 else sha1), about
     mirror = sha256 if sha256.exists else sha1
     if not head:
         return _fetch_all(git, mirrors, source, mirror), None
+    from concurrent.futures import ThreadPoolExecutor  # with logging behind it, and most checkouts need no thread
+
     with ThreadPoolExecutor(1) as threads:
         # A connection of its own, while the branches are fetched.
-        asked = threads.submit(_ask_head, git.another(), source, quiet=True)
+        asked = threads.submit(ask_head, git.another(), source, quiet=True)
         mirror = _fetch_all(git, mirrors, source, mirror)
     return mirror, asked.result()
 
@@ -161,8 +164,11 @@ def _fetch_all(git: Git, mirrors: tuple[Mirror, Mirror], source: Source, mirror:
     raise failed
 
 
-def _find(mirror: Mirror, repository: str, wanted: str, full: str) -> str | None:
-    """Return the commit that was asked for, in a mirror that is up to date. ``full`` is its full id, if known."""
+def _find(mirror: Mirror, repository: str, wanted: str, full: str, ref: str) -> str | None:
+    """
+    Return the commit that was asked for, in a mirror that is up to date. ``full`` is its full id, if known, and ``ref``
+    the ref that led to it then.
+    """
     if wanted == HEAD:
         return mirror.fetch_other(repository, wanted)
     commit = mirror.resolve(wanted)
@@ -171,7 +177,11 @@ def _find(mirror: Mirror, repository: str, wanted: str, full: str) -> str | None
     if full:
         # A commit that no branch or tag leads to: some servers give it if asked for it by its id.
         mirror.fetch(repository, full, quiet=True)
-        return mirror.resolve(full)
+        found = mirror.resolve(full)
+        if found is None and ref.startswith("refs/"):
+            mirror.fetch(repository, ref, quiet=True)  # a pull request's: not all servers give a commit by its id
+            found = mirror.resolve(full)
+        return found
     if "/" in wanted:
         return mirror.fetch_other(repository, wanted if wanted.startswith("refs/") else f"refs/{wanted}")
     return None

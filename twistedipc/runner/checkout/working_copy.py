@@ -119,7 +119,8 @@ class _Checkout:
             git = self._git.under(lock)
             # A commit that is known may have been pushed away since: what is protected is looked at as it is now.
             always = about and self._is_to_be_proven
-            found, resolved = _find(git, source, wanted, now, head=head, always=always)
+            ref = self._spec.ref if about and self._spec.commit else ""
+            found, resolved = _find(git, source, wanted, now, head=head, always=always, ref=ref)
             if about:
                 found = self._proven(git, found)
             # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
@@ -168,6 +169,12 @@ class _Checkout:
         fetch_large_files(self._git, self._folder, work, found.mirror.folder, self._spec.project, wanted=settings.lfs)
         if not settings.submodules:
             return
+        if self._spec.stranger and self._credentials.access is not None:
+            # A stranger names them: with the project's credentials they could be any repository that these can read.
+            print(
+                "Submodules are left empty: this is a pull request from a fork, and the project is private.", flush=True
+            )
+            return
         for each in submodules(self._held, work, repository):
             self._submodules += 1
             if depth >= MAX_DEPTH or self._submodules > MAX_SUBMODULES:
@@ -182,7 +189,7 @@ class _Checkout:
 
 
 def _find(
-    git: Git, source: Source, wanted: str, now: Callable[[], int], *, head: bool, always: bool
+    git: Git, source: Source, wanted: str, now: Callable[[], int], *, head: bool, always: bool, ref: str
 ) -> tuple[Found, int]:
     """
     Return what is wanted, in a mirror that is up to date and has been verified, and when it was looked for. A mirror
@@ -193,7 +200,7 @@ def _find(
         # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
         resolved = now()
         try:
-            found = fetch(git, source, wanted, head=head, always=always)
+            found = fetch(git, source, wanted, head=head, always=always, ref=ref)
             verify(git, found.mirror.folder, found.commit, sha256=found.mirror.sha256)
         except BadMirror as error:
             failure = str(error)

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted, event_of
+from twistedipc.sealed.outline import Marked, is_wanted
 from twistedipc.server.fanout.entries import Entry
 from twistedipc.server.fanout.live import LiveLog
 from twistedipc.storage import logs
@@ -44,16 +45,17 @@ RETRY_INTERVAL = 0.5
 class _Pending:
     """The records of one log that wait for a commit."""
 
-    __slots__ = ("entries", "events", "gist", "live")
+    __slots__ = ("entries", "events", "gist", "live", "marks")
 
     def __init__(self, live: LiveLog) -> None:
         self.live = live
         self.entries: list[Entry] = []
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
         self.gist: Gist | None = None  # None: no event is among them
+        self.marks: list[Marked] = []
 
     def items(self) -> list[logs.ChunkItem]:
-        """Return the records as chunks. The events and the gist are with the last chunk."""
+        """Return the records as chunks. The events, in all their forms, are with the last chunk."""
         parts: list[list[Entry]] = []
         size = CHUNK_BYTES
         for entry in self.entries:
@@ -70,6 +72,7 @@ class _Pending:
                 data=b"".join([entry.message + b"\n" for entry in part]),
                 events=self.events if part is parts[-1] else [],
                 gist=self.gist if part is parts[-1] else None,
+                marks=self.marks if part is parts[-1] else [],
             )
             for part in parts
         ]
@@ -77,11 +80,13 @@ class _Pending:
     def see(self, batch: Lines) -> None:
         """Note the batch's events, which are kept beside the log as well."""
         gist = self.gist = self.gist or Gist()
-        for record in batch.lines:
+        for number, record in enumerate(batch.lines, batch.first):
             event = None if isinstance(record, str) else event_of(record)
             if event is None:
                 continue
             gist.add(event)
+            if is_wanted(event):
+                self.marks.append(Marked(number, batch.time, batch.step, event))
             if isinstance(event, StepStarted | StepEnded):
                 self.events.append((batch.time, event))
 
@@ -89,6 +94,7 @@ class _Pending:
         """Add the records that came after these."""
         self.entries += later.entries
         self.events += later.events
+        self.marks += later.marks
         if self.gist is None:
             self.gist = later.gist
         elif later.gist is not None:

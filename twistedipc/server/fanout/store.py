@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.builds.logs import End, LogDigest, batch_decoder, trim
+from twistedipc.builds.logs import End, Gap, LogDigest, batch_decoder, trim
 from twistedipc.builds.states import LOG_OVER
 from twistedipc.server.fanout.cursor import LogCursor
 from twistedipc.server.fanout.entries import Entry, entry_of, tag_of
@@ -19,8 +20,9 @@ from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.server.fanout.shared import SharedFiles
-from twistedipc.storage import attempts, logs
+from twistedipc.storage import attempts, logs, sealed_logs
 from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.log_archive import Archive
 
 EMPTY_SHA256 = LogDigest().hexdigest()
 
@@ -30,7 +32,12 @@ class UnknownAttempt(Exception):
 
 
 class LogStore:
-    """All logs. Implements `boundaries.Logs`. ``share`` and ``spent`` are for `Rounds`."""
+    """
+    All logs. Implements `boundaries.Logs`. ``share`` and ``spent`` are for `Rounds`; ``archive`` has the sealed chunks
+    that aren't in the ledger.
+    """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -41,8 +48,10 @@ class LogStore:
         spent: Callable[[], float] | None = None,
         limits: LogLimits | None = None,
         files: SharedFiles | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._ledger = ledger
+        self._archive = archive
         self._limits = limits or LogLimits()
         self._files = files or SharedFiles()
         self._live: dict[str, LiveLog] = {}
@@ -89,15 +98,30 @@ class LogStore:
         if row.state in LOG_OVER:
             lines = next - 1 if row.lines is None else row.lines
             sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
-            end = End(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
+            whole = row.log_removed is None and (row.complete or (lines == 0 and next == 1))
+            end = End(lines, sha256, row.state.value, whole)
         live.restore(next, end)
 
     async def read(self, attempt: str, first: int) -> list[Entry]:
-        """Return stored entries from record ``first`` on, some 64 KiB of them."""
-        chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch)
+        """
+        Return stored entries from record ``first`` on, some 64 KiB of them. In the place of what isn't kept any more
+        there is a gap.
+        """
+        chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch, self._archive)
+        if not chunks:
+            return await self._removed(attempt, first)
         entries: list[Entry] = []
         tag = tag_of(attempt)
         for chunk in chunks:
+            if chunk.first > first:
+                # A viewer that skipped them would say nothing of it.
+                removed = await self._removed(attempt, first)
+                if removed:
+                    return entries + removed
+                entries.append(entry_of(Gap(first, chunk.first - 1, "these records aren't stored any more"), tag))
+                first = chunk.first
+            if chunk.damaged:
+                await self._note_damaged(attempt, chunk.first)
             for message in chunk.data.rstrip(b"\n").split(b"\n"):
                 batch = batch_decoder.decode(message)
                 if batch.end <= first:
@@ -108,7 +132,40 @@ class LogStore:
                     entries.append(entry_of(rest, tag))
                 else:
                     entries.append(Entry(batch.first, batch.end, message, tag))
+            first = chunk.first + chunk.count
         return entries
+
+    def look_at(self, attempt: str, first: int) -> None:
+        """Somebody else couldn't read the chunk with this record: read it as viewers do, so that it is noted."""
+        Deferred.fromCoroutine(self.read(attempt, first)).addErrback(self._not_looked_at, attempt)
+
+    def _not_looked_at(self, failure: Failure, attempt: str) -> None:
+        self._log.info("the log of {attempt} can't be looked at: {error}", attempt=attempt, error=failure.value)
+
+    async def verify(self, attempt: str) -> tuple[int, str]:
+        """Return how many records are stored, and their digest, as `logs.verify` does. Raises `LedgerUnavailable`."""
+        return await self._ledger.read(logs.verify, attempt, self._archive)
+
+    async def _note_damaged(self, attempt: str, first: int) -> None:
+        """
+        What was sealed can't be read any more: its readers get a gap, and no end says from now on that the log is
+        complete.
+        """
+        if await self._ledger.write(sealed_logs.note_damaged, attempt, first):
+            self._log.error("the stored log of {attempt} is damaged at record {first}", attempt=attempt, first=first)
+        live = self._live.get(attempt)
+        if live is not None and live.ended and not live.active:
+            live.broken = True  # so that its end is asked for once more
+
+    async def _removed(self, attempt: str, first: int) -> list[Entry]:
+        """Return what stands for the records from ``first`` on of a log that was removed; nothing if it wasn't."""
+        row = await self._ledger.read(attempts.get, attempt)
+        if row is None or not row.removal:
+            return []
+        last = await self._ledger.read(logs.next_record, attempt) - 1
+        if last < first:
+            return []
+        return [entry_of(Gap(first, last, row.removal), tag_of(attempt))]
 
     def finish(self, attempt: str, end: End) -> None:
         """The attempt has ended, and that is committed: tell the readers of its log."""

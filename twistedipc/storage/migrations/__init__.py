@@ -34,6 +34,8 @@ def upgrade(connection: Connection) -> None:
         # Two that create the same tables at once would both find them missing, and one would fail with a duplicate key
         # of the system's own tables. The lock ends with the transaction. (SQLite's BEGIN IMMEDIATE does the same.)
         connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}"))
+        # On a busy machine a revision computes for longer between two statements than a transaction may otherwise idle.
+        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {_LOCK_TIMEOUT}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
     if is_behind(connection):
         config = _config()

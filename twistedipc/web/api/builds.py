@@ -6,43 +6,42 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 from sqlalchemy import Connection
 from twisted.internet.defer import TimeoutError
 
-from twistedipc.builds import environments, names, variables
+from twistedipc.builds import environments, labels, names, variables, versions
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import STATES, PublicationState
-from twistedipc.publish.archive import BadArchive, ManifestFile, read_manifest
-from twistedipc.publish.compared import Change, Compared
-from twistedipc.publish.targets.registry import TARGETS
+from twistedipc.builds.states import STATES
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import builds, people, publications, releases
+from twistedipc.storage import builds, packages, people, previews, releases
 from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, PublicationRow, ReleaseRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, LedgerEntry, ProjectRow, ReleaseRow
 from twistedipc.storage.standing import Standing, standing
+from twistedipc.storage.versions import canary
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.packages import publication
 from twistedipc.web.api.queries import ListBuilds
 from twistedipc.web.api.schemas import (
     MAX_REFUSAL,
+    Approval,
     Build,
     BuildDetail,
     Builds,
-    ChangedFile,
-    Changes,
     NewBuild,
-    PackageChanges,
     PersonName,
     Refusal,
     Step,
@@ -52,11 +51,8 @@ from twistedipc.web.http.problems import not_found
 #: Seconds that an answer waits for a release that is about to go live.
 SWITCH_DEADLINE = 5.0
 
-#: How many files of each kind are listed of what would change.
-MAX_CHANGES = 500
-
 #: Fields of answers that are times; the rows have them in milliseconds.
-_TIMES = ("created", "offered", "started", "ended")
+_TIMES = ("created", "offered", "started", "ended", "pinned", "log_removed")
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 
@@ -67,7 +63,8 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     Idempotency-Key, asking again within seven days returns the build that was made the first time. Only a build of the
     project's own ref (``default_ref``) goes live by itself; with ``live`` a build of another protected ref, or of one
     commit that is on one, does too. Without the scope publish, and of a ref that isn't protected, it is a preview:
-    ``preview`` says so, and it publishes nothing for the project's users. ``environment`` is the one of the project
+    ``preview`` says so, and it publishes nothing for the project's users. With ``bump`` its packages get versions that
+    come after those of their package.json. ``environment`` is the one of the project
     that it is of.
     """
     context, project, body = call.context, call.project, call.body
@@ -89,6 +86,8 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     if body.live and of.preview:
         raise forbidden(f"this build can't go live: {of.preview}")
     variables.check(body.parameters)
+    if body.bump:
+        _check_bump(body, project.name, targets, of.preview)
     if body.publish and (why := TARGETS.why_not(targets)):
         raise NotPossible(why)
     row, created = await context.requests.request_build(
@@ -97,6 +96,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
         publish=body.publish,
         live=body.live,
         may_publish=may_publish,
+        bump=body.bump,
         parameters=dict(body.parameters),
         by=call.actor,
         idempotency=_idempotency(call),
@@ -104,8 +104,28 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     headers = {"Location": f"/api/v1/builds/{row.id}"}
     if not created:
         headers["Idempotent-Replayed"] = "true"
-    known = msgspec.structs.replace(_build(row), preview=of.preview, environment=of.environment)
+    named = canary(
+        of,
+        ref=ref,
+        build=row.id,
+        publish=body.publish,
+        may_publish=may_publish,
+        patterns=project.protected,
+        head=project.head,
+        targets=targets,
+    )
+    tag = "" if named is None else named.tag
+    known = msgspec.structs.replace(shown_build(row), preview=of.preview, environment=of.environment, canary=tag)
     return Reply(body=known, headers=headers)
+
+
+def _check_bump(body: NewBuild, project: str, targets: ProjectTargets, preview: str) -> None:
+    """Raise an error if the versions of a project's packages can't be raised as this asks for."""
+    versions.check_bump(body.bump)
+    if not TARGETS.with_versions(targets):
+        raise NotPossible(f"project {project} publishes no packages, so there is no version to raise")
+    if preview:
+        raise NotPossible(f"versions aren't raised by a build that publishes nothing for users: {preview}")
 
 
 async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
@@ -127,7 +147,7 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     await _served(call.context, [row.id for row in rows])
-    return Reply(body=Builds(builds=[_build(row, authors) for row in rows], next=rows[-1].id if more else None))
+    return Reply(body=Builds(builds=[shown_build(row, authors) for row in rows], next=rows[-1].id if more else None))
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
@@ -155,128 +175,33 @@ async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     return Reply(body=await _detail(context, build.id), headers=location)
 
 
-async def approve(call: Call[None, None]) -> Reply[BuildDetail]:
+async def approve(call: Call[None, Approval]) -> Reply[BuildDetail]:
     """
     Approve what a build that waits for that has made: it goes live, unless something newer is live, or the project is
-    held. Not by the caller who asked for the build, nor by a program.
+    held. Not by the caller who asked for the build, nor by a program. Packages that are staged in a registry are
+    approved there one after the other, with the caller's one-time password; it is kept in memory until it is used. If
+    the registry refuses it, the build waits again, and says so.
     """
     context, build = call.context, call.build
     if call.token.service:
         raise forbidden(f"the token {call.token.name} is a program's: a person approves builds")
-    await context.requests.approve_build(build.id, call.actor)
+    await context.requests.approve_build(build.id, call.actor, _otp(call.body.otp))
     return Reply(body=await _detail(context, build.id))
 
 
 async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
-    """Refuse what a build that waits for approval has made: the build is cancelled, and its release never goes live."""
+    """
+    Refuse what a build that waits for approval has made: the build is cancelled, and its release never goes live. What
+    is staged of it in a registry is taken back, with the caller's one-time password where the registry wants one.
+    """
     context, build = call.context, call.build
     reason = names.shown(call.body.reason.strip(), MAX_REFUSAL)
-    await context.requests.refuse_build(build.id, reason, call.actor)
+    await context.requests.refuse_build(build.id, reason, call.actor, _otp(call.body.otp))
     return Reply(body=await _detail(context, build.id))
 
 
-async def changes(call: Call[None, None]) -> Reply[Changes]:
-    """
-    Show what would change if the static release of the build's newest attempt went live now: files that it adds,
-    changes and leaves out. At most 500 of each are listed. The same of each package that waits for an approval, against
-    what its tag leads to in the registry: at most 100 files of each kind, and what its package.json says otherwise.
-    """
-    context, build = call.context, call.build
-
-    def look(connection: Connection) -> tuple[ReleaseRow | None, ReleaseRow | None, list[PublicationRow]]:
-        name = f"{build.id}-{build.attempt}"
-        made = [each for each in releases.of_build(connection, build.id) if each.attempt == name]
-        mine = next((each for each in made if each.target == Static.name), None)
-        waiting = [each for each in publications.of_attempt(connection, name) if each.state is PublicationState.STORED]
-        return mine, releases.live(connection, build.project, Static.name), waiting
-
-    mine, live, waiting = await context.ledger.read(look)
-    if mine is None and not waiting:
-        raise not_found(f"build {build.id} has made no static release, and no package of it waits for an approval")
-    changed = _NO_RELEASE if mine is None else await _of_release(context, mine, live)
-    return Reply(body=msgspec.structs.replace(changed, packages=await _of_packages(context, build.project, waiting)))
-
-
-async def _of_packages(context: WebContext, project: str, waiting: list[PublicationRow]) -> list[PackageChanges]:
-    found: list[PackageChanges] = []
-    for target in dict.fromkeys(each.target for each in waiting):
-        of_target = [each for each in waiting if each.target == target]
-        compared = await context.comparing.compare(project, of_target)
-        found += [_package(row, each) for row, each in zip(of_target, compared, strict=True)]
-    return found
-
-
-def _package(row: PublicationRow, compared: Compared) -> PackageChanges:
-    return PackageChanges(
-        target=row.target,
-        name=row.name,
-        version=row.version,
-        tag=row.tag or "latest",
-        integrity=row.integrity,
-        size_packed=row.size,
-        published=compared.published,
-        unknown=compared.unknown,
-        added_count=compared.added_count,
-        removed_count=compared.removed_count,
-        changed_count=compared.changed_count,
-        size_before=compared.size_before,
-        size=compared.size,
-        added=_files(compared.added),
-        removed=_files(compared.removed),
-        changed=_files(compared.changed),
-        notes=compared.notes,
-    )
-
-
-def _files(changes: list[Change]) -> list[ChangedFile]:
-    return [ChangedFile(path=each.path, before=each.before, after=each.after) for each in changes]
-
-
-#: What would change if there is no release.
-_NO_RELEASE = Changes(
-    live=None,
-    added_count=0,
-    removed_count=0,
-    changed_count=0,
-    size_before=0,
-    size=0,
-    added=[],
-    removed=[],
-    changed=[],
-    release=False,
-)
-
-
-async def _of_release(context: WebContext, mine: ReleaseRow, live: ReleaseRow | None) -> Changes:
-    try:
-        files = await context.in_thread(_files_of, context.artifact_store.path(mine.sha256))
-        before = {} if live is None else await context.in_thread(_files_of, context.artifact_store.path(live.sha256))
-    except (OSError, BadArchive) as error:
-        raise not_found("the archives of what is to be compared are gone") from error
-    return _compared(before, files, None if live is None else live.id)
-
-
-def _files_of(archive: Path) -> dict[str, ManifestFile]:
-    return {file.path: file for file in read_manifest(archive).files}
-
-
-def _compared(before: dict[str, ManifestFile], now: dict[str, ManifestFile], live: int | None) -> Changes:
-    added = sorted(now.keys() - before.keys())
-    removed = sorted(before.keys() - now.keys())
-    changed = sorted(path for path in now.keys() & before.keys() if now[path].sha256 != before[path].sha256)
-    return Changes(
-        live=live,
-        added_count=len(added),
-        removed_count=len(removed),
-        changed_count=len(changed),
-        size_before=sum(file.size for file in before.values()),
-        size=sum(file.size for file in now.values()),
-        added=[ChangedFile(path=path, before=None, after=now[path].size) for path in added[:MAX_CHANGES]],
-        removed=[ChangedFile(path=path, before=before[path].size, after=None) for path in removed[:MAX_CHANGES]],
-        changed=[
-            ChangedFile(path=path, before=before[path].size, after=now[path].size) for path in changed[:MAX_CHANGES]
-        ],
-    )
+def _otp(given: str | UnsetType) -> str:
+    return "" if isinstance(given, UnsetType) else given.strip()  # a pattern's $ lets a newline pass
 
 
 def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
@@ -289,10 +214,12 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
     body = {**msgspec.structs.asdict(call.body), "parameters": sorted(call.body.parameters.items())}
     if not call.body.live:
         del body["live"]  # requests without it keep the digest that they had before this member existed
+    if not call.body.bump:
+        del body["bump"]
     return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 
-def _build(row: BuildRow, authors: Mapping[str, PersonName] = MappingProxyType({})) -> Build:
+def shown_build(row: BuildRow, authors: Mapping[str, PersonName] = MappingProxyType({})) -> Build:
     return Build(**_fields(row, Build), author_person=authors.get(row.author_email or ""))
 
 
@@ -312,29 +239,60 @@ def _fields(row: AttemptRow | BuildRow, kind: type[msgspec.Struct]) -> dict[str,
 async def _detail(context: WebContext, build: int) -> BuildDetail:
     def everything(
         connection: Connection,
-    ) -> tuple[BuildRow, dict[str, PersonName], Standing, list[AttemptRow], list[ReleaseRow], int | None] | None:
+    ) -> (
+        tuple[
+            BuildRow,
+            dict[str, PersonName],
+            Standing,
+            list[AttemptRow],
+            list[ReleaseRow],
+            list[str],
+            list[LedgerEntry],
+            int | None,
+            int | None,
+        ]
+        | None
+    ):
         row = builds.get(connection, build)
         about = None if row is None else standing(connection, row.project)
         if row is None or about is None:
             return None
         made = releases.of_build(connection, build)
+        labelled = _labels(connection, about.project, made, context.now())
         authors, all_attempts = _people_of(connection, [row]), builds.attempts(connection, build)
-        return row, authors, about, all_attempts, made, builds.position(connection, build)
+        published = packages.of_attempt(connection, attempt_name(build, row.attempt))
+        position, turn = builds.position(connection, build), builds.before_in_turn(connection, build)
+        return row, authors, about, all_attempts, made, labelled, published, position, turn
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, authors, about, attempts, made, position = found
+    row, authors, about, attempts, made, labelled, published, position, turn = found
     now = context.now()
     await _served(context, [build])
+    if labelled and not await context.releasing.has(made[-1]):
+        labelled = []
     return BuildDetail(
         **_fields(row, Build),
         author_person=authors.get(row.author_email or ""),
         attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
         release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
+        previews=[context.release_url(labels.host_name(label, row.project)) for label in labelled],
         position=position,
-        waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position)) if attempts else None,
+        waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position), turn) if attempts else None,
+        publications=[publication(each) for each in published],
     )
+
+
+def _labels(connection: Connection, project: ProjectRow, made: list[ReleaseRow], now: int) -> list[str]:
+    """Return the labels of the addresses that lead to a build's newest release."""
+    newest = made[-1:]
+    return [
+        label
+        for release in newest
+        for label in previews.of_release(project, release)
+        if (found := previews.find(connection, project.name, label, now)) is not None and found.release == release
+    ]
 
 
 def _was_served(release: ReleaseRow) -> bool:
@@ -342,9 +300,13 @@ def _was_served(release: ReleaseRow) -> bool:
     return release.activated is not None and release.target == Static.name
 
 
-def _waiting(waiting: Waiting | None) -> schemas.Waiting | None:
+def _waiting(waiting: Waiting | None, turn: int | None) -> schemas.Waiting | None:
     if waiting is None:
         return None
+    if turn is not None and waiting.position is not None:
+        return schemas.Waiting(
+            code="turn", text=f"build {turn} of the same ref goes on", position=waiting.position, until=None
+        )
     code: Any = waiting.code  # one of the schema's
     return schemas.Waiting(code=code, text=waiting.text, position=waiting.position, until=moment_or_none(waiting.until))
 

@@ -40,6 +40,7 @@ class Call(Generic[Q_co, B_co]):
     path: Mapping[str, Any]  # the rule's variables, converted
     query: Q_co
     body: B_co
+    content: bytes  # the body as it came
     caller: TokenRow | None  # None where the route needs no token
     bound_project: ProjectRow | None = None  # the path's project, where the route is bound to one
     bound_build: BuildRow | None = None  # the path's build, where the route is bound to one
@@ -115,6 +116,7 @@ class Reply(Generic[A_co]):
     body: A_co | bytes
     status: int | None = None  # None: the route's own
     headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
 
     def encoded(self) -> bytes:
         """Return the body's bytes."""

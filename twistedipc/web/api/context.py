@@ -5,8 +5,9 @@ beside those of `server.boundaries`. ``web.api``; no logic.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -16,14 +17,31 @@ from twisted.web.resource import IResource
 
 from twistedipc.builds.places import Place
 from twistedipc.publish.compared import Compared
-from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, KnownBuilders, Logs, RandomBytes
+from twistedipc.publish.targets.differences import Difference
+from twistedipc.publish.targets.target import DiskUse
+from twistedipc.server.boundaries import (
+    BuildRequests,
+    Dispatch,
+    HookRequests,
+    InThread,
+    KnownBuilders,
+    Logs,
+    Looks,
+    PackageRequests,
+    RandomBytes,
+    Retention,
+    Searches,
+)
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, PublicationRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import PublicKey
 from twistedipc.web.access.audience import Audience
 from twistedipc.web.access.auth import Tickets
+from twistedipc.web.access.domains import Domains
+from twistedipc.web.access.guests import Guests
 from twistedipc.web.access.held import Holding
 from twistedipc.web.access.provider import Provider
 from twistedipc.web.access.visits import Visits
@@ -88,11 +106,23 @@ class ReleaseSwitch(Protocol):
         `LedgerUnavailable`.
         """
 
+    def has(self, release: ReleaseRow) -> Awaitable[bool]:
+        """Return whether the release's files are there."""
+
     def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, list[ReleaseRow]]]:
         """
         Let the project's releases go live by themselves again, for ``by``, with its record in the audit. Return
         whether they were held, and the releases that have gone live now. Raises `NotFound`, `LedgerUnavailable`.
         """
+
+    def compare(self, before: ReleaseRow | None, after: ReleaseRow, most: int) -> Awaitable[Difference]:
+        """
+        Return what a release has other than an older one of its target, or than none, with up to ``most`` files. Raises
+        `NoSuchRelease`.
+        """
+
+    def disk_use(self, project: str) -> Awaitable[DiskUse | None]:
+        """Return what the project's releases take of the disk; None if that can't be said."""
 
     def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> Awaitable[bool]:
         """Delete a project by ``delete``, and its releases. Raises what ``delete`` does, and `LedgerUnavailable`."""
@@ -141,17 +171,26 @@ class WebContext:
     dispatch: Dispatch
     requests: BuildRequests
     comparing: PackageComparison
+    packages: PackageRequests
+    retention: Retention
+    hooking: HookRequests
+    looks: Looks
     logs: Logs
+    searches: Searches
     secret_box: SecretBox
     public_key: PublicKey  # by which what the apiserver signs is checked
+    issuer: Issuer  # of ID tokens, which other services check
     releasing: ReleaseSwitch
     artifact_store: ArtifactStore
     uploads: Uploads
     builders: KnownBuilders
+    tell: Callable[[], None]  # wakes what tells others: there is something new in the outbox
     websockets: WebSocketRoutes
     tickets: Tickets
     visits: Visits
+    guests: Guests
     audience: Audience
+    domains: Domains
     version: str
     release_url: Callable[[str], str]  # project -> where its live release is served
     log_pace: Pace = field(default_factory=Pace)
@@ -166,3 +205,6 @@ class WebContext:
     provider: Provider | None = None  # that signs people in, beside tokens
     joining: Joining = field(default_factory=Joining)  # for new builders
     proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client
+    may_add_domain: Callable[[str], bool] = lambda name: False  # whether an admin of any project may add this one
+    certificate_ends: Callable[[str], datetime | None] = lambda name: None  # of the one for a host; None: there is none
+    publishing: Mapping[str, str] = field(default_factory=dict)  # the variables of the step that publishes here

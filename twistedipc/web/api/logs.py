@@ -1,15 +1,31 @@
-"""The log of a build: a page of it, or all of it as one stream. ``web.api``; ``routes`` has these functions."""
+"""
+The log of a build: a page of it, all of it as one stream, or its outline. ``web.api``; ``routes`` has these functions.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from twistedipc.builds.attempt import StepResult
+from twistedipc.builds.states import LOG_OVER
+from twistedipc.sealed.outline import Span
 from twistedipc.server.boundaries import Cursor
 from twistedipc.storage import attempts
-from twistedipc.web.api.call import Call, Reply, WebSocket
-from twistedipc.web.api.queries import ReadLog, Stream, StreamLog
-from twistedipc.web.api.schemas import LogPage
+from twistedipc.storage.outlines import outlined
+from twistedipc.web.api.call import Call, Reply, WebSocket, moment
+from twistedipc.web.api.queries import OutlineLog, ReadLog, Stream, StreamLog
+from twistedipc.web.api.schemas import (
+    AnnotationCounts,
+    LogOutline,
+    LogPage,
+    OutlineAnnotation,
+    OutlineError,
+    OutlineGroup,
+    OutlineStep,
+)
 from twistedipc.web.http.problems import not_found
 from twistedipc.web.logs.forms import form_of, message_part
 from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
@@ -35,12 +51,11 @@ async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
             return Reply(body=msgspec.json.encode(page))
         finally:
             cursor.close()
+    logs, attempt = call.context.logs, f"{call.build.id}-{number}"
     stream = LogStream(
         call.context.clock,
         call.streams,
-        call.context.logs,
-        f"{call.build.id}-{number}",
-        query.after,
+        lambda wake: logs.cursor(attempt, query.after, wake),
         form_of(query.format),
         follow=query.follow == "1",
         limit=limit,
@@ -48,6 +63,66 @@ async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
     )
     await stream.prepare()
     return stream
+
+
+async def outline(call: Call[OutlineLog, None]) -> Reply[LogOutline]:
+    """
+    Say where things are in a log: its steps, groups, annotations and errors, by the numbers of their records. The log
+    isn't read for that. Of a build that runs it is what has come so far.
+    """
+    build, wanted = call.build, call.query.attempt
+    number = build.attempt if wanted is UNSET else wanted
+    name = f"{build.id}-{number}"
+    found = await call.context.ledger.read(outlined, name)
+    if found is None:
+        raise not_found(f"build {build.id} has no attempt {number}")
+    row, records, size, known = found
+    spans = {span.index: span for span in known.steps}
+    return Reply(
+        body=LogOutline(
+            attempt=row.number,
+            records=records,
+            bytes=size,
+            complete=row.state in LOG_OVER and row.log_removed is None and (row.complete or records == 0),
+            steps=[_step(step, spans.get(step.index)) for step in row.steps],
+            groups=[
+                OutlineGroup(record=each.record, step=each.step, time=moment(each.time), name=each.name)
+                for each in known.groups
+            ],
+            annotation_counts=AnnotationCounts(
+                errors=row.gist.errors, warnings=row.gist.warnings, notices=row.gist.notices
+            ),
+            annotations=[
+                OutlineAnnotation(
+                    record=each.record,
+                    step=each.step,
+                    level=each.level,
+                    message=each.message,
+                    file=each.file,
+                    line=each.line,
+                )
+                for each in known.remarks
+            ],
+            errors=[
+                OutlineError(record=each.record, step=each.step, what=each.what, message=each.message)
+                for each in known.errors
+            ],
+        )
+    )
+
+
+def _step(step: StepResult, span: Span | None) -> OutlineStep:
+    outcome: Any = step.outcome  # one of the schema's, by the ledger's own rule
+    return OutlineStep(
+        index=step.index,
+        name=step.name,
+        outcome=outcome,
+        exit_code=step.exit_code,
+        started=moment(step.started),
+        ended=moment(step.ended) if step.ended else None,
+        first=None if span is None else span.first,
+        last=None if span is None or not span.last else span.last,
+    )
 
 
 async def stream_log(call: Call[StreamLog, None]) -> WebSocket:

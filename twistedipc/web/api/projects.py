@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from twistedipc.builds import environments, names, protection, registries, secrets, variables
 from twistedipc.builds.access import GIT_TOKEN
-from twistedipc.builds.environments import Environment
+from twistedipc.builds.environments import PRODUCTION, Environment
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
@@ -20,12 +20,13 @@ from twistedipc.storage import projects
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may
-from twistedipc.web.api import repositories, schemas
+from twistedipc.web.api import feeds, repositories, retention, schemas
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import RemoveSecret
 from twistedipc.web.api.schemas import (
     BuildSecret,
+    NeededSecret,
     NewProject,
     NewSecret,
     OfContexts,
@@ -46,7 +47,7 @@ async def list_all(call: Call[None, None]) -> Reply[Projects]:
 async def add(call: Call[None, NewProject]) -> Reply[Project]:
     """Add a project."""
     body, context = call.body, call.context
-    names.project(body.name)
+    names.new_project(body.name)
     targets = _targets(body, ())
     if targets is None:
         targets = TARGETS.default
@@ -77,10 +78,12 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
         call.audit(connection, "project.create", row.name, _created(row), project=row.name)
         return row
 
-    row = await context.ledger.write(change, context.now())
-    context.audience.changed(row.name)
+    try:
+        row = await context.ledger.write(change, context.now())
+    finally:
+        context.audience.changed(body.name)  # also if the answer to the commit was lost
     location = f"/api/v1/projects/{quote(row.name)}"
-    notices = _notices(row) + _notices_of_variables(msgspec.structs.replace(row, environment={}), row)
+    notices = _notices(context, row) + _notices_of_variables(msgspec.structs.replace(row, environment={}), row)
     return Reply(body=_project(call, row, notices), headers={"Location": location})
 
 
@@ -98,6 +101,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
     changes.pop("publish", None)
+    changes.pop("confirm", None)
     some = changes.pop("variables", [])
     targets = _targets(call.body, before.targets)
     if targets is not None:
@@ -109,6 +113,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     await repositories.check_place(context, after.repository, before.repository)
     _check_approval(after.approval, after.targets)
     _check_secrets_left(before, after)
+    await retention.check_left(call, changes.get("retention"))
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)
@@ -129,11 +134,13 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
             call.audit(connection, "secret.void", row.name, detail)
         return old, row
 
-    changed = await context.ledger.write(change, context.now())
+    try:
+        changed = await context.ledger.write(change, context.now())
+    finally:
+        context.audience.changed(before.name)  # also if the answer to the commit was lost
     if changed is None:
         raise not_found()
     old, row = changed
-    context.audience.changed(row.name)
     notices = [
         f"the {secret} was for {projects.place_name(old, secret)} and the sources in {old.repository}, and is void: "
         f"set it again (twistedipc project secret set {row.name} {secret})"
@@ -150,7 +157,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
             f"key (twistedipc project key {row.name}) or set a token (twistedipc project secret {row.name} "
             f"{GIT_TOKEN}) if it is private"
         )
-    notices += _notices(row) if targets is not None else []
+    notices += _notices(context, row) if targets is not None else []
     notices += _notices_of_variables(old, row) + (_notices_of_registries(row) if "registries" in changes else [])
     return Reply(body=_project(call, row, notices))
 
@@ -164,6 +171,8 @@ def _checked_each(body: ProjectChange) -> dict[str, Any]:
         changes["protected"] = protection.check(body.protected)
     if not isinstance(body.runs_on, UnsetType):
         changes["runs_on"] = _runs_on(body.runs_on)
+    if not isinstance(body.retention, UnsetType):
+        changes["retention"] = retention.own(body.retention)
     if not isinstance(body.environments, UnsetType):
         changes["environments"] = environments.check(
             [Environment(name=each.name, refs=each.refs, approval=each.approval) for each in body.environments]
@@ -265,9 +274,25 @@ def _notices_of_registries(row: ProjectRow) -> list[str]:
     return notices
 
 
-def _notices(row: ProjectRow) -> list[str]:
+def _notices(context: WebContext, row: ProjectRow) -> list[str]:
     """Return what an admin should know after setting the project's targets."""
-    return [notice for settings in row.targets for notice in TARGETS.of(settings).notices(settings)]
+    issuer = context.issuer.address
+    notices = [notice for settings in row.targets for notice in TARGETS.of(settings).notices(settings)]
+    for settings in TARGETS.active(row.targets):
+        target = TARGETS.of(settings)
+        why = TARGETS.why_no_word(settings, issuer)
+        notices += [why] if why else []
+        for secret in target.secrets_for(settings):
+            if secret.audience and not why:
+                notices.append(
+                    f"{target.secret_place(settings, secret.name)} must trust this apiserver: issuer {issuer}, subject "
+                    f"project:{row.name}:environment:{PRODUCTION}, audience {secret.audience}"
+                )
+            elif not secret.audience and secret not in target.secrets and secret.name not in row.secrets:
+                how = f"twistedipc project secret set {row.name} {secret.name}"
+                notices.append(f"{secret.name}, {secret.help}, isn't set yet: {how}")
+    lacking = [TARGETS.of(settings).lacks(settings, context.publishing) for settings in TARGETS.stored(row.targets)]
+    return notices + [f"the apiserver can't publish the packages of {row.name}: {each}" for each in lacking if each]
 
 
 def _targets(body: NewProject | ProjectChange, before: ProjectTargets) -> ProjectTargets | None:
@@ -353,10 +378,14 @@ async def remove(call: Call[None, None]) -> Reply[None]:
             call.audit(connection, "project.delete", name, {})
         return deleted
 
-    if not await context.releasing.delete_project(name, delete):
+    try:
+        deleted = await context.releasing.delete_project(name, delete)
+    finally:
+        context.audience.changed(name)  # also if the answer to the commit was lost
+    if not deleted:
         raise not_found()
     call.authentication.project_gone(name)
-    context.audience.changed(name)
+    context.domains.changed(name, ())
     return Reply(body=None)
 
 
@@ -383,7 +412,7 @@ async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     name for all, and comes first; one for all takes the place of those for some.
     """
     body, secret = call.body, str(call.path["secret"])
-    if secret in TARGETS.secrets:
+    if TARGETS.secret(secret) is not None:
         await _set_target_secret(call, body, secret)
     elif secret == GIT_TOKEN:
         await repositories.set_token(call)
@@ -434,7 +463,7 @@ async def remove_secret(call: Call[RemoveSecret, None]) -> Reply[None]:
     builds = None if isinstance(call.query.builds, UnsetType) else call.query.builds
 
     def change(connection: Connection, name: str) -> bool:
-        if secret in TARGETS.secrets:
+        if TARGETS.secret(secret) is not None:
             deleted = projects.delete_secret(connection, name, secret)
         else:
             deleted = projects.delete_build_secret(connection, name, secret, builds)
@@ -472,6 +501,22 @@ def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
     return {name: address for name, address in found.items() if address}
 
 
+def _needed(row: ProjectRow) -> list[NeededSecret]:
+    """Return what is needed to publish to the project's targets."""
+    return [
+        NeededSecret(
+            target=name_of(settings),
+            name=secret.name,
+            help=secret.help,
+            place=projects.place_name(row, secret.name) if not secret.audience else secret.audience,
+            set=bool(secret.audience) or secret.name in row.secrets,
+            audience=secret.audience,
+        )
+        for settings in row.targets
+        for secret in TARGETS.of(settings).secrets_for(settings)
+    ]
+
+
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
     """Return the project as this caller may see it."""
     open_to_caller = may(call.token, "admin", row.name)
@@ -502,13 +547,19 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         approval=row.approval,
         environments=row.environments,
         secrets=row.secrets,
+        needs=_needed(row),
         build_secrets=[
             BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))
             for each in row.build_secrets
         ],
         access=repositories.shown(row.access),
         head=row.head,
+        retention=row.retention,
+        kept=retention.kept(row, call.context.retention.rules),
         release_url=call.context.release_url(row.name),
+        domains=[each.name for each in call.context.domains.of_project(row.name)],
+        badge=feeds.addresses(call.context, row)[0],
+        atom=feeds.addresses(call.context, row)[1],
         addresses=addresses(call, row),
         created=moment(row.created),
         updated=moment(row.updated),

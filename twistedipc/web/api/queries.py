@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from twistedipc.builds.names import ATTEMPT
 from twistedipc.builds.states import AttemptState
-from twistedipc.web.api.schemas import ProjectName
+from twistedipc.web.api.schemas import PackageName, ProjectName
 from twistedipc.web.http.queries import Query
 
 #: The largest number of a build, and of a record.
@@ -37,6 +38,19 @@ class ListBuilds(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
+ReleaseName = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class CompareReleases(Query, frozen=True, kw_only=True):
+    """
+    Which releases to compare, each by its number, as ``live`` or ``latest``, by the label of a preview (``build-17``,
+    ``pr-12``, ``fix-menu``), or by a branch.
+    """
+
+    older: ReleaseName = field(name="from", default="live")
+    newer: ReleaseName = field(name="to", default="latest")
+
+
 class ListAudit(Query, frozen=True, kw_only=True):
     """Which lines of the audit to list."""
 
@@ -48,6 +62,39 @@ class ListAudit(Query, frozen=True, kw_only=True):
     before: LineId | UnsetType = UNSET  # only lines with a smaller id
     after: Annotated[int, Meta(ge=0, le=MAX_ID)] | UnsetType = UNSET  # only lines with a larger id, oldest first
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+
+
+class Prune(Query, frozen=True, kw_only=True):
+    """Of what to look at, or remove, what isn't kept any more."""
+
+    project: ProjectName | UnsetType = UNSET  # of this one alone; else of all that the caller is an admin of
+
+
+class FeedKey(Query, frozen=True, kw_only=True):
+    """What an address without a token holds."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9a-f]+$")]
+
+
+class ListTellings(Query, frozen=True, kw_only=True):
+    """Which of a project's tellings to list."""
+
+    before: LineId | UnsetType = UNSET  # only those with a smaller id
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class ListPackages(Query, frozen=True, kw_only=True):
+    """Which packages of a project to list."""
+
+    after: PackageName | UnsetType = UNSET  # only those behind this one, by name
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+
+class ShowPackage(Query, frozen=True, kw_only=True):
+    """Which publications of a package to list."""
+
+    before: Annotated[str, Meta(pattern=f"^(?:{ATTEMPT})$")] | UnsetType = UNSET  # only those of attempts before this
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20  # of attempts
 
 
 class RemoveSecret(Query, frozen=True, kw_only=True):
@@ -72,6 +119,43 @@ class ReadLog(Query, frozen=True, kw_only=True):
     follow: Literal["0", "1"] = "0"  # 1: stream until the log's end
 
 
+class OutlineLog(Query, frozen=True, kw_only=True):
+    """Of which log."""
+
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest
+
+
+class _Search(Query, frozen=True, kw_only=True):
+    """What to search for in logs, and how much of what is found to show."""
+
+    q: str
+    kind: Literal["text", "regex"] = "text"
+    case: Literal["0", "1"] = "0"  # 1: capital and small letters differ
+    limit: Annotated[int, Meta(ge=0, le=1000)] = 100  # of hits
+    context: Annotated[int, Meta(ge=0, le=10)] = 0  # records before and after each hit
+    count: Literal["0", "1"] = "1"  # 1: also count what isn't shown
+    format: Literal["json", "ndjson"] = "json"  # ndjson: hits as they are found
+
+
+class SearchLog(_Search, frozen=True, kw_only=True):
+    """What to search for in one log."""
+
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest
+    order: Literal["oldest", "newest"] = "oldest"
+    after: After = 0  # only records with a larger number
+    before: Annotated[int, Meta(ge=1, le=MAX_RECORD)] | UnsetType = UNSET  # only records with a smaller number
+
+
+class SearchLogs(_Search, frozen=True, kw_only=True):
+    """What to search for in the logs of a project."""
+
+    order: Literal["oldest", "newest"] = "newest"
+    after: Annotated[str, Meta(pattern=f"^(?:{ATTEMPT})$")] | UnsetType = UNSET  # only attempts after this one
+    before: Annotated[str, Meta(pattern=f"^(?:{ATTEMPT})$")] | UnsetType = UNSET  # only attempts before this one
+    logs: Annotated[int, Meta(ge=1, le=1000)] = 100  # how many to search
+    each: Annotated[int, Meta(ge=0, le=1000)] = 10  # hits of one log
+
+
 class Stream(Query, frozen=True, kw_only=True):
     """The query of the WebSocket with many subscriptions."""
 
@@ -84,3 +168,11 @@ class StreamLog(Stream, frozen=True, kw_only=True):
 
     after: After = 0
     attempt: AttemptNumber | UnsetType = UNSET  # the newest
+
+
+class ShowProvenance(Query, frozen=True, kw_only=True):
+    """Of which package to show the provenance."""
+
+    package: PackageName
+    version: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[0-9A-Za-z.+-]+$")]
+    target: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z0-9-]+$")] = "npm"

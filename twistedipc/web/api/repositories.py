@@ -46,15 +46,20 @@ async def check_place(context: WebContext, repository: str, before: str = "") ->
     Refuse the address of a repository that leads to this machine or to a cloud's metadata service. Raises `BadValue`.
     A host that isn't known here may be known to the builders, which look again. One that was there ``before`` stays.
     """
-    host, _ = place_of(repository)
-    if repository == before or not host or not context.elsewhere(repository):
-        return
+    problem = "" if repository == before else await problem_at(context, repository)
+    if problem:
+        raise names.BadValue(f"the repository can't be {repository}: {problem}. {ALLOW}")
+
+
+async def problem_at(context: WebContext, address: str) -> str:
+    """Return why nothing may be fetched from, or sent to, what is at this address; "" if it may."""
+    host, _ = place_of(address)
+    if not host or not context.elsewhere(address):
+        return ""
     places: list[Place] = []
     with contextlib.suppress(TimeoutError):
         places = await context.look_up(host).addTimeout(LOOK_UP_SECONDS, context.clock)
-    problem = problem_of(host, places)
-    if problem:
-        raise names.BadValue(f"the repository can't be {repository}: {problem}. {ALLOW}")
+    return problem_of(host, places)
 
 
 def void(old: ProjectRow, new: ProjectRow) -> str:

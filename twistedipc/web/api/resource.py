@@ -91,6 +91,8 @@ class Api(Resource):
             found = None  # `render` answers with the problem, when the body has come
         if self._context.draining() and not (isinstance(found, Match) and found.route.while_draining):
             raise unavailable("the service is stopping; ask again", retry_after=DRAINING_SECONDS)
+        if isinstance(found, Match):
+            request.max_body = found.route.max_body
         if isinstance(found, Match) and found.route.receive is not None:
             return found.route.receive(self._context, request, found.path)
         return None
@@ -141,6 +143,7 @@ class Api(Resource):
             path=found.path,
             query=_query(route, request),
             body=_body(route, body),
+            content=body,
             caller=token,
             bound_project=project,
             bound_build=build,
@@ -257,7 +260,7 @@ class _Answering:
                 holding.release()
         if isinstance(answer, Reply):
             status = found.route.status if isinstance(found, Match) else 204
-            self._send(answer.status or status, answer.encoded(), "application/json", dict(answer.headers))
+            self._send(answer.status or status, answer.encoded(), answer.content_type, dict(answer.headers))
 
     def _send(self, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         if not self._answered:

@@ -18,7 +18,7 @@ from twistedipc.builds import names
 from twistedipc.builds.scopes import Scope
 from twistedipc.web.api.call import Call, Reply, Takeover, WebSocket
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.http.channel import BodySink, BoundedRequest
+from twistedipc.web.http.channel import MAX_BODY, BodySink, BoundedRequest
 from twistedipc.web.http.queries import Query
 
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
@@ -69,6 +69,7 @@ class Route:
     receive: Receive | None  # None: the body is kept in memory until all of it is there
     seconds: float | None  # for the function; None: as long as it takes
     while_draining: bool  # also a service that is about to stop answers it
+    max_body: int = MAX_BODY  # bytes of a body that is kept in memory
 
     @property
     def safe(self) -> bool:
@@ -178,6 +179,12 @@ class _Project(BaseConverter):
     regex = names.PROJECT
 
 
+class _Name(BaseConverter):
+    """A project's name, where the route isn't bound to the project."""
+
+    regex = names.PROJECT
+
+
 class _Number(BaseConverter):
     regex = r"[1-9][0-9]{0,17}"
 
@@ -196,7 +203,26 @@ class _Attempt(BaseConverter):
 class _Secret(BaseConverter):
     """The name of a secret: one of a target's, or that of a variable."""
 
-    regex = names.VARIABLE
+    regex = names.SECRET_NAME
+
+
+class _Package(BaseConverter):
+    """The name of a package, with its scope."""
+
+    regex = names.PACKAGE
+    part_isolating = False
+
+
+class _Receiver(BaseConverter):
+    """What people call something of a project: a receiver of its news, a schedule."""
+
+    regex = names.PROJECT
+
+
+class _Domain(BaseConverter):
+    """What somebody takes for a domain: `builds.domains` says whether it is one. Paths have ASCII alone."""
+
+    regex = r"[!-.0-~]{1,300}"
 
 
 #: A variable of a path: its converter and its name.
@@ -205,10 +231,14 @@ VARIABLE = re.compile(r"<(\w+):(\w+)>")
 #: The converters of a path's variables.
 CONVERTERS: dict[str, type[BaseConverter]] = {
     "project": _Project,
+    "name": _Name,
     "build": _Number,
     "builder": _Builder,
     "attempt": _Attempt,
     "secret": _Secret,
+    "package": _Package,
+    "receiver": _Receiver,
+    "domain": _Domain,
 }
 
 

@@ -8,7 +8,7 @@ a route takes and gives is in the annotations of its function.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -19,13 +19,23 @@ from twistedipc.web.api import (
     audit,
     builders,
     builds,
+    changes,
+    domains,
+    feeds,
+    hooks,
     logs,
     openapi,
+    packages,
     people,
+    poll,
     projects,
     provenance,
+    receivers,
     releases,
     repositories,
+    retention,
+    schedules,
+    searches,
     service,
     sign_in,
     targets,
@@ -102,9 +112,22 @@ ROUTES: tuple[Route, ...] = (
     route("show_build", f"GET {_B}", builds.show, needs="read"),
     route("cancel_build", f"POST {_B}/cancel", builds.cancel, needs="build", status=202),
     route("retry_build", f"POST {_B}/retry", builds.retry, needs="build", status=201),
-    route("approve_build", f"POST {_B}/approve", builds.approve, needs="publish"),
+    route("approve_build", f"POST {_B}/approve", builds.approve, needs="publish", body_optional=True),
     route("refuse_build", f"POST {_B}/refuse", builds.refuse, needs="publish", body_optional=True),
-    route("show_changes", f"GET {_B}/changes", builds.changes, needs="read"),
+    route("show_changes", f"GET {_B}/changes", changes.show, needs="read"),
+    route("pin_build", f"PUT {_B}/pin", retention.pin, needs="build"),
+    route("unpin_build", f"DELETE {_B}/pin", retention.unpin, needs="build"),
+    # What isn't kept any more.
+    route("show_pruning", "GET /api/v1/prune", retention.show, needs="admin", problems=frozenset({404})),
+    route(
+        "prune",
+        "POST /api/v1/prune",
+        retention.begin,
+        needs="admin",
+        status=202,
+        body_optional=True,
+        problems=frozenset({404}),
+    ),
     # Logs, and what happens.
     route(
         "read_log",
@@ -113,13 +136,108 @@ ROUTES: tuple[Route, ...] = (
         needs="read",
         more_types=("application/x-ndjson", "text/plain"),
     ),
+    route("outline_log", f"GET {_B}/log/outline", logs.outline, needs="read"),
+    route(
+        "search_log",
+        f"GET {_B}/log/search",
+        searches.one,
+        needs="read",
+        more_types=("application/x-ndjson",),
+    ),
+    route(
+        "search_logs",
+        f"GET {_P}/logs/search",
+        searches.of_project,
+        needs="read",
+        more_types=("application/x-ndjson",),
+    ),
     route("stream_log", f"GET {_B}/log/stream", logs.stream_log, needs="read"),
     route("stream", "GET /api/v1/stream", logs.stream, needs="read"),
     # Releases.
     route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
+    route("compare_releases", f"GET {_P}/releases/diff", releases.compare, needs="read"),
     route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="publish"),
+    route("promote_build", f"POST {_B}/promote", releases.promote, needs="publish"),
+    route("set_preview_password", f"PUT {_P}/previews/password", releases.set_password, needs="admin"),
+    route("remove_preview_password", f"DELETE {_P}/previews/password", releases.remove_password, needs="admin"),
     route("begin_visit", f"POST {_P}/visits", releases.begin_visit, needs="read", status=201),
     route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="publish"),
+    # Packages.
+    route("list_packages", f"GET {_P}/packages", packages.list_page, needs="read"),
+    route("show_package", f"GET {_P}/packages/<package:package>", packages.show, needs="read"),
+    route(
+        "request_package_change",
+        f"POST {_P}/packages/<package:package>/requests",
+        packages.request,
+        needs="publish",
+        status=202,
+    ),
+    route("show_package_request", f"GET {_P}/package-requests/<build:request>", packages.show_request, needs="read"),
+    route(
+        "give_password",
+        f"POST {_P}/package-requests/<build:request>/password",
+        packages.give_password,
+        needs="publish",
+        status=202,
+    ),
+    # What others fetch, without a token.
+    route(
+        "show_badge",
+        "GET /api/v1/feeds/<project:feed>/badge.svg",
+        feeds.badge,
+        needs="none",
+        other_statuses=frozenset({304}),
+        more_types=("image/svg+xml",),
+        problems=frozenset({404}),
+    ),
+    route(
+        "show_feed",
+        "GET /api/v1/feeds/<project:feed>/builds.atom",
+        feeds.feed,
+        needs="none",
+        other_statuses=frozenset({304}),
+        more_types=("application/atom+xml",),
+        problems=frozenset({404}),
+    ),
+    # What is told to others.
+    route("list_receivers", f"GET {_P}/receivers", receivers.list_all, needs="admin"),
+    route("set_receiver", f"PUT {_P}/receivers/<receiver:receiver>", receivers.put, needs="admin"),
+    route("remove_receiver", f"DELETE {_P}/receivers/<receiver:receiver>", receivers.remove, needs="admin"),
+    route("list_tellings", f"GET {_P}/tellings", receivers.list_tellings, needs="read"),
+    route("tell_again", f"POST {_P}/tellings/<build:telling>/again", receivers.tell_again, needs="admin", status=202),
+    # Hooks of repositories' hosts.
+    replace(
+        route(
+            "receive_hook",
+            "POST /hooks/<name:name>",
+            hooks.receive,
+            needs="none",
+            other_statuses=frozenset({202}),
+            problems=frozenset({400, 401, 413, 422}),
+            while_draining=True,  # most hosts send a message once
+        ),
+        max_body=hooks.MAX_MESSAGE,
+    ),
+    route("show_hook", f"GET {_P}/hook", hooks.show, needs="read"),
+    route("change_hook", f"PUT {_P}/hook", hooks.change, needs="admin"),
+    route("make_hook_secret", f"POST {_P}/hook/secret", hooks.make_secret, needs="admin", status=201),
+    route("remove_hook_secret", f"DELETE {_P}/hook/secret", hooks.remove_secret, needs="admin"),
+    route("list_hook_messages", f"GET {_P}/hook/messages", hooks.list_messages, needs="read"),
+    route("allow_hook_message", f"POST {_P}/hook/messages/<build:message>/allow", hooks.allow, needs="build"),
+    route("repeat_hook_message", f"POST {_P}/hook/messages/<build:message>/repeat", hooks.repeat, needs="build"),
+    # Polling, in the place of hooks.
+    route("show_poll", f"GET {_P}/poll", poll.show, needs="read"),
+    route("set_poll", f"PUT {_P}/poll", poll.put, needs="admin", body_optional=True),
+    route("remove_poll", f"DELETE {_P}/poll", poll.remove, needs="admin"),
+    route("look_now", f"POST {_P}/poll/look", poll.look, needs="build", status=202),
+    # Schedules.
+    route("list_schedules", f"GET {_P}/schedules", schedules.list_all, needs="read"),
+    route("set_schedule", f"PUT {_P}/schedules/<receiver:schedule>", schedules.put, needs="admin"),
+    route("remove_schedule", f"DELETE {_P}/schedules/<receiver:schedule>", schedules.remove, needs="admin"),
+    # Domains.
+    route("list_domains", f"GET {_P}/domains", domains.list_all, needs="read"),
+    route("set_domain", f"PUT {_P}/domains/<domain:domain>", domains.put, needs="admin"),
+    route("remove_domain", f"DELETE {_P}/domains/<domain:domain>", domains.remove, needs="admin"),
     # Builders and their keys.
     route("list_builders", "GET /api/v1/builders", builders.list_all, needs="admin"),
     route("add_builder", "POST /api/v1/builders", builders.add, needs="admin", status=201),
@@ -168,7 +286,16 @@ ROUTES: tuple[Route, ...] = (
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
     # Where it comes from.
     route("list_provenance", f"GET {_B}/provenance", provenance.list_all, needs="read"),
+    route(
+        "show_package_provenance",
+        "GET /api/v1/provenance",
+        provenance.of_package,
+        needs="read",
+        problems=frozenset({404}),
+    ),
     route("show_signing_key", "GET /api/v1/signing-key", provenance.show_key, needs="none"),
+    route("show_issuer", "GET /.well-known/openid-configuration", provenance.show_issuer, needs="none"),
+    route("show_issuer_keys", "GET /.well-known/jwks.json", provenance.show_issuer_keys, needs="none"),
     # What everybody did.
     route("list_audit", "GET /api/v1/audit", audit.list_page, needs="admin"),
     # Uploads, by builders.
@@ -198,8 +325,9 @@ _MAP = Map(
 )
 _ADAPTER = _MAP.bind("api")
 
-# The bytes of segments that can name something, once they are decoded.
-_SEGMENT = re.compile(rb"[^\x00-\x20/\\\x7f-\xff]*\Z")
+# The bytes of segments that can name something, once they are decoded. In the name of a package is a slash, after its
+# scope.
+_SEGMENT = re.compile(rb"(?:@[^\x00-\x20/\\\x7f-\xff]+/)?[^\x00-\x20/\\\x7f-\xff]*\Z")
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,45 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from twistedipc.builds import environments, names, protection
+from twistedipc.builds import environments, names, protection, versions
 from twistedipc.builds.attempt import Publish, Published, Used
+from twistedipc.builds.cron import MAX_CRON
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import Environment
 from twistedipc.builds.gist import Annotations, Progress
+from twistedipc.builds.hooks.events import Came, What
+from twistedipc.builds.hooks.settings import HookSettings
 from twistedipc.builds.logs import Batch, End
+from twistedipc.builds.origin import Origin
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.remotes import MAX_EVERY
+from twistedipc.builds.retention import MAX_COUNT, MAX_DAYS, Own
+from twistedipc.builds.retention import Kind as RemovalKind
 from twistedipc.builds.roles import PlatformRole, Role
 from twistedipc.builds.scopes import TOKEN_DAYS, Scope
 from twistedipc.builds.secrets import Builds as ForBuilds
 from twistedipc.builds.secrets import SecretValue, Steps
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
+from twistedipc.builds.site.kinds import Kind
+from twistedipc.builds.states import (
+    AttemptState,
+    OnLost,
+    Phase,
+    PublicationState,
+    ReleaseState,
+    RequestState,
+    TellingState,
+    Tone,
+)
 from twistedipc.builds.variables import Change
+from twistedipc.finding.messages import LogHit, SearchedLog
+from twistedipc.outgoing.kinds import KindName
+from twistedipc.outgoing.told import EVENTS, Event, Part
+from twistedipc.publish.compared import Level
 
-ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody"]
+ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody", "hook", "schedule"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
 # What JSON Schema takes for an integer: 60.0 is one too.
 WholeSeconds = Annotated[float, Meta(ge=60, le=10 * 366 * 86400, multiple_of=1)]
@@ -43,12 +64,15 @@ def _shown(pattern: str, length: int) -> Meta:
 
 
 ProjectName = Annotated[str, _shown(names.PROJECT, 63)]
+NewProjectName = Annotated[str, _shown(names.NEW_PROJECT, 63)]
 ProjectNames = Annotated[list[ProjectName], Meta(extra_json_schema={"minItems": 1, "maxItems": 1000})]
 Address = Annotated[str, _shown(names.ADDRESS, names.MAX_ADDRESS)]
+PackageName = Annotated[str, _shown(names.PACKAGE, names.MAX_PACKAGE)]
 Ref = Annotated[str, _shown(names.REF, names.MAX_REF)]
 ProtectedRefs = Annotated[
     list[Annotated[str, _shown(protection.PATTERN, protection.MAX_PATTERN)]], Meta(max_length=protection.MAX_PATTERNS)
 ]
+Bump = Annotated[str, _shown(f"(?:{versions.BUMP})?", 50)]
 Line = Annotated[str, Meta(min_length=1, max_length=200), _shown(names.LINE, 200)]
 Variables = Annotated[
     dict[Annotated[str, _shown(names.VARIABLE, 128)], Annotated[str, _shown(r"[^\x00]*", names.MAX_VALUE)]],
@@ -93,7 +117,7 @@ class NewProject(Request, frozen=True, kw_only=True):
 
     alternatives = ("targets", "publish")
 
-    name: ProjectName
+    name: NewProjectName
     repository: Address
     default_ref: Ref = names.HEAD  # the repository's own default branch
     targets: Targets | UnsetType = UNSET  # a static release if neither they nor ``publish`` are given
@@ -105,6 +129,40 @@ class NewProject(Request, frozen=True, kw_only=True):
     on_lost: OnLost | UnsetType = UNSET  # of a build whose builder is gone for good; "lost" if it isn't said
     protected: ProtectedRefs | UnsetType = UNSET  # the default ref alone, if it isn't said
     approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET  # 1: another person approves before it is live
+
+
+class NewReceiver(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    To whom a project's news go. What is left out stays, if there is a receiver of this name and kind. A new address
+    needs its secret again: a token that was set before goes nowhere else.
+    """
+
+    kind: KindName
+    where: Annotated[str, Meta(min_length=1, max_length=names.MAX_ADDRESS)] | UnsetType = UNSET
+    secret: SecretValue | UnsetType = UNSET  # the token; what events are signed with, which is made if it isn't given
+    events: Annotated[list[Event], Meta(min_length=1, max_length=len(EVENTS))] | UnsetType = UNSET  # all
+
+
+class NewSchedule(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """When a project is to be built without anybody's asking."""
+
+    cron: Annotated[str, Meta(min_length=1, max_length=MAX_CRON)]  # as `builds.cron` reads it
+    zone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"  # of its times: "Europe/Berlin"
+    ref: Ref | UnsetType = UNSET  # the project's own, if it isn't said
+    publish: bool = True  # its builds publish what a push to the ref would
+
+
+class NewDomain(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """How a project uses a domain of its own."""
+
+    main: bool = False  # it is the one under which people know the site, in the place of the one before
+    redirect: bool = False  # it leads to the main one, and serves nothing itself
+
+
+class NewPoll(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """How often a project's repository is to be looked at, since its host can't send hooks."""
+
+    every: Annotated[int, Meta(ge=1, le=MAX_EVERY)] | UnsetType = UNSET  # minutes; as it was, or 5, if it isn't said
 
 
 class NewEnvironment(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,6 +201,35 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET
     environments: Annotated[list[NewEnvironment], Meta(max_length=environments.MAX_ENVIRONMENTS)] | UnsetType = UNSET
     # all of them, in the order in which they are looked through
+    retention: Retention | UnsetType = UNSET  # all of its own rules
+    confirm: bool | UnsetType = UNSET  # these rules may leave nothing; false if it isn't said
+
+
+KeptDays = Annotated[int, Meta(ge=0, le=MAX_DAYS)] | Literal["forever"]
+KeptCount = Annotated[int, Meta(ge=1, le=MAX_COUNT)] | Literal["forever"]
+
+
+class Retention(Request, frozen=True, kw_only=True):
+    """
+    For how many days what a project's builds leave is kept, or how many of it are. What isn't said is as the apiserver
+    has it. See docs/operating.md, "What is kept, and for how long".
+    """
+
+    logs: KeptDays | UnsetType = UNSET
+    artifacts: KeptDays | UnsetType = UNSET  # the archives of what was built
+    unpublished: KeptDays | UnsetType = UNSET  # the same of builds that publish nothing
+    releases: KeptCount | UnsetType = UNSET  # so many that were live, and so many others
+    builds: KeptDays | UnsetType = UNSET  # with all that they have
+    most_builds: KeptCount | UnsetType = UNSET  # older ones go
+    messages: KeptDays | UnsetType = UNSET  # of hosts, and what was told to others
+    newest: Annotated[int, Meta(ge=0, le=MAX_COUNT)] | UnsetType = UNSET  # so many builds keep all they have
+    last_success: bool | UnsetType = UNSET  # so does the last build of each ref that succeeded
+
+
+class PruneRequest(Request, frozen=True, kw_only=True):
+    """The body of a request to remove what isn't kept any more."""
+
+    confirm: bool = False  # not even the newest of something may be left
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
@@ -170,6 +257,7 @@ class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
     ref: Ref | None = None  # None: the project's default
     publish: bool = True
     live: bool = False  # its release is to go live though it isn't of the project's own ref
+    bump: Bump = ""  # how the versions of its packages are raised; "": they are those of their package.json
     parameters: Variables = {}
 
 
@@ -222,6 +310,14 @@ class RunsOn(Request, frozen=True, kw_only=True):
     pool: Annotated[str, _shown(f"(?:{names.PROJECT})?", 63)] = ""
 
 
+class NewPreviewPassword(Request, frozen=True, kw_only=True):
+    """The password by which guests see a project's previews."""
+
+    password: Annotated[
+        str, Meta(min_length=names.MIN_PASSWORD, max_length=names.MAX_PASSWORD, pattern=r"^[^\x00-\x1f\x7f]*$")
+    ]
+
+
 class NewVisit(Request, frozen=True, kw_only=True):
     """What a release's host has told the browser to ask for."""
 
@@ -234,10 +330,49 @@ class NewVisit(Request, frozen=True, kw_only=True):
 MAX_REFUSAL = 200
 
 
-class Refusal(Request, frozen=True, kw_only=True, omit_defaults=True):
+#: What registries take for a one-time password: six or eight digits, a code for recovery.
+Otp = Annotated[str, Meta(pattern="^[0-9A-Za-z-]{4,100}$")]
+
+
+class WithPassword(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The base of bodies with a one-time password. It is in no ``repr``, and nothing keeps it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+
+class Approval(WithPassword, frozen=True, kw_only=True, omit_defaults=True):
+    """That a build is approved."""
+
+    otp: Otp | UnsetType = UNSET  # for what is staged in a registry that wants one
+
+
+class Refusal(WithPassword, frozen=True, kw_only=True, omit_defaults=True):
     """Why a build isn't approved."""
 
     reason: Annotated[str, Meta(max_length=MAX_REFUSAL)] = ""
+    otp: Otp | UnsetType = UNSET  # with which what is staged in a registry is taken back
+
+
+class NewPackageRequest(WithPassword, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What is to be done with a package that is published. ``promote``: the tag is to lead to the version. ``rollback``:
+    the tag is to lead to the version to which it led before, or to the one that is said. ``deprecate``: who installs
+    the version is told the message. ``undeprecate``: no longer. ``untag``: the tag, which canaries have had, is
+    removed.
+    """
+
+    kind: Literal["promote", "rollback", "deprecate", "undeprecate", "untag"]
+    tag: Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,99}$")] = "latest"  # of all but deprecations
+    version: Annotated[str, Meta(pattern=r"^[0-9][0-9A-Za-z.+-]{0,255}$")] | UnsetType = UNSET
+    message: Annotated[str, Meta(max_length=1000)] = ""
+    otp: Otp | UnsetType = UNSET  # for a registry that wants one
+
+
+class Password(WithPassword, frozen=True, kw_only=True):
+    """A person's one-time password for the registry."""
+
+    otp: Otp
 
 
 class NewOwnToken(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -393,6 +528,118 @@ class RepositoryAccess(Response, frozen=True, kw_only=True):
     host_keys: list[HostKey]  # what the host may show; none: what it shows at the first contact is pinned
 
 
+class Receiver(Response, frozen=True, kw_only=True):
+    """To whom a project's news go. What is secret of it is shown to nobody."""
+
+    name: str
+    kind: KindName
+    events: list[Event]  # those that it is told; the repository's host is told all that concerns it
+    where: str  # the address, as much of it as may be shown; "": the API of the repository's host
+    void: bool  # it was set for another repository than the project has now, and is told nothing
+    created: datetime
+    updated: datetime
+    secret: str | None = None  # what events are signed with, if it was just made: it is shown once
+
+
+class Receivers(Response, frozen=True, kw_only=True):
+    """To whom a project's news go."""
+
+    receivers: list[Receiver]
+
+
+class Telling(Response, frozen=True, kw_only=True):
+    """Something that was told to a receiver, or is to be."""
+
+    id: int
+    receiver: str
+    kind: KindName
+    part: Part  # what of the build it is
+    phase: Phase  # of the build, then
+    event: Event | None  # null: it isn't an event
+    build: int
+    attempt: int
+    state: TellingState
+    tone: Tone
+    reason: str  # why it wasn't told at the last try, or a note; may be empty
+    tries: int
+    due: datetime | None  # when it is tried next; null: it has ended, or is next
+    ended: datetime | None  # null: not yet, or not known
+
+
+class Tellings(Response, frozen=True, kw_only=True):
+    """What was told of a project, newest first. ``next`` is the ``before`` of the next page; null on the last one."""
+
+    tellings: list[Telling]
+    next: int | None
+
+
+class NeededSecret(Response, frozen=True, kw_only=True):
+    """Something that is needed to publish to a project's targets."""
+
+    target: str
+    name: str
+    help: str
+    place: str  # where it goes
+    set: bool  # also of what nobody sets
+    audience: str = ""  # for whom the apiserver signs it, for each attempt; "": it is a secret of the project
+
+
+class Kept(Response, frozen=True, kw_only=True):
+    """The rules of retention that hold for a project, its own and the apiserver's; null: for ever, or any number."""
+
+    logs: int | None = None  # days
+    artifacts: int | None = None  # days
+    unpublished: int | None = None  # days
+    releases: int | None = None
+    builds: int | None = None  # days
+    most_builds: int | None = None
+    messages: int | None = None  # days
+    newest: int = 10
+    last_success: bool = True
+
+
+class FreedAmount(Response, frozen=True, kw_only=True):
+    """How much of something was removed."""
+
+    count: int
+    size: int  # bytes, as far as they are known
+
+
+class PlannedRemoval(Response, frozen=True, kw_only=True):
+    """What would be removed of one kind in one project."""
+
+    project: str  # "": of no project, or of one that was deleted
+    kind: RemovalKind
+    count: int
+    size: int  # bytes; 0 where that isn't known before
+    rules: list[str]  # those by which it goes: "logs = 90 days"
+    stays: dict[str, int]  # of what was looked at: why it stays -> how many
+    whole: bool  # false: there is more, and only so many were looked at
+    nothing_left: bool  # not even the newest would be left
+
+
+class PruneRun(Response, frozen=True, kw_only=True):
+    """One time of removing what isn't kept any more."""
+
+    by: str
+    began: datetime
+    ended: datetime | None  # null: it goes on
+    freed: dict[str, FreedAmount]  # by kind
+    files: FreedAmount  # archives, on the apiserver's disk
+    given_back: int  # bytes by which the database's file has become smaller
+    problem: str  # why it ended early, or couldn't do all; "" if it did
+
+
+class Pruning(Response, frozen=True, kw_only=True):
+    """What isn't kept any more, and the last run that removed such things."""
+
+    removes: bool  # there are rules at all
+    whole: bool  # false: it took too long, and not all projects were looked at
+    plan: list[PlannedRemoval]
+    run: PruneRun | None  # that goes on, or the last one since the apiserver's start
+    busy: bool = False  # a run goes on that isn't of the caller's projects alone
+
+
 class Project(Response, frozen=True, kw_only=True):
     """A project."""
 
@@ -413,10 +660,16 @@ class Project(Response, frozen=True, kw_only=True):
     environments: list[Environment] = []  # beside production and previews, in the order of precedence
     protected: list[str] = []  # the refs that may publish for its users, as patterns: main, release/*, tags/v*
     secrets: list[str]  # names only, of the targets'
+    needs: list[NeededSecret] = []  # what is needed to publish, whether it is set or not
     build_secrets: list[BuildSecret] = []
     access: RepositoryAccess | None = None  # null: the repository is read without credentials
     head: str = ""  # the branch that the repository's HEAD stood for last; "" until a build has found out
+    retention: Own = Own()  # its own rules for how long what its builds leave is kept
+    kept: Kept = Kept()  # those that hold for it
     release_url: str  # where its live release is served; it may have none yet
+    domains: list[str] = []  # of its own, the main one first
+    badge: str = ""  # where a picture is of how its newest build has ended; whoever has the address can see it
+    atom: str = ""  # likewise, a feed of its builds
     addresses: dict[str, str] = {}  # target -> where what it publishes is found; not those that can't say
     created: datetime
     updated: datetime
@@ -542,6 +795,35 @@ class ChangedFile(Response, frozen=True, kw_only=True):
     after: int | None  # likewise
 
 
+class PackageRemark(Response, frozen=True, kw_only=True):
+    """Something about a package that somebody who approves it should see."""
+
+    level: Level  # danger: it can harm those who install it, or break them though its version doesn't say so
+    about: str  # script, file, dependency, command, entry point, field, publint; there may come others
+    name: str  # of what: a script, a path, a package, a command; "" if it is of no one thing
+    before: str | None  # its value in what is published; null: it isn't there, or there is none
+    after: str | None  # its value in the package; likewise
+    text: str  # a clause that says it all
+
+
+class LogProof(Response, frozen=True, kw_only=True):
+    """Whether a log is all that a build has printed."""
+
+    records: int
+    sha256: str  # as in docs/protocol.md
+    complete: bool  # the apiserver has counted and hashed all of its records: both are as its runner said
+
+
+class ContactedHost(Response, frozen=True, kw_only=True):
+    """A host that a build contacted, or was refused."""
+
+    host: str
+    port: int  # 0: only its name was asked for
+    step: str  # the one that was the first
+    refused: str  # why; "": it was contacted
+    new: bool | None  # whether the build before it that succeeded didn't contact it; null: there is none to compare
+
+
 class PackageChanges(Response, frozen=True, kw_only=True):
     """
     What would change if a stored package was published. The lists have the first files only, the counts are of all.
@@ -563,7 +845,11 @@ class PackageChanges(Response, frozen=True, kw_only=True):
     added: list[ChangedFile]
     removed: list[ChangedFile]
     changed: list[ChangedFile]
-    notes: list[str]  # what package.json says otherwise: install scripts, dependencies, entry points, licence
+    notes: list[str]  # the texts of the remarks
+    remarks: list[PackageRemark] = []  # the most dangerous first
+    more_remarks: int = 0  # how many found no room
+    publint: str = ""  # its version, if it has looked at the package
+    publint_why: str = ""  # why it hasn't; "": it has, or the server is older
 
 
 class Changes(Response, frozen=True, kw_only=True):
@@ -583,6 +869,107 @@ class Changes(Response, frozen=True, kw_only=True):
     changed: list[ChangedFile]
     release: bool = True  # whether there is a release; without one, all of the above is empty
     packages: list[PackageChanges] = []  # that wait for an approval
+    log: LogProof | None = None  # of the attempt that has made it
+    hosts: list[ContactedHost] = []  # that this attempt contacted, as its builder says: those that are new come first
+    hosts_said: str = ""  # what is missing in that; "": nothing
+
+
+class PublicationStep(Response, frozen=True, kw_only=True):
+    """What was done with a package: written down before it was done, and after."""
+
+    step: str  # preflight, upload, stage, approve, reject, verify, tag, untag, undo_tag
+    detail: str  # what it was done with: a tag, a version, a stage's id
+    began: datetime
+    ended: datetime | None  # null: it is under way, or was when the apiserver stopped
+    outcome: Literal["", "done", "already", "refused", "failed"]  # "": not known
+    reason: str
+
+
+class Publication(Response, frozen=True, kw_only=True):
+    """A version of a package that an attempt publishes by the apiserver, and what became of it."""
+
+    build: int
+    attempt: int
+    target: str
+    position: int  # in the order in which the attempt's are published, from 0
+    name: str
+    version: str
+    state: PublicationState
+    tone: Tone  # how the state is shown
+    reason: str  # why it is so; may be empty
+    notice: str  # what isn't as it should be; may be empty
+    status: str  # at its end: published or already-published
+    registry: str  # its address; "": not known yet
+    mode: str  # direct or staged; "": not known yet
+    integrity: str
+    size: int  # bytes of its file; 0: not known yet
+    tag: str  # that is to lead to it
+    tag_before: str  # the version that its tag led to before; "": none, or not known yet
+    set_tag: str  # the tag under which it goes up first; "": its own
+    stage: str  # the registry's id of its stage; "": none
+    asked_by: str
+    approved_by: str  # "": nobody, or nobody had to
+    approved: datetime | None
+    created: datetime
+    updated: datetime  # when it came into its state
+    steps: list[PublicationStep] = []
+
+
+class MovedTag(Response, frozen=True, kw_only=True):
+    """A tag that was set from here, and that somebody else has moved since."""
+
+    registry: str
+    tag: str
+    version: str  # to which it leads; "": it was removed
+    before: str
+    noticed: datetime
+    text: str  # the same for people
+
+
+class PackageRequest(Response, frozen=True, kw_only=True):
+    """What somebody has asked to be done with a package that is published, and what became of it."""
+
+    id: int
+    package: str
+    kind: str  # promote, rollback, deprecate or undeprecate
+    tag: str  # that is moved; "": none
+    version: str  # "": the one to which the tag led before, which isn't known yet
+    before: str  # the version to which the tag led, or the message that there was; "": none, or not known yet
+    message: str
+    state: RequestState
+    tone: Tone  # how the state is shown
+    reason: str  # why it is so; may be empty
+    registry: str  # its address; "": not known yet
+    asked_by: str
+    created: datetime
+    began: datetime | None
+    ended: datetime | None
+
+
+class PackageInBrief(Response, frozen=True, kw_only=True):
+    """A package of a project, with its newest publications, newest first."""
+
+    name: str
+    publications: list[Publication]  # without their steps
+    moved: list[MovedTag] = []  # tags that somebody else has moved
+
+
+class PackageList(Response, frozen=True, kw_only=True):
+    """A page of a project's packages, by name. ``next`` is the ``after`` of the next page; null at the end."""
+
+    packages: list[PackageInBrief]
+    next: str | None
+
+
+class PackageHistory(Response, frozen=True, kw_only=True):
+    """A page of a package's publications, newest first. ``next`` is the next page's ``before``; null at the end."""
+
+    name: str
+    publications: list[Publication]
+    next: str | None
+    tags: dict[str, str] = {}  # to which versions its tags lead, as far as the apiserver knows
+    moved: list[MovedTag] = []  # tags that somebody else has moved
+    requests: list[PackageRequest] = []  # the newest of those about it, newest first
 
 
 class Attempt(Response, frozen=True, kw_only=True):
@@ -600,7 +987,9 @@ class Attempt(Response, frozen=True, kw_only=True):
     ended: datetime | None  # null until it has ended
     lines: int | None
     sha256: str
-    complete: bool
+    complete: bool  # the log was, at its end
+    log_removed: datetime | None = None  # since when it isn't kept any more; null: it is
+    log_rule: str | None = None  # by which rule of retention
     steps: list[Step]
     published: list[Published]
     recognised: list[Finding] = []  # from the end on: what the project is, and which file and line say so
@@ -624,6 +1013,8 @@ class Build(Response, frozen=True, kw_only=True):
     ref: str
     publish: bool
     live: bool  # it was asked for to go live, whatever its ref
+    bump: str = ""  # how the versions of its packages are raised; "": they aren't
+    canary: str = ""  # in the answer to its request: the tag of previews of its packages; "": it publishes none
     preview: str | None = None  # why it publishes nothing for users; "": it may; null: it isn't known (yet)
     environment: str | None = None  # of the project, that it is of; null: it isn't known (yet)
     parameters: dict[str, str]
@@ -642,10 +1033,12 @@ class Build(Response, frozen=True, kw_only=True):
     ended: datetime | None  # null until it has ended
     progress: Progress | None  # of the newest attempt, while it runs
     annotations: Annotations  # likewise
+    origin: Origin | None = None  # where it came from: a push, a pull request, a schedule; null: a person asked for it
+    pinned: datetime | None = None  # since when a person wants all of it kept; null: the rules of retention decide
 
 
 WaitingCode = Literal[
-    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval"
+    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval", "turn"
 ]
 
 
@@ -655,7 +1048,8 @@ class Waiting(Response, frozen=True, kw_only=True):
     ``draining``: those that are take nothing new. ``slots``: all are taken. ``next``: one is free, and is asked.
     ``resting``: the builders that are free have declined it, or have not answered, and are asked again a little later.
     ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
-    ``approval``: another person than who asked is to approve it.
+    ``turn``: an earlier build of the same ref goes on, and the project wants one after the other. ``approval``: another
+    person than who asked is to approve it.
     ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
     """
 
@@ -670,8 +1064,10 @@ class BuildDetail(Build, frozen=True, kw_only=True):
 
     attempts: list[Attempt]
     release_url: str | None  # where to look at it, if it is (or was) released
+    previews: list[str] = []  # addresses of what it made: its ref's (unless a newer build has that by now), its own
     position: int | None  # while it is queued: how many are before it
     waiting: Waiting | None = None  # why it doesn't go on now
+    publications: list[Publication] = []  # of its newest attempt, by the apiserver: by target, in their order
 
 
 class Builds(Response, frozen=True, kw_only=True):
@@ -679,6 +1075,122 @@ class Builds(Response, frozen=True, kw_only=True):
 
     builds: list[Build]
     next: int | None
+
+
+class Hook(Response, frozen=True, kw_only=True):
+    """Where the host of a project's repository sends its messages."""
+
+    url: str
+    secret: datetime | None  # when it was made; null: there is none, and no message is taken
+    settings: HookSettings
+
+
+class HookSecret(Response, frozen=True, kw_only=True):
+    """The secret of a hook, which is shown once."""
+
+    url: str
+    secret: str
+
+
+class HookAnswer(Response, frozen=True, kw_only=True):
+    """What came of a message, for its sender."""
+
+    message: int  # its number here
+    outcome: Came
+    reason: str
+    build: int | None
+
+
+class HookMessage(Response, frozen=True, kw_only=True):
+    """
+    A message of a repository's host. ``outcome``: ``built`` (``build`` is of its commit); ``ignored``, for the
+    ``reason``; ``waits``, for a member's leave to build a stranger's commit; ``gone`` (what it says is gone was put an
+    end to).
+    """
+
+    id: int
+    host: str  # which kind it is, for people
+    delivery: str  # the id that the host gave it
+    what: What
+    about: str  # the same in a few words, for people
+    ref: str  # its full name; "": it is about none
+    commit: str
+    number: int  # of the pull request; 0: none
+    fork: bool
+    title: str
+    sender: str
+    url: str
+    received: datetime
+    outcome: Came
+    reason: str
+    build: int | None
+    decided_by: str | None  # who allowed it, or had it done again
+    decided: datetime | None
+
+
+class HookMessages(Response, frozen=True, kw_only=True):
+    """The newest messages of a project's host, newest first."""
+
+    messages: list[HookMessage]
+
+
+class Schedule(Response, frozen=True, kw_only=True):
+    """When a project is built without anybody's asking."""
+
+    name: str
+    cron: str
+    zone: str
+    ref: str
+    publish: bool
+    due: datetime | None  # null: never, since this machine doesn't know its time zone any more
+    ran: datetime | None  # when it was due last, and was looked at; null: never yet
+    build: int | None  # the last one that it has made
+    reason: str  # why nothing was built the last time; "": it was
+    created: datetime
+    updated: datetime
+
+
+class Schedules(Response, frozen=True, kw_only=True):
+    """A project's schedules, by name."""
+
+    schedules: list[Schedule]
+
+
+class Domain(Response, frozen=True, kw_only=True):
+    """A host name of a project, beside those that the platform gives."""
+
+    name: str  # in small letters and ASCII
+    readable: str  # the same in its own script: bücher.example of xn--bcher-kva.example
+    url: str
+    main: bool  # it is the one under which people know the site
+    redirect: bool  # it leads to the main one
+    reason: str  # why nothing is served there; "": it is served
+    certificate_ends: datetime | None = None  # of the apiserver's own for it; null: it has none, or a proxy has
+    created: datetime
+
+
+class Domains(Response, frozen=True, kw_only=True):
+    """A project's own domains, the main one first."""
+
+    domains: list[Domain]
+
+
+class Poll(Response, frozen=True, kw_only=True):
+    """
+    How a project's repository is looked at. What builds of what has moved there is said by the settings of the hook.
+    ``looked``: when it was seen last, ``failures``: how many looks in a row have failed since then, ``reason``: why
+    the last one has, or has to wait.
+    """
+
+    on: bool
+    every: int  # minutes
+    due: datetime | None  # when it is looked at next; null: it isn't on
+    looked: datetime | None  # null: never yet
+    refs: int  # how many branches and tags were seen
+    builder: str  # which one has looked last; "": none
+    failures: int
+    reason: str
+    settings: HookSettings
 
 
 class AuditLine(Response, frozen=True, kw_only=True):
@@ -724,6 +1236,90 @@ class LogPage(Response, frozen=True, kw_only=True):
     end: End | None
 
 
+class OutlineStep(Response, frozen=True, kw_only=True):
+    """A step, and which records it has: null where that isn't known, or (``last``) while it runs."""
+
+    index: int
+    name: str
+    outcome: Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
+    exit_code: int | None
+    started: datetime
+    ended: datetime | None
+    first: int | None
+    last: int | None
+
+
+class OutlineGroup(Response, frozen=True, kw_only=True):
+    """A group begins with this record; "": the one before it ends."""
+
+    record: int
+    step: int
+    time: datetime
+    name: str
+
+
+class OutlineAnnotation(Response, frozen=True, kw_only=True):
+    """A remark of the build's on its sources. Long texts are cut; the record has all of it."""
+
+    record: int
+    step: int
+    level: str  # notice, warning or error
+    message: str
+    file: str
+    line: int  # 0: none
+
+
+class OutlineError(Response, frozen=True, kw_only=True):
+    """Something says here that it has failed."""
+
+    record: int
+    step: int
+    what: str  # an annotation, a notice, or the end of a step
+    message: str
+
+
+class AnnotationCounts(Response, frozen=True, kw_only=True):
+    """How many annotations a log has, by level."""
+
+    errors: int
+    warnings: int
+    notices: int
+
+
+class LogOutline(Response, frozen=True, kw_only=True):
+    """
+    Where things are in a log, as far as it has come. Each list is in the log's order and has what comes first: 64
+    steps, 300 groups, 100 annotations and 50 errors at most.
+    """
+
+    attempt: int
+    records: int
+    bytes: int  # of the log as it came, in JSON
+    complete: bool  # it has ended, and the server has checked that it has all records
+    steps: list[OutlineStep]
+    groups: list[OutlineGroup]
+    annotation_counts: AnnotationCounts
+    annotations: list[OutlineAnnotation]
+    errors: list[OutlineError]
+
+
+class LogSearchPage(Response, frozen=True, kw_only=True):
+    """
+    What a search in logs has found. ``logs``: what became of each log that has a match, or that couldn't be searched as
+    a whole; the sums are over all that were searched. ``complete``: everything that was asked for was searched, so
+    ``matches`` is exact. ``next``: behind which record, or in a project behind which attempt, another search goes on to
+    find more; null: there is no more.
+    """
+
+    hits: list[LogHit]
+    logs: list[SearchedLog]
+    matches: int
+    searched: int
+    missing: int
+    complete: bool
+    next: int | str | None
+
+
 class Statement(Response, frozen=True, kw_only=True):
     """What the apiserver has signed about a release or a package."""
 
@@ -740,11 +1336,52 @@ class Statements(Response, frozen=True, kw_only=True):
     statements: list[Statement]
 
 
+class PackageStatement(Response, frozen=True, kw_only=True):
+    """What the apiserver has signed about a package, and what its ledger has of that publication."""
+
+    project: str
+    build: int
+    attempt: int
+    integrity: str  # as it was packed
+    registry: str  # to which it was published; "": not known
+    status: Literal["published", "already-published"]
+    requested_by: str
+    approved_by: str  # "": nobody had to
+    created: datetime
+    envelope: Envelope  # as `twistedipc verify` takes it
+
+
+class PackageProvenance(Response, frozen=True, kw_only=True):
+    """What the apiserver has signed about one version of a package, newest first."""
+
+    name: str
+    version: str
+    statements: list[PackageStatement]
+
+
 class SigningKey(Response, frozen=True, kw_only=True):
     """The public key by which the apiserver signs; ``keyid``: the SHA-256 of its DER form."""
 
     keyid: str
     pem: str
+
+
+class OpenIDConfiguration(Response, frozen=True, kw_only=True):
+    """How ID tokens of this apiserver are checked. The names are those of OpenID Connect Discovery 1.0."""
+
+    issuer: str
+    jwks_uri: str
+    response_types_supported: list[str]
+    subject_types_supported: list[str]
+    id_token_signing_alg_values_supported: list[str]
+    scopes_supported: list[str]
+    claims_supported: list[str]
+
+
+class IssuerKeys(Response, frozen=True, kw_only=True):
+    """A set of public keys (RFC 7517)."""
+
+    keys: list[dict[str, str]]
 
 
 class Release(Response, frozen=True, kw_only=True):
@@ -767,6 +1404,75 @@ class Release(Response, frozen=True, kw_only=True):
     activated: datetime | None
 
 
+class FileSizes(Response, frozen=True, kw_only=True):
+    """The bytes of a file, and how many are sent of it; null where that isn't known (yet)."""
+
+    size: int
+    gzip: int | None  # to browsers that take gzip: the file's own bytes if compressing it saves nothing
+    br: int | None  # to those that take brotli
+
+
+class FileDifference(Response, frozen=True, kw_only=True):
+    """A file that is new, changed or gone."""
+
+    path: str  # in the newer release; of one that is gone, in the older one
+    was: str  # its path in the older release, where that differs by a hash in the name; ""
+    kind: Kind
+    before: FileSizes | None  # null: it is new
+    after: FileSizes | None  # null: it is gone
+
+
+class KindTotal(Response, frozen=True, kw_only=True):
+    """The files of a kind in one release."""
+
+    files: int
+    size: int  # bytes
+    gzip: int | None  # bytes that are sent; null: not known of all
+
+
+class KindTotals(Response, frozen=True, kw_only=True):
+    """The files of a kind in both releases."""
+
+    kind: Kind
+    before: KindTotal
+    after: KindTotal
+
+
+class ReleaseDifference(Response, frozen=True, kw_only=True):
+    """
+    What a release has other than another one. A file counts as changed, and not as one that is gone and one that is
+    new, if its path is the same but for a hash of its content.
+    """
+
+    before: Release | None  # null: none is live, so that all files are new
+    after: Release
+    added: int
+    changed: int
+    removed: int
+    files: list[FileDifference]  # the heaviest changes first, at most 500
+    totals: list[KindTotals]  # of the kinds that one of them has
+
+
+class Preview(Response, frozen=True, kw_only=True):
+    """The address of a branch or a pull request, which leads to its newest build that succeeded."""
+
+    url: str
+    ref: str  # its full name
+    build: int
+    release: int
+    commit: str
+    since: datetime
+    ends: datetime | None  # when it leads nowhere any more, if nothing new comes; null: when its ref is gone
+
+
+class Promoted(Response, frozen=True, kw_only=True):
+    """What comes of a promotion: the release that is live now, or the build that makes one for production."""
+
+    release: Release | None
+    build: Build | None  # of the same commit
+    why: str = ""  # why there is another build, in words after "since"; "": there is none
+
+
 class Visit(Response, frozen=True, kw_only=True):
     """Where the browser goes on."""
 
@@ -781,13 +1487,24 @@ class Hold(Response, frozen=True, kw_only=True):
     release: int  # the older one that was made live
 
 
+class DiskUse(Response, frozen=True, kw_only=True):
+    """What a project's releases take of the apiserver's disk."""
+
+    releases: int  # that can be made live
+    contents: int  # of all files that are kept, each counted once
+    size: int  # bytes of these contents
+
+
 class Releases(Response, frozen=True, kw_only=True):
     """A project's releases, newest first."""
 
     releases: list[Release]
     url: str  # where the live static release is served
     addresses: dict[str, str] = {}  # target -> where its live release is found; not those that can't say
+    previews: list[Preview] = []  # of its branches and pull requests, the newest first
+    password_since: datetime | None = None  # since when previews have their password; null: they have none
     held: Hold | None
+    disk: DiskUse | None = None  # of static releases; null if there are none, or if it can't be said
 
 
 class Resumed(Response, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ import io
 import sys
 import termios
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -27,6 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -99,6 +101,8 @@ class BoundedRequest(Request):
         self._received = 0
         self.body = io.BytesIO()  # what arrived, unless there is a sink
         self._held = 0  # bytes of the site's budget
+        self.max_body = MAX_BODY  # what is kept in memory; the `Front` may allow more
+        self.ready_head = b""  # lines of the response's head that are as they are sent, after those that are set
         self._remote: Client | None = None
         self._proxies = channel.site.proxies  # kept here, since there is no channel any more once the client has gone
 
@@ -170,6 +174,12 @@ class BoundedRequest(Request):
             self.sink.abandon()
         super().connectionLost(reason)
 
+    def write(self, data: bytes) -> None:
+        """Write the response's next bytes, its head before the first of them."""
+        super().write(data)
+        if not self.gone:
+            self.channel.write_head()
+
     def finish(self) -> None:
         """Complete the response."""
         self._release()
@@ -197,7 +207,7 @@ class BoundedRequest(Request):
 
     @property
     def _limit(self) -> int:
-        return MAX_BODY if self.sink is None else self.sink.limit
+        return self.max_body if self.sink is None else self.sink.limit
 
     def _too_large(self) -> ProblemError:
         return ProblemError(413, f"the body can have at most {self._limit} bytes", name="too-large")
@@ -226,6 +236,7 @@ class Channel(http.HTTPChannel):
             None  # whose connection it is; None: a trusted proxy's, or one on a UNIX socket
         )
         self._cookies = 0  # bytes of them in the head that is coming
+        self._head = b""  # of a response, until its first bytes are there
 
     def connectionMade(self) -> None:
         """Twisted calls this once."""
@@ -314,6 +325,28 @@ class Channel(http.HTTPChannel):
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Twisted calls this with a response's head, just before its first bytes."""
+        lines = [b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        self._head = b"%b %b %b\r\n%b%b\r\n" % (version, code, reason, b"".join(lines), self.requests[0].ready_head)
+
+    def write(self, data: bytes) -> None:
+        """Twisted calls this with a response's bytes."""
+        head, self._head = self._head, b""
+        self.transport.write(head + data if head else data)
+
+    def writeSequence(self, iovec: Sequence[bytes]) -> None:
+        """Twisted calls this with a chunk of a response."""
+        if self._head:
+            self.write(b"".join(iovec))
+        else:
+            self.transport.writeSequence(iovec)
+
+    def write_head(self) -> None:
+        """Write the head of a response that has no bytes yet."""
+        if self._head:
+            self.write(b"")
 
     def uncount(self) -> None:
         """Give this connection's place back to the site. Idempotent."""
@@ -498,7 +531,7 @@ def send(
     request.setResponseCode(status)
     for name, value in (headers or {}).items():
         request.setHeader(name.encode(), value.encode("latin-1", "replace"))
-    if status != 204:
+    if status not in (204, 304):
         request.setHeader(b"Content-Type", content_type.encode())
         request.setHeader(b"Content-Length", b"%d" % len(body))
     request.write(body)

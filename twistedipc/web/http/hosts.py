@@ -9,10 +9,14 @@ served on a host of the API, and on a host of the releases the API neither makes
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
+
+from twistedipc.builds.domains import is_below
 
 #: The names by which every browser reaches its own machine. They are always the API's.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -22,6 +26,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^][@:/?#\\\s]*)(?::[0-9]*)?")
 
 
+@lru_cache(maxsize=1024)
 def host_of(authority: str) -> str:
     """
     Return the host in a ``Host`` header or an address's authority, so that equal hosts are equal strings: in small
@@ -45,6 +50,7 @@ def authority_of(authority: str, default_port: int) -> tuple[str, int]:
         return "", 0
 
 
+@lru_cache(maxsize=1024)
 def address_of(name: str) -> IPv4Address | IPv6Address | None:
     """Return the address that this is, or None if it is a name. An IPv4 address in IPv6 form is the IPv4 address."""
     try:
@@ -83,16 +89,49 @@ class Hosts:
         self._names = [(before, after) for before, _, after in (each.partition("{project}") for each in templates)]
         self._by_path = set(map(host_of, by_path)) - self._api
         self._only_known = only_known
+        self._at_domain: Callable[[str], str | None] = lambda name: None
+
+    def with_domains(self, project_at: Callable[[str], str | None]) -> Hosts:
+        """Return these hosts and the projects' own domains; ``project_at``: which project has this one."""
+        hosts = copy.copy(self)
+        hosts._at_domain = project_at
+        return hosts
 
     def project_of(self, host: str) -> str | None:
-        """Return the project that a ``Host`` header names, as PROJECT.DOMAIN does; None if it names none."""
+        """
+        Return the project that a ``Host`` header names, as PROJECT.DOMAIN does, or a domain of the project's own; None
+        if it names none.
+        """
         name = host_of(host)
         if name in self._api:
             return None
+        found = self._named(name)
+        if found is None:
+            found = self._at_domain(name)
+            return None if found is None or self.why_not(name) else found
+        return found
+
+    def _named(self, name: str) -> str | None:
         for before, after in self._names:
             if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after):
                 return name[len(before) : len(name) - len(after)]
         return None
+
+    def why_not(self, domain: str) -> str:
+        """
+        Return why a name can't be a project's own domain, in a sentence without its subject; "" if it can. A page can
+        set cookies for the names above its own, so nothing below the API's hosts is anybody's either.
+        """
+        if domain in self._api:
+            return "is a host of the API's"
+        above = next((host for host in self._api if is_below(domain, host)), None)
+        if above is not None:
+            return f"is below {above}, a host of the API's, whose cookies a page there could set"
+        if any(domain == host or is_below(domain, host) for host in self._by_path):
+            return "is at or below the host that the releases of all projects share"
+        if any(not before and f".{domain}".endswith(after) for before, after in self._names if after.startswith(".")):
+            return "is at or below the domain of the platform's own addresses"
+        return "" if self._named(domain) is None else "is an address that the platform gives to a project"
 
     def is_api(self, host: str) -> bool:
         """
@@ -102,6 +141,10 @@ class Hosts:
         """
         name = host_of(host)
         return name in self._api or not host or address_of(name) is not None
+
+    def is_above_api(self, host: str) -> bool:
+        """Return whether a host of the API is below this one: what is said for all names below holds for it too."""
+        return any(is_below(each, host) for each in self._api)
 
     def has_paths(self, host: str) -> bool:
         """Return whether releases are served below this host's path, as /PROJECT/."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+from functools import lru_cache
 
 _TYPES = {
     ".avif": "image/avif",
@@ -34,6 +35,22 @@ _TYPES = {
 _TEXTUAL = frozenset({"application/json", "application/manifest+json", "application/xml", "image/svg+xml"})
 
 
+#: What becomes smaller when it is compressed, beside all text: the media types of images and fonts that are written as
+#: text or as plain numbers.
+_COMPRESSIBLE = frozenset(
+    {*_TEXTUAL, "application/wasm", "application/rss+xml", "application/atom+xml", "application/xhtml+xml"}
+    | {"font/ttf", "font/otf", "application/vnd.ms-fontobject", "image/x-icon", "image/bmp", "model/gltf-binary"}
+)
+
+
+@lru_cache(maxsize=4096)
+def is_compressible(name: str) -> bool:
+    """Return whether a file of this name may be sent compressed."""
+    kind = content_type(name).partition(";")[0]
+    return kind.startswith("text/") or kind in _COMPRESSIBLE
+
+
+@lru_cache(maxsize=4096)
 def content_type(name: str) -> str:
     """
     Return the Content-Type for a file of this name. Compressed files are served as they are: browsers don't unpack

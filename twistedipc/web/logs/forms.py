@@ -25,7 +25,6 @@ from twistedipc.builds.logs import (
     encoder,
     event_of,
 )
-from twistedipc.server.boundaries import LogEntry
 from twistedipc.terminal import escapes, wording
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.logs.messages import Alive, Closed
@@ -35,7 +34,27 @@ _ALIVE: Final = encoder.encode(Alive()) + b"\n"
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
 
-def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
+class Entry(Protocol):
+    """One message of a stream, as JSON; see `boundaries.LogEntry`, which is one."""
+
+    @property
+    def first(self) -> int:
+        """The number of its first record."""
+
+    @property
+    def end(self) -> int:
+        """The number after its last record."""
+
+    @property
+    def message(self) -> bytes:
+        """The message, without a newline."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing comes after it."""
+
+
+def message_part(entry: Entry, count: int) -> tuple[bytes, int]:
     """
     Return the entry's message cut to its first ``count`` records (only lines can be cut), and the number after the
     last.

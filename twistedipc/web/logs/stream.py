@@ -12,7 +12,7 @@ silent for a minute (nginx's default), and a client can tell a quiet build from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,12 +22,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.access.held import Ending, Holding
 from twistedipc.web.http.channel import BoundedRequest, set_common_headers
 from twistedipc.web.http.stall import STALL_SECONDS, StallWatch
-from twistedipc.web.logs.forms import LogForm, message_part
+from twistedipc.web.logs.forms import Entry, LogForm, message_part
 
 #: How many bytes are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
@@ -45,7 +44,31 @@ class Pace:
     goodbye: float = 0.5
 
 
-def fetch(cursor: Cursor) -> Deferred[None]:
+class Entries(Protocol):
+    """Some entries, in order."""
+
+    def __iter__(self) -> Iterator[Entry]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Source(Protocol):
+    """What a stream takes its messages from; see `boundaries.Cursor`, which is one."""
+
+    def take(self, limit: int) -> Entries | None:
+        """
+        Return the next entries, of about ``limit`` bytes. Nothing: there is nothing now. None: what comes next must be
+        fetched first.
+        """
+
+    def fetch(self) -> Awaitable[None]:
+        """Get what comes next."""
+
+    def close(self) -> None:
+        """Nothing more is wanted. Idempotent."""
+
+
+def fetch(cursor: Source) -> Deferred[None]:
     """
     Return a Deferred of `Cursor.fetch` that can be cancelled while the fetch goes on: other viewers of the log may
     wait for it.
@@ -91,7 +114,10 @@ class LogStreams:
 
 @implementer(IPushProducer)
 class LogStream:
-    """One response with a log. ``limit``: at most so many records; not ``follow``: only what there is now."""
+    """
+    One response with a log. ``open``: returns the cursor that it takes from, which calls the argument when there is
+    something new. ``limit``: at most so many records; not ``follow``: only what there is now.
+    """
 
     _log = Logger()
 
@@ -99,9 +125,7 @@ class LogStream:
         self,
         clock: IReactorTime,
         streams: LogStreams,
-        logs: Logs,
-        attempt: str,
-        after: int,
+        open: Callable[[Callable[[], object]], Source],
         form: LogForm,
         *,
         follow: bool,
@@ -114,8 +138,8 @@ class LogStream:
         self._follow = follow
         self._left = limit
         self._pace = pace
-        self._cursor: Cursor = logs.cursor(attempt, after, self._write_entries)
-        self._ready: list[LogEntry] = []  # taken by `prepare`
+        self._cursor = open(self._write_entries)
+        self._ready: list[Entry] = []  # taken by `prepare`
         self._request: BoundedRequest | None = None
         self._paused = False
         self._fetching: Deferred[None] | None = None
@@ -210,7 +234,7 @@ class LogStream:
 
     def _write_entries(self) -> None:
         while self._request is not None and not self._paused and self._fetching is None:
-            entries: list[LogEntry] | LogRun | None = self._ready or self._cursor.take(TAKE_BYTES)
+            entries: Entries | None = self._ready or self._cursor.take(TAKE_BYTES)
             self._ready = []
             if entries is None:
                 self._fetch()
@@ -221,7 +245,7 @@ class LogStream:
             else:
                 self._end()
 
-    def _write(self, entries: Iterable[LogEntry]) -> None:
+    def _write(self, entries: Iterable[Entry]) -> None:
         request = self._request
         assert request is not None
         written = []

@@ -29,7 +29,7 @@ _BUNDLER = (".mjs", ".js", ".cjs", ".json", ".node")
 _TYPES = (".ts", ".tsx", ".d.ts", ".mts", ".cts", ".d.mts", ".d.cts")
 
 #: JavaScript's ending -> the endings of the types that TypeScript takes for it.
-_TYPES_OF = {
+TYPES_OF = {
     ".js": (".ts", ".tsx", ".d.ts"),
     ".jsx": (".ts", ".tsx", ".d.ts"),
     ".mjs": (".mts", ".d.mts"),
@@ -38,6 +38,9 @@ _TYPES_OF = {
 
 #: What npm packs in any case (npm-packlist's strict rules): there is nothing else in an empty package.
 _ALWAYS = re.compile(r"(package\.json|(readme|copying|licen[cs]e)(\..*)?)\Z", re.IGNORECASE)
+
+#: How many paths the patterns of one package are held against, all together.
+MAX_LOOKED_AT = 20_000_000
 
 _FORBIDDEN_SEGMENTS = frozenset({".", "..", "node_modules"})
 
@@ -65,6 +68,8 @@ def find_unmatched(manifest: Mapping[str, object], files: Collection[str]) -> li
     if not isinstance(entries, list):
         return []
     named = [entry for entry in entries if isinstance(entry, str) and not entry.startswith("!")]
+    if len(named) * len(files) > MAX_LOOKED_AT:
+        return []
     return [entry for entry in named if not _matches(entry, files)]
 
 
@@ -81,6 +86,7 @@ class _Files:
         self._folders = frozenset(
             folder for path in self._paths for folder in _parents(path)
         )  # each that holds a file, at any depth
+        self._left = MAX_LOOKED_AT
 
     def exact(self, path: str) -> bool:
         """Return whether this file is there."""
@@ -105,10 +111,16 @@ class _Files:
     def types_of(self, path: str) -> bool:
         """Return whether the types of the JavaScript file with this path are there."""
         stem, ending = posixpath.splitext(path)
-        return any(self.exact(stem + other) for other in _TYPES_OF.get(ending, ()))
+        return any(self.exact(stem + other) for other in TYPES_OF.get(ending, ()))
 
     def matching(self, pattern: str) -> bool:
-        """Return whether a file is there that each ``*`` of the pattern matches with the same, which isn't empty."""
+        """
+        Return whether a file is there that each ``*`` of the pattern matches with the same, which isn't empty. Those
+        beyond `MAX_LOOKED_AT` aren't looked up.
+        """
+        self._left -= len(self._paths)
+        if self._left < 0:
+            return False
         first, *others = (re.escape(part) for part in pattern.split("*"))
         expression = re.compile(first + "(.+)" + r"\1".join(others))
         return any(expression.fullmatch(path) for path in self._paths)

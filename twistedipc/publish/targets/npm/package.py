@@ -12,8 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,10 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.publish.targets.npm.dependencies import find_uninstallable
 from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched, is_empty
+from twistedipc.publish.targets.npm.naming import why_none
 from twistedipc.publish.targets.npm.packers import REPLACING
-from twistedipc.publish.targets.target import CantPrepare
-
-_MAX_PACKAGE_JSON = 1024 * 1024
-_MAX_MEMBERS = 100_000
+from twistedipc.publish.targets.npm.places import Place
+from twistedipc.publish.targets.npm.tarballs import BadPackage, check_size, read_contents
 
 _VERSION = re.compile(
     r"(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})"
@@ -44,10 +41,6 @@ _SCOPED_REGISTRY = re.compile(r"@[^/:]+:registry\Z")
 
 #: How many faults of a package one message names, and how many of its files.
 _MOST_SHOWN = 5
-
-
-class BadPackage(CantPrepare):
-    """The package can't be published as it is. ``str()`` of it is a sentence for its authors."""
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,59 +91,51 @@ class Tarball(msgspec.Struct, frozen=True):
 
 
 def read_tarball(tarball: Path) -> Tarball:
-    """Look into a tarball that npm has packed. Raises `BadPackage`."""
-    content: bytes | None = None
-    files: set[str] = set()
+    """Look into a tarball that was packed here. Raises `BadPackage`."""
+    check_size(tarball)
+    contents = read_contents(tarball)
+    if contents.twice:
+        raise BadPackage(f"the package's tarball has {_listed(contents.twice)} in it twice")
+    if contents.outside:
+        raise BadPackage(f"the package has files whose paths lead out of it: {_listed(contents.outside)}")
     try:
-        with tarfile.open(tarball, "r|gz") as members:
-            for member in members:
-                if len(files) >= _MAX_MEMBERS:
-                    raise BadPackage(f"the package has more than {_MAX_MEMBERS} files")
-                if not member.isfile():
-                    continue
-                files.add(member.name.removeprefix("package/"))
-                if member.name == "package/package.json":
-                    file = members.extractfile(member)
-                    if file is None or member.size > _MAX_PACKAGE_JSON:
-                        raise BadPackage("the package's package.json is too large")
-                    content = file.read().removeprefix(b"\xef\xbb\xbf")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise BadPackage(f"the package's tarball can't be read: {error}") from error
-    if content is None:
-        raise BadPackage("the package's tarball has no package.json")
-    try:
-        return Tarball(
-            msgspec.json.decode(content, type=Description),
-            msgspec.json.decode(content, type=dict[str, Any]),
-            frozenset(files),
-        )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        description = msgspec.json.decode(contents.package_json, type=Description)
+    except msgspec.DecodeError as error:
         raise BadPackage(f"the package's package.json can't be read: {error}") from error
+    return Tarball(description, contents.manifest, frozenset(contents.files))
 
 
-def check(tarball: Tarball, registry: str = "") -> None:
+def check(tarball: Tarball, place: Place | None = None, *, tag: str = "") -> None:
     """
-    Check that the package may be published (to ``registry``, where it is known), by all that is known without asking
+    Check that the package may be published (to ``place``, where it is known), by all that is known without asking
     the registry. Raises `BadPackage`.
+
+    :param tag: the dist-tag; "": as package.json says
     """
-    check_description(tarball.description, registry)
+    check_description(tarball.description, place, tag=tag)
     check_settings(tarball.manifest)
     check_dependencies(tarball.manifest)
     check_contents(tarball.manifest, tarball.files)
 
 
-def check_description(description: Description, registry: str = "") -> None:
-    """Check that npm takes what package.json says of the package itself. Raises `BadPackage`."""
+def check_identity(description: Description) -> re.Match[str]:
+    """Return the parts of the version of a package that can be published. Raises `BadPackage` if it can't be."""
     if description.private:
         raise BadPackage('package.json says "private": true, so it isn\'t published')
     if not names.is_package(description.name):
-        raise BadPackage("package.json needs a name that npm takes")
+        raise BadPackage(f"package.json needs a name that npm takes: {why_none(description.name)}")
     version = _VERSION.match(description.version)
     if version is None:
         raise BadPackage("package.json needs a version like 1.2.3")
+    return version
+
+
+def check_description(description: Description, place: Place | None = None, *, tag: str = "") -> None:
+    """Check that npm takes what package.json says of the package itself. Raises `BadPackage`."""
+    version = check_identity(description)
     if "tag" in description.publish_config and not _TAG.match(description.tag):
         raise BadPackage("package.json: publishConfig.tag can't be the name of a tag")
-    if version[4] is not None and not description.tag:
+    if version[4] is not None and not (tag or description.tag):
         raise BadPackage(
             f"{description.version} is a prerelease: it needs a tag of its own, so that it doesn't become latest"
             ' ("publishConfig": {"tag": "next"} in package.json)'
@@ -158,9 +143,11 @@ def check_description(description: Description, registry: str = "") -> None:
     for key, value in description.publish_config.items():
         if key != "registry" and not _SCOPED_REGISTRY.match(key):
             continue
+        registry = "" if place is None else place.registry
         if not isinstance(value, str) or (registry and _address(value) != _address(registry)):
+            what = f" packages of {place.scope}" if place is not None and place.scope else ""
             raise BadPackage(
-                f"package.json: publishConfig.{key[:100]} is {str(value)[:200]}, but this project publishes to "
+                f"package.json: publishConfig.{key[:100]} is {str(value)[:200]}, but this project publishes{what} to "
                 f"{registry or 'the registry that npm is set up for'}"
             )
 

@@ -27,6 +27,9 @@ _ASSETS = frozenset(
     "mp4 webm ogg ogv mp3 wav m4a aac flac vtt glb gltf bin ktx2 hdr".split()
 )
 
+#: Kinds among them that nobody withdraws, since they are of no use without the pages of their release.
+_PARTS_OF_PAGES = frozenset("js mjs cjs css wasm woff woff2 ttf otf eot".split())
+
 #: What bundlers put between the hash and the extension: ``2.4f2a9c1b.chunk.js``, ``about.md.BvJ3kT9a.lean.js``,
 #: ``p-4f2a9c1b.entry.js``.
 _BETWEEN = frozenset("min chunk bundle lean iframe async entry system module esm js mjs cjs css".split())
@@ -149,7 +152,7 @@ def is_hashed(path: str, forms: frozenset[Form] = frozenset()) -> bool:
     """
     return any(
         bits >= (_AMONG_OTHERS if form in forms or _BUNDLERS_FOLDERS.search(path) else _ALONE)
-        for form, bits in _guesses(path)
+        for form, bits, _ in _guesses(path)
     )
 
 
@@ -161,13 +164,46 @@ def may_be_hashed(path: str, forms: frozenset[Form]) -> bool:
     """
     return is_hashed(path, forms) or any(
         bits >= _IN_DOUBT and (form in forms or _BUNDLERS_FOLDERS.search(path) is not None)
-        for form, bits in _guesses(path)
+        for form, bits, _ in _guesses(path)
     )
 
 
 def could_be_hashed(path: str) -> bool:
     """Return whether `is_hashed` or `may_be_hashed` could be true of this path, whatever stands beside it."""
-    return any(bits >= _IN_DOUBT for _, bits in _guesses(path))
+    return any(bits >= _IN_DOUBT for _, bits, _ in _guesses(path))
+
+
+@lru_cache(maxsize=4096)
+def may_be_chunk(path: str, likely: frozenset[Form]) -> bool:
+    """
+    Whether this is a script, a style or a font that an open page of an earlier release may ask for, as far as its name
+    can say: less is enough than for `may_be_hashed`, which is about pictures and data too. There is one rule for all
+    of a folder, since a hash can have any letters: of Rollup's, one in two hundred is as likely a name, and of a site
+    that has two hashed files, one in six isn't believed.
+
+    :param likely: the forms of hashes that one name of the folder may have, see `likely_forms_among`
+    """
+    if path.rpartition(".")[2].lower() not in _PARTS_OF_PAGES:
+        return False
+    return could_be_hashed(path) or any(form in likely for form, _ in _tokens(path))
+
+
+def without_hash(path: str, forms: frozenset[Form]) -> str:
+    """
+    Return the path with a star in place of what `may_be_hashed` takes for a hash, and as it is if that finds none: of
+    two builds, the same file has the same path so.
+    """
+    for form, bits, token in _guesses(path):
+        among = form in forms or _BUNDLERS_FOLDERS.search(path) is not None
+        if bits >= (_IN_DOUBT if among else _ALONE):
+            before, _, after = path.rpartition(token)
+            return f"{before}*{after}"
+    return path
+
+
+def is_asset(path: str) -> bool:
+    """Return whether the file is of a kind that pages load; all others are documents, to which people link."""
+    return path.rpartition(".")[2].lower() in _ASSETS
 
 
 def in_bundlers_folder(path: str) -> bool:
@@ -177,25 +213,43 @@ def in_bundlers_folder(path: str) -> bool:
 
 def forms_among(paths: Iterable[str]) -> frozenset[Form]:
     """The forms of hashes of a folder whose files have these paths."""
-    found = Counter(form for path in paths for form, bits in _guesses(path) if bits >= _ALONE)
+    found = Counter(form for path in paths for form, bits, _ in _guesses(path) if bits >= _ALONE)
     return frozenset(form for form, count in found.items() if count >= _ENOUGH)
 
 
-def _guesses(path: str) -> Iterator[tuple[Form, float]]:
-    """What in a path can be a hash: its form, and how many bits more it costs as a name."""
-    name = path.rpartition("/")[2]
-    stem = _stem(name)
-    if stem is None or _UUID.search(name):
+def likely_forms_among(paths: Iterable[str]) -> frozenset[Form]:
+    """The forms that are a hash's in any name of a folder whose files have these paths, more likely than a name's."""
+    return frozenset(form for path in paths for form, bits, _ in _guesses(path) if bits >= _AMONG_OTHERS)
+
+
+def _guesses(path: str) -> Iterator[tuple[Form, float, str]]:
+    """What in a path can be a hash: its form, how many bits more it costs as a name, and itself."""
+    if _UUID.search(path.rpartition("/")[2]):
         return
-    whole = _BUNDLERS_FOLDERS.search(path) is not None or (len(stem) == 20 and _ALPHABETS[0][0].fullmatch(stem))
-    for token in [stem] if whole and "." not in stem else []:
-        # Of the whole name: by SvelteKit and Nuxt, and by webpack for what a script imports.
+    for form, token in _tokens(path):
         if (bits := _dearer(token)) is not None:
-            yield Form("", len(token)), bits
+            yield form, bits, token
+
+
+def _tokens(path: str) -> Iterator[tuple[Form, str]]:
+    """What in a path is where bundlers write hashes, and as long as those."""
+    name = _stem(path.rpartition("/")[2])
+    if name is None:
+        return
+    # A hash can end as the endings do.
+    for stem in dict.fromkeys((_ENDINGS.sub("", name), name)):
+        yield from _tokens_of(stem, path)
+
+
+def _tokens_of(stem: str, path: str) -> Iterator[tuple[Form, str]]:
+    whole = _BUNDLERS_FOLDERS.search(path) is not None or (len(stem) == 20 and _ALPHABETS[0][0].fullmatch(stem))
+    # Of the whole name: by SvelteKit and Nuxt, and by webpack for what a script imports.
+    if whole and "." not in stem and len(stem) in _LENGTHS:
+        yield Form("", len(stem)), stem
     for pattern in (_PLAIN, _URL_SAFE, *([_ASTRO_IMAGE] if "_astro/" in path else [])):
         found = pattern.search(stem)
-        if found is not None and (bits := _dearer(found["token"])) is not None:
-            yield Form(found["separator"], len(found["token"])), bits
+        if found is not None and len(found["token"]) in _LENGTHS:
+            yield Form(found["separator"], len(found["token"])), found["token"]
 
 
 def _stem(name: str) -> str | None:
@@ -205,12 +259,12 @@ def _stem(name: str) -> str | None:
         return None
     while "." in stem and (parts := stem.rpartition("."))[2] in _BETWEEN:
         stem = parts[0]
-    return _ENDINGS.sub("", stem)
+    return stem
 
 
 def _dearer(token: str) -> float | None:
     """Return how many bits more a token costs as a name than as a hash; None if it can't be a hash."""
-    if len(token) not in _LENGTHS or any(pattern.match(token) for pattern in _NEVER):
+    if any(pattern.match(token) for pattern in _NEVER):
         return None
     if any(pattern.match(token) for pattern in _DOUBTFUL):
         return _IN_DOUBT

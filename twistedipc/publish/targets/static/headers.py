@@ -6,7 +6,8 @@ The headers with which releases are served, beside those that say what a file is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from twistedipc.builds import names
 
@@ -18,8 +19,10 @@ DEFAULTS = {
     "Referrer-Policy": "no-referrer",
 }
 
+STRICT_TRANSPORT = "Strict-Transport-Security"
+
 #: The same, over https alone.
-OVER_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
+OVER_HTTPS = {STRICT_TRANSPORT: "max-age=31536000"}
 
 #: What a project may set. Cookies and what is about the file, the connection or caches is the platform's.
 _ALLOWED = {
@@ -39,6 +42,7 @@ _ALLOWED = {
 }
 
 MAX_HEADERS = 20
+_MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,20})", re.IGNORECASE | re.ASCII)
 _LINE = re.compile(r"([A-Za-z-]{1,60}): *([\x20-\x7e]{0,4000})\Z")
 
 
@@ -54,11 +58,25 @@ def check_headers(lines: Sequence[str]) -> None:
             raise names.BadValue(f"the header {found[1]} can't be set; those that can: {', '.join(_ALLOWED.values())}")
 
 
-def headers_of(lines: Sequence[str], *, https: bool) -> dict[str, str]:
-    """Return the headers of a project's releases; "" for one that is to be left out."""
+def headers_of(lines: Sequence[str], *, https: bool) -> Mapping[bytes, bytes]:
+    """Return the headers of a project's releases; an empty one is to be left out."""
+    return _headers_of(tuple(lines), https)
+
+
+def for_host_alone(strict_transport: str) -> str | None:
+    """
+    Return what of a Strict-Transport-Security (RFC 6797, section 6.1) holds for the host itself: not that names below
+    it are reached by https alone. None: nothing does.
+    """
+    found = _MAX_AGE.search(strict_transport)
+    return None if found is None else f"max-age={found[1]}"
+
+
+@lru_cache(maxsize=1024)
+def _headers_of(lines: tuple[str, ...], https: bool) -> Mapping[bytes, bytes]:
     headers = DEFAULTS | (OVER_HTTPS if https else {})
     for line in lines:
         found = _LINE.match(line)
         if found is not None and found[1].lower() in _ALLOWED:
             headers[_ALLOWED[found[1].lower()]] = found[2].strip()
-    return headers
+    return {name.encode(): value.encode() for name, value in headers.items()}

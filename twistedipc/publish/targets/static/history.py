@@ -9,15 +9,13 @@ a page can still be open, so only those that were live.
 
 from __future__ import annotations
 
-import filecmp
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.targets.static.hashed_names import could_be_hashed
+from twistedipc.publish.targets.static.release import Entry, Release
 
 _FILE = "history.json"
 
@@ -25,11 +23,12 @@ _FILE = "history.json"
 MAX_CHANGED = 10_000
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class History(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """What was found out about the files of one project's releases."""
 
     compared: frozenset[int] = frozenset()  # the releases whose files have been compared
     live: frozenset[int] = frozenset()  # those that are live, or were
+    left: dict[int, int] = {}  # those that were: when they ceased to be live, in milliseconds since the epoch
     changed: frozenset[str] = frozenset()  # paths that look hashed and have had two contents
     none_believed: bool = False  # too many of them
 
@@ -55,10 +54,9 @@ class HistoryFile:
     def read(self) -> History | None:
         """The history. None if a version that kept none has unpacked the releases, or if it can't be read."""
         try:
-            status = self._path.stat()
+            stamp = self._stamp()
         except FileNotFoundError:
             return None
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         before = self._read
         if before is not None and before[0] == stamp:
             return before[1]
@@ -73,33 +71,27 @@ class HistoryFile:
     def write(self, history: History) -> None:
         """Replace the history on disk, durably. Its folder must be there."""
         write_file(self._path, history)
+        self._read = (self._stamp(), history)
+
+    def _stamp(self) -> tuple[int, int, int]:
+        """Return what tells this file from any that was in its place before. Raises `FileNotFoundError`."""
+        status = self._path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def changed_paths(new: Path, others: list[Path], *, by_content: bool) -> frozenset[str]:
+def changed_paths(new: Release, others: list[Release]) -> frozenset[str]:
     """
-    The paths below the release ``new`` that look hashed and have another content in the first of the ``others`` that
-    has them. Not ``by_content``: by the files' sizes only, which costs no reading.
+    The paths of the release ``new`` that look hashed and have another content in the first of the ``others`` that has
+    them.
     """
     return frozenset(
-        path for path in _files(new) if could_be_hashed(path) and _differs(new / path, others, path, by_content)
+        path for path, entry in new.files.items() if _differs(path, entry, others) and could_be_hashed(path)
     )
 
 
-def _files(release: Path) -> Iterator[str]:
-    for folder, _, files in os.walk(release):
-        prefix = os.path.relpath(folder, release)
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in files)
-
-
-def _differs(file: Path, others: list[Path], path: str, by_content: bool) -> bool:
+def _differs(path: str, entry: Entry, others: list[Release]) -> bool:
     for other in others:
-        old = other / path
-        try:
-            if not old.is_file():
-                continue
-            if by_content:
-                return not filecmp.cmp(file, old, shallow=False)
-            return file.stat().st_size != old.stat().st_size
-        except OSError:
-            return True  # unknown: so it isn't believed
+        old = other.files.get(path)
+        if old is not None:
+            return old.sha256 != entry.sha256
     return False

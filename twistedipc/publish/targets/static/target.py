@@ -15,6 +15,13 @@ from twistedipc.publish.targets.target import Releases, Settings, Target, option
 #: `StaticSettings.access` of releases that aren't for everybody.
 TEAM: Final = "team"
 
+#: `StaticSettings.previews` of a project whose previews have no addresses.
+OFF: Final = "off"
+
+#: For how many days a preview of a branch stays to which nothing new comes, and the most that can be said.
+PREVIEW_DAYS: Final = 30
+MAX_PREVIEW_DAYS: Final = 3650
+
 
 class StaticSettings(Settings, frozen=True, kw_only=True, tag="static"):
     """A static release of the output folder, served by the apiserver."""
@@ -38,10 +45,33 @@ class StaticSettings(Settings, frozen=True, kw_only=True, tag="static"):
         ),
     ] = msgspec.field(default_factory=list)
 
+    previews: Annotated[
+        str,
+        option(
+            "Who may see previews, which are releases that aren't live: public, team, or off: they have no addresses.",
+            flag="--previews",
+            metavar="public|team|off",
+            unset="for those who may see the releases",
+        ),
+    ] = ""
+    preview_days: Annotated[
+        int,
+        option(
+            "For how many days the preview of a branch stays to which nothing new comes. 0: until the branch is gone.",
+            flag="--preview-days",
+            metavar="DAYS",
+        ),
+    ] = PREVIEW_DAYS
+
     @property
     def for_team(self) -> bool:
         """Whether the releases are for the team alone."""
         return self.access == TEAM
+
+    @property
+    def previews_for_team(self) -> bool:
+        """Whether the previews are for the team alone."""
+        return (self.previews or self.access) == TEAM
 
 
 class Static(Target[StaticSettings]):
@@ -53,12 +83,17 @@ class Static(Target[StaticSettings]):
     default = True
     needs_site = True
     delivered_by = "apiserver"
+    takes_parts = True
     folder = "releases"
 
     def check(self, settings: StaticSettings) -> None:
         """Raise `names.BadValue` for another access or header than there can be."""
         if settings.access not in ("", "public", TEAM):
             raise names.BadValue(f"access is public or {TEAM}, not {settings.access[:100]!r}")
+        if settings.previews not in ("", "public", TEAM, OFF):
+            raise names.BadValue(f"previews are public, {TEAM} or {OFF}, not {settings.previews[:100]!r}")
+        if not 0 <= settings.preview_days <= MAX_PREVIEW_DAYS:
+            raise names.BadValue(f"previews stay for 0 to {MAX_PREVIEW_DAYS} days, not {settings.preview_days}")
         check_headers(settings.headers)
 
     def address(self, settings: StaticSettings, project: str, site: Callable[[str], str]) -> str:

@@ -5,16 +5,25 @@
 
 import { api, Refused, Stream } from "./api.js";
 import { auditView } from "./audit.js";
+import { changesOf } from "./changes.js";
+import { domainsOf } from "./domains.js";
 import { duration, el, hostsOf, size, stateOf, timeOf, words } from "./elements.js";
 import { environmentOf } from "./environment.js";
+import { messagesOf } from "./hooks.js";
 import { LogView } from "./log.js";
+import { packagesOf, packageView, publishedBy, stagedOf } from "./packages.js";
 import { accountView, membersOf, providerOf } from "./people.js";
+import { previewsOf } from "./previews.js";
+import { receiversOf } from "./receivers.js";
 import { briefly } from "./said.js";
+import { schedulesOf } from "./schedules.js";
 import { publishesTo, targetsForm } from "./targets.js";
 import { clean } from "./terminal.js";
+import { toldOf } from "./told.js";
 
 const $ = (id) => document.getElementById(id);
 const WAITING_INTERVAL = 3_000; // milliseconds between two requests for why a build waits
+const PUBLISHING_INTERVAL = 1_000; // likewise, for how far its packages are
 
 /** Show an error above the page, until something succeeds. */
 function trouble(error) {
@@ -232,13 +241,32 @@ async function showProject(name, head, self) {
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
   head.after(facts);
   if (may("admin", name)) $("main").append(targetsOf(at, project, targets), cachesOf(at));
-  $("main").append(variablesOf(at, project), membersOf(name, may("admin", name), act));
+  $("main").append(variablesOf(at, project), schedulesOf(name, may("admin", name), act), membersOf(name, may("admin", name), act));
+  $("main").append(domainsOf(name, may("admin", name), act));
+  if (may("admin", name)) $("main").append(receiversOf(name, act));
+  $("main").append(toldOf(name, may("admin", name), act));
   if (project.access) $("main").append(accessOf(project.access));
+  const messages = messagesOf(name, may("build", name), act);
+  $("main").append(messages.section);
+  messages.load().catch(trouble);
+  const packages = packagesOf(name, act);
+  $("main").append(packages.section);
+  packages.load().catch(trouble);
+  $("main").append(previewsOf(name, listed, { mayPublish: may("publish", name), editable: may("admin", name), act, changed: route }));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(name, at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
+  if (listed.disk) $("main").append(el("p", { class: "facts" }, el("span", {}, "on disk ", el("b", {}, size(listed.disk.size)), ` for ${listed.disk.releases} releases`)));
   const recognised = await lastRecognised(name);
   if (view === self && recognised) facts.after(recognised);
+}
+
+/** What led to a build that no person asked for, with a link to it at its host. */
+function cameFrom({ event, number, branch, title, sender, url, fork }) {
+  const what = { push: `push to ${branch}`, tag: `tag ${branch}`, schedule: `schedule ${title}`,
+    pull_request: `pull request ${number}${fork ? " from a fork" : ""}` }[event];
+  const said = clean(sender ? `${what} by ${sender}` : what);
+  return /^https?:/.test(url) ? el("a", { href: url, rel: "noreferrer", target: "_blank", title: clean(title) }, said) : said;
 }
 
 /** What was found out about a project for an attempt; where that stands is in the titles. */
@@ -350,40 +378,32 @@ function releasesTable(name, at, releases) {
   })));
 }
 
-/** Offers to approve or refuse what a build has made, with what would change. */
-function approvalOf({ id, project }, decided) {
+/** Offers to approve or refuse what a build has made, with what would change; with a password, if it is staged. */
+function approvalOf(build, decided) {
+  const { id, project } = build;
   const said = el("div", { class: "held" });
-  for (const [name, verb] of may("publish", project) ? [["Approve", "approve"], ["Refuse", "refuse"]] : []) {
-    const button = el("button", { type: "button", class: verb === "refuse" ? "quiet" : "" }, name);
-    button.addEventListener("click", () => act(button, async () => {
-      await api("POST", `/builds/${id}/${verb}`);
-      await decided();
-    }));
-    said.append(button);
+  const staged = stagedOf(build);
+  if (staged) said.append(staged.said);
+  const decide = (verb) => async () => {
+    const otp = staged?.take();
+    await api("POST", `/builds/${id}/${verb}`, otp ? { otp } : undefined);
+    await decided();
+  };
+  if (may("publish", project)) {
+    const approve = el("button", {}, "Approve");
+    const refuse = el("button", { type: "button", class: "quiet" }, "Refuse");
+    const form = el("form", {}, staged?.input, approve, refuse);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      act(approve, decide("approve"));
+    });
+    refuse.addEventListener("click", () => act(refuse, decide("refuse")));
+    said.append(form);
   }
   api("GET", `/builds/${id}/changes`).then((found) => {
-    const files = [["+", found.added], ["~", found.changed], ["−", found.removed]].flatMap(([sign, some]) =>
-      some.map((file) => el("li", {}, `${sign} `, el("code", {}, clean(file.path)), ` ${file.after ?? file.before} bytes`)));
-    for (const each of found.packages ?? []) said.append(packageOf(each));
-    if (found.release === false) return;
-    said.append(el("p", {}, `${found.added_count} files are new, ${found.changed_count} changed, ${found.removed_count} gone`,
-      found.live === null ? "; nothing is live" : `, against release ${found.live}`));
-    if (files.length) said.append(el("details", {}, el("summary", {}, "Files"), el("ul", {}, ...files)));
+    said.append(...changesOf(found).filter(Boolean));
   }, trouble);
-  return said;
-}
-
-/** A package that would be published, against the version that is. */
-function packageOf(each) {
-  const changed = [["+", each.added], ["~", each.changed], ["−", each.removed]].flatMap(([sign, some]) =>
-    some.map((file) => el("li", {}, `${sign} `, el("code", {}, clean(file.path)), ` ${file.after ?? file.before} bytes`)));
-  const against = each.published ? `, against ${each.published}`
-    : each.unknown ? `; what is published isn't known: ${clean(each.unknown)}` : "; nothing is published yet";
-  return el("div", {},
-    el("p", {}, el("b", {}, `${clean(each.name)}@${clean(each.version)}`), ` to ${each.target} as ${clean(each.tag)}, ${size(each.size_packed)}: `,
-      `${each.added_count} files are new, ${each.changed_count} changed, ${each.removed_count} gone`, clean(against)),
-    each.notes.length ? el("ul", {}, ...each.notes.map((note) => el("li", {}, clean(note)))) : null,
-    changed.length ? el("details", {}, el("summary", {}, "Files"), el("ul", {}, ...changed)) : null);
+  return { element: said, key: staged?.key ?? 0 };
 }
 
 /** One build: its facts, its steps, and the log of one of its attempts. */
@@ -391,6 +411,7 @@ function showBuild(id, wanted) {
   const head = el("div");
   const steps = el("ol", { class: "steps", "aria-label": "Steps" });
   const frame = el("div", { class: "build" }, steps);
+  const packages = publishedBy();
   const known = new Map(); // step index -> step
   let build = null, number = null, log = null, again = null, approval = null;
 
@@ -415,6 +436,8 @@ function showBuild(id, wanted) {
     const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
     const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
+    const [preview] = build.previews ?? [];
+    if (preview) actions.append(el("a", { href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
     if (build.tone === "good" && build.publish) {
       actions.append(el("a", { href: `/api/v1/builds/${id}/provenance`, download: `build-${id}.provenance.json` }, "Provenance"));
     }
@@ -434,6 +457,7 @@ function showBuild(id, wanted) {
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
       build.author_person ? fact("by", clean(build.author_person.name)) : null,
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
+      build.origin ? fact("came from", cameFrom(build.origin)) : null,
       build.environment ? fact("environment", clean(build.environment)) : null,
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
@@ -455,7 +479,11 @@ function showBuild(id, wanted) {
     const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
     head.replaceChildren(actions, facts);
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
-    if (waiting?.code === "approval") head.append(approval ??= approvalOf(build, () => load()));
+    if (waiting?.code === "approval") {
+      // What is staged may be approved elsewhere meanwhile.
+      if (!approval || approval.key !== (stagedOf(build)?.key ?? 0)) approval = approvalOf(build, () => load());
+      head.append(approval.element);
+    }
     else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
     if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
     for (const step of attempt.steps) {
@@ -483,9 +511,12 @@ function showBuild(id, wanted) {
     }
     document.title = `${build.project} #${id} ${words(build.state)} · twistedipc`;
     drawHead();
+    packages.draw(build);
     // The reason to wait changes without a message: another build has ended, say.
     clearTimeout(again);
-    if (build.waiting) again = setTimeout(() => load().catch(trouble), WAITING_INTERVAL);
+    const publishes = build.tone === "busy" && build.publications?.length;
+    const interval = publishes ? PUBLISHING_INTERVAL : build.waiting ? WAITING_INTERVAL : 0;
+    if (interval) again = setTimeout(() => load().catch(trouble), interval);
   }
 
   const topic = {
@@ -501,7 +532,7 @@ function showBuild(id, wanted) {
     },
   };
   view = self;
-  show(`#${id}`, head, frame);
+  show(`#${id}`, head, packages, frame);
   stream.follow(topic);
   load().catch((error) => {
     trouble(error);
@@ -527,6 +558,12 @@ function showAccount() {
   show("You", ...accountView(identity, act, trouble));
 }
 
+function showPackage(project, name) {
+  const { elements, stop } = packageView(project, name, { act, mayPublish: may("publish", project), trouble });
+  view = { stop };
+  show(name, ...elements);
+}
+
 function showAudit() {
   view = { stop: () => {} };
   show("Audit", ...auditView(act, trouble));
@@ -539,8 +576,9 @@ function route() {
   view?.stop();
   view = null;
   trouble(null);
-  const [what, first, second] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [what, first, second, third] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   if (what === "builds" && /^[1-9][0-9]{0,14}$/.test(first ?? "")) showBuild(Number(first), second ? Number(second) : null);
+  else if (what === "projects" && first && second === "packages" && third) showPackage(first, third);
   else if (what === "projects" && first) showBuilds(first);
   else if (what === "audit") showAudit();
   else if (what === "you") showAccount();

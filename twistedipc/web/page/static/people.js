@@ -1,24 +1,10 @@
 // A person's own page (sessions and tokens), the members of a project, and the ways to sign in.
 
 import { api } from "./api.js";
-import { el, timeOf } from "./elements.js";
+import { cell, el, ending, tableOf, timeOf } from "./elements.js";
 import { clean } from "./terminal.js";
 
 const ROLES = ["reader", "developer", "publisher", "maintainer"];
-
-const tableOf = (heads, rows) => el("table", {},
-  el("thead", {}, el("tr", {}, ...heads.map((name) => el("th", {}, name)))), el("tbody", {}, ...rows));
-const cell = (...value) => el("td", { class: "tight" }, ...value);
-
-/** The buttons of a row that end something; `end()` ends it, then `load()` shows what is left. */
-function ending(act, label, end, load) {
-  const button = el("button", { class: "quiet", type: "button" }, label);
-  button.addEventListener("click", () => act(button, async () => {
-    await end();
-    await load();
-  }));
-  return button;
-}
 
 /** What is added to the form of the sign-in, in which a token can be typed: the provider's button, and why it failed. */
 export async function providerOf(failure) {

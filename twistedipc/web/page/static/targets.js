@@ -37,9 +37,10 @@ function targetPart(target, settings, project) {
   on.checked = Boolean(settings && !settings.paused);
   const inputs = target.fields.map((field) => fieldInput(target, field, settings?.[field.name]));
   const fields = el("div", { class: "fields" }, ...inputs.map((input) => input.element),
-    ...target.secrets.map((secret) => el("p", { class: "soft" },
-      `${secret.name} (${secret.help}): ${project.secrets.includes(secret.name) ? "set" : "not set"}. `,
-      el("code", {}, `twistedipc project secret set ${project.name} ${secret.name}`), " sets it.")));
+    ...neededSecrets(target, settings, project).map((secret) => el("p", { class: "soft" },
+      ...(secret.audience ? [`${secret.name} (${secret.help}): signed for each attempt, for ${secret.audience}.`] : [
+        `${secret.name} (${secret.help}): ${secret.set ? "set" : "not set"}. `,
+        el("code", {}, `twistedipc project secret set ${project.name} ${secret.name}`), " sets it."]))));
   const update = () => {
     fields.hidden = !on.checked;
     for (const input of inputs) input.require(on.checked);
@@ -54,6 +55,12 @@ function targetPart(target, settings, project) {
       return Object.keys(given).length ? { type: target.name, paused: true, ...given } : null;
     },
   };
+}
+
+/** What is needed to publish to a target: as the project is set up, or else as any project would be. */
+function neededSecrets(target, settings, project) {
+  if (settings) return project.needs.filter((each) => each.target === target.name);
+  return target.secrets.map((secret) => ({ ...secret, audience: "", set: project.secrets.includes(secret.name) }));
 }
 
 /** An input for one field. Its `value()` is undefined if nothing is given. */

@@ -1,0 +1,1 @@
+"""What do years of history cost? Run by ``python -m bench.history``."""

@@ -1,0 +1,1 @@
+"""Small files of a site, against other servers of the same folder."""

@@ -1,0 +1,104 @@
+"""
+GitLab: a commit's status, a deployment of an environment, the note of a merge request, a release with its tag. Pure;
+see https://docs.gitlab.com/api/, version 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twistedipc.builds.states import Phase
+from twistedipc.outgoing import text
+from twistedipc.outgoing.exchange import Exchange, NotTold
+from twistedipc.outgoing.rest import Api, field, hidden, is_marked
+from twistedipc.outgoing.told import At, Destination, Told
+
+_STATUS: Final[dict[Phase, str]] = {
+    Phase.QUEUED: "pending",
+    Phase.RUNNING: "running",
+    Phase.WAITING: "running",
+    Phase.SUCCEEDED: "success",
+    Phase.FAILED: "failed",
+    Phase.CANCELLED: "canceled",
+    Phase.TIMED_OUT: "failed",
+    Phase.LOST: "failed",
+}
+
+_GOING_ON: Final = frozenset({"pending", "running"})
+
+
+def _api(to: Destination) -> Api:
+    return Api(f"{to.where}/projects/{to.repository}", {"PRIVATE-TOKEN": to.secret})
+
+
+def status(to: Destination, told: Told, at: At) -> Exchange:
+    """
+    Set the status of the commit. GitLab takes no step back, and none to where it is: then what it has counts as told,
+    unless the build has ended and GitLab has another end.
+    """
+    body = {
+        "state": _STATUS[told.phase],
+        "name": f"twistedipc/{told.project}",
+        "target_url": at.build,
+        "description": text.description(told, at),
+    }
+    try:
+        yield from _api(to).call("POST", f"statuses/{told.commit}", body)
+    except NotTold as error:
+        said = error.answer.body if error.answer.status == 400 else b""
+        wanted = _STATUS[told.phase]
+        if b"Cannot transition status" in said and (wanted in _GOING_ON or f"from :{wanted} ".encode() in said):
+            return "it had this state already, or a later one"
+        raise
+    return ""
+
+
+def deployment(to: Destination, told: Told, at: At) -> Exchange:
+    """Have a deployment of the commit to its environment, which ends as the build does."""
+    api = _api(to)
+    wanted = {"success": "success", "failed": "failed", "canceled": "canceled"}.get(_STATUS[told.phase], "running")
+    going_on: Any = yield from api.find(
+        "deployments",
+        lambda entry: entry.get("sha") == told.commit and entry.get("status") in ("created", "running", wanted),
+        environment=told.environment,
+        order_by="id",
+        sort="desc",
+    )
+    if going_on is None:
+        tagged = told.ref.startswith(("refs/tags/", "tags/"))
+        short = told.ref.removeprefix("refs/").removeprefix("heads/").removeprefix("tags/")
+        body = {"environment": told.environment, "sha": told.commit, "ref": short, "tag": tagged, "status": wanted}
+        yield from api.call("POST", "deployments", body)
+    elif going_on.get("status") != wanted:
+        yield from api.call("PUT", f"deployments/{field(going_on, 'id')}", {"status": wanted})
+    if at.site and at.live and wanted == "success":
+        named: Any = yield from api.find(
+            "environments", lambda entry: entry.get("name") == told.environment, name=told.environment
+        )
+        if named is not None and named.get("external_url") != at.site:
+            yield from api.call("PUT", f"environments/{field(named, 'id')}", {"external_url": at.site})
+    return ""
+
+
+def comment(to: Destination, told: Told, at: At) -> Exchange:
+    """Have one note at the merge request say how its newest build goes."""
+    api, path = _api(to), f"merge_requests/{told.number}/notes"
+    body = {"body": f"{hidden(to.mark)}\n{text.markdown(told, at)}"}
+    found: Any = yield from api.find(path, is_marked(to.mark), order_by="created_at", sort="asc")
+    if found is None:
+        yield from api.call("POST", path, body)
+    else:
+        yield from api.call("PUT", f"{path}/{field(found, 'id')}", body)
+    return ""
+
+
+def tag(to: Destination, told: Told, at: At) -> Exchange:
+    """Have a release, which makes its tag. One that is there stays as it is."""
+    body = {"tag_name": told.tag, "ref": told.commit, "name": told.tag, "description": told.notes or told.tag}
+    try:
+        yield from _api(to).call("POST", "releases", body)
+    except NotTold as error:
+        if error.answer.status == 409:
+            return "it was there already"
+        raise
+    return ""

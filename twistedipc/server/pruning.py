@@ -1,0 +1,383 @@
+"""
+Removes what isn't kept any more, by the rules of retention. Wired by ``compose``; implements `boundaries.Retention`.
+
+Every hour, and when somebody asks for it: project by project and kind by kind, what is too old is looked for and
+removed, in small transactions with pauses between them, so that builds and viewers don't notice. What becomes of each
+thing is decided by `builds.retention`, and done by `storage.retention`; a plan asks the same. Whatever ends this
+process, the next run goes on: how far it has come is in the rows themselves.
+
+The database's file of SQLite is made smaller afterwards, a little at a time, if it was made by a version that allows
+it (`twistedipc ledger compact` has it otherwise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
+from twistedipc.builds.retention import DAY, Kind, Lost, Plan, PlanLine, Rules, Run
+from twistedipc.server.boundaries import InThread
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.workflows import Workflows
+from twistedipc.storage import audit, retention
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.retention import ASKED_BACK, OF_BUILDS, Item, Page, Removed, Subject
+from twistedipc.storage.rows import APISERVER, Actor
+
+_T = TypeVar("_T")
+
+#: Seconds from one run to the next, and until the first: a start has more urgent things to do.
+INTERVAL = 3600.0
+FIRST = 300.0
+
+#: The share of the time that a run takes for itself, and the longest pause, in seconds.
+SHARE = 0.2
+LONGEST_PAUSE = 0.5
+
+#: How many builds are looked at at a time, and how many rows of other kinds, and files, go at a time.
+LOOKED = 50
+ROWS = 200
+FILES = 20
+
+#: Bytes of logs that go at a time: what is removed in `WANTED` seconds, between these.
+LEAST_BYTES = 256 << 10
+MOST_BYTES = 8 << 20
+WANTED = 0.015
+
+#: How many builds of a project a plan looks at, of each kind, and for how many seconds in all.
+PLANNED = 2000
+PLAN_SECONDS = 20.0
+
+#: Free pages of the database's file that go back to the disk at a time, and how many bytes it keeps: it needs them
+#: again soon.
+PAGES = 256
+SPARE_BYTES = 4 << 20
+
+_DIGITS = "0123456789abcdef"
+
+
+class Pruning:
+    """
+    Removes what isn't kept. ``rules``: those of projects that have none of their own.
+
+    :param now: milliseconds since the epoch
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        now: Callable[[], int],
+        ledger: Ledger,
+        in_thread: InThread,
+        workflows: Workflows,
+        releasing: Releasing,
+        artifact_store: ArtifactStore,
+        rules: Rules,
+    ) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._now = now
+        self._ledger = ledger
+        self._in_thread = in_thread
+        self._workflows = workflows
+        self._releasing = releasing
+        self._store = artifact_store
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+        self._run: Run | None = None
+        self._bytes = LEAST_BYTES
+        self._swept = 0  # so many folders of the artifact store were looked through
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of projects that have none of their own."""
+        return self._rules
+
+    @property
+    def run(self) -> Run | None:
+        """The run that goes on, else the last one; None: there was none since the start."""
+        return self._run
+
+    def start(self) -> None:
+        """Begin, a little later."""
+        self._timer = self._clock.callLater(FIRST, self._by_itself)
+
+    def stop(self) -> None:
+        """End; a run that goes on ends with the transaction that is under way."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _by_itself(self) -> None:
+        self._timer = self._clock.callLater(INTERVAL, self._by_itself)
+        if self._run is None or self._run.ended is not None:
+            self.begin(None, APISERVER)
+
+    def begin(self, projects: frozenset[str] | None, by: Actor) -> Run:
+        """
+        Begin a run, unless one goes on: that one. ``projects``: of these alone, and nothing that is of no project.
+        """
+        if self._run is None or self._run.ended is not None:
+            self._run = Run(by=by.name, began=self._now(), projects=projects)
+            self._workflows.launch(self._go_through(self._run, projects, by), "removing what isn't kept any more")
+        return self._run
+
+    # -- the plan
+
+    async def plan(self, projects: frozenset[str] | None) -> Plan:
+        """Say what would go now. ``projects``: as in `begin`. Raises `LedgerUnavailable`."""
+        until = self._clock.seconds() + PLAN_SECONDS
+        subjects = await self._ledger.read(retention.subjects, self._rules, projects)
+        lines: list[PlanLine] = []
+        for subject in subjects:
+            for kind in Kind:
+                if kind is Kind.AUDIT or self._clock.seconds() > until:
+                    continue
+                line = await self._planned(subject, kind)
+                if line is not None:
+                    lines.append(line)
+        if projects is None and self._rules.audit is not None:
+            old = await self._ledger.read(audit.count_before, self._now() - self._rules.audit * DAY, PLANNED)
+            if old:
+                lines.append(_line("", Kind.AUDIT, old, [f"audit = {self._rules.audit} days"], whole=old < PLANNED))
+        late = self._clock.seconds() > until
+        removes = self._rules.removes or any(subject.rules.removes for subject in subjects)
+        return Plan(lines=lines, removes=removes, whole=not late)
+
+    async def lost(self, projects: frozenset[str] | None) -> Lost:
+        """See `boundaries.Retention`. It takes far less than a plan: a look at the newest builds of each project."""
+        until = self._clock.seconds() + PLAN_SECONDS
+        found: list[tuple[str, Kind]] = []
+        for subject in await self._ledger.read(retention.subjects, self._rules, projects):
+            if self._clock.seconds() > until:
+                return Lost(of=found, whole=False)
+            if not subject.deleted and subject.rules.removes:
+                found += [(subject.name, kind) for kind in await self._read(retention.lost, subject, self._now())]
+        return Lost(of=found)
+
+    async def _planned(self, subject: Subject, kind: Kind) -> PlanLine | None:
+        name = "" if subject.deleted else subject.name
+        if kind in OF_BUILDS:
+            return await self._planned_of_builds(subject, kind, name)
+        if kind is Kind.RELEASES:
+            items = await self._read(retention.look_at_releases, subject, PLANNED, self._now())
+            rules = [items[0].verdict.rule] if items else []
+            size = sum(item.size for item in items)
+            return _line(name, kind, len(items), rules, size=size, whole=len(items) < PLANNED) if items else None
+        came, told = await self._read(retention.old_messages, subject, PLANNED, self._now())
+        count = len(came) + len(told)
+        rules = [f"messages = {subject.rules.messages} days"]
+        return _line(name, kind, count, rules, whole=PLANNED not in (len(came), len(told))) if count else None
+
+    async def _planned_of_builds(self, subject: Subject, kind: Kind, name: str) -> PlanLine | None:
+        after: int | None = 0
+        looked: list[Item] = []
+        while after is not None and len(looked) < PLANNED:
+            page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
+            looked += page.items
+            after = page.next
+        going = [item for item in looked if item.verdict.goes]
+        if not looked:
+            return None
+        stays: dict[str, int] = {}
+        for item in looked:
+            if item.verdict.stays is not None:
+                stays[item.verdict.stays] = stays.get(item.verdict.stays, 0) + 1
+        nothing = False
+        if going and kind in ASKED_BACK and not subject.deleted:
+            nothing = await self._read(retention.leaves_nothing, subject, kind, self._now())
+        return PlanLine(
+            project=name,
+            kind=kind,
+            count=len(going),
+            size=sum(item.size for item in going),
+            rules=sorted({item.verdict.rule for item in going}),
+            stays=stays,
+            whole=after is None,
+            nothing_left=nothing,
+        )
+
+    # -- a run
+
+    async def _go_through(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:
+        try:
+            for subject in await self._read(retention.subjects, self._rules, projects):
+                for kind in Kind:
+                    await self._remove_of(run, subject, kind)
+            if projects is None:
+                await self._remove_audit(run)
+                await self._sweep()
+            await self._remove_files(run)
+            await self._give_back(run)
+        except LedgerUnavailable as error:
+            run.problem = str(error)
+        except Exception as error:
+            run.problem = f"it failed: {error}"
+            raise
+        finally:
+            run.ended = self._now()
+            await self._tell(run, projects, by)
+
+    async def _remove_of(self, run: Run, subject: Subject, kind: Kind) -> None:
+        if kind in OF_BUILDS:
+            await self._remove_of_builds(run, subject, kind)
+        elif kind is Kind.RELEASES:
+            if await self._read(retention.look_at_releases, subject, 1, self._now()):
+                await self._repeat(run, kind, retention.remove_releases, subject)
+                crash_point(CrashPoint.APISERVER_PRUNED_RELEASES)
+                await self._releasing.tidy(subject.name)
+        elif kind is Kind.MESSAGES and any(await self._read(retention.old_messages, subject, 1, self._now())):
+            await self._repeat(run, kind, retention.remove_messages, subject)
+
+    async def _remove_of_builds(self, run: Run, subject: Subject, kind: Kind) -> None:
+        after: int | None = 0
+        while after is not None:
+            page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
+            after = page.next
+            left = bool(page.settled) or any(item.verdict.goes for item in page.items)
+            while left:
+                removed = await self._remove_page(subject, kind, page)
+                run.note(kind, removed.count, removed.size)
+                crash_point(CrashPoint.APISERVER_PRUNED)
+                left = removed.left
+
+    async def _remove_page(self, subject: Subject, kind: Kind, page: Page) -> Removed:
+        began = self._clock.seconds()
+        removed = await self._write(retention.remove, subject, kind, page, self._bytes, self._now())
+        took = self._clock.seconds() - began
+        if took > WANTED:
+            self._bytes = max(LEAST_BYTES, self._bytes // 2)
+        elif removed.left:
+            self._bytes = min(MOST_BYTES, self._bytes * 2)
+        return removed
+
+    async def _repeat(
+        self, run: Run, kind: Kind, remove: Callable[[Connection, Subject, int, int], Removed], subject: Subject
+    ) -> None:
+        """Remove what there is of something that has no bytes to speak of."""
+        left = True
+        while left:
+            removed = await self._write(remove, subject, ROWS, self._now())
+            run.note(kind, removed.count, removed.size)
+            left = removed.left
+
+    async def _remove_audit(self, run: Run) -> None:
+        if self._rules.audit is None:
+            return
+        since = self._now() - self._rules.audit * DAY
+        while await self._read(audit.count_before, since, 1):
+            run.note(Kind.AUDIT, await self._write(audit.remove_before, since, ROWS), 0)
+
+    async def _sweep(self) -> None:
+        """
+        Look through a few folders of the artifact store for files that no row names, which a crash has left: in a day
+        through all of them.
+        """
+        for _ in range(16):
+            digits = _DIGITS[self._swept // 16] + _DIGITS[self._swept % 16]
+            self._swept = (self._swept + 1) % 256
+            names = await self._in_thread(self._store.older_than, digits, (self._now() - DAY) / 1000)
+            for at in range(0, len(names), ROWS):
+                unknown = await self._read(retention.unknown_files, tuple(names[at : at + ROWS]))
+                if unknown:
+                    await self._write(retention.note_files, unknown)
+
+    async def _remove_files(self, run: Run) -> None:
+        try:
+            await self._in_thread(self._store.delete_set_aside)  # a run before this one may have been ended
+            await self._remove_noted_files(run)
+        except OSError as error:
+            run.problem = f"archives can't be removed now: {error}"
+            self._log.error("{problem}", problem=run.problem)
+
+    async def _remove_noted_files(self, run: Run) -> None:
+        after, left = "", await self._read(retention.any_files)
+        while left:
+
+            def remove(connection: Connection, after: str = after) -> tuple[Removed, str]:
+                found = retention.remove_files(connection, self._store, FILES, after)
+                crash_point(CrashPoint.APISERVER_PRUNED_FILES)
+                return found
+
+            removed, after = await self._write(remove)
+            # Not in the transaction: what has gigabytes takes its time, and nothing else could be written meanwhile.
+            await self._in_thread(self._store.delete_set_aside)
+            run.files.count += removed.count
+            run.files.size += removed.size
+            left = removed.left
+
+    async def _give_back(self, run: Run) -> None:
+        space = await self._read(retention.free_space)
+        if space is None or not space.shrinks:
+            return
+        free = space.free
+        while free > SPARE_BYTES:
+            await self._write(retention.give_back, PAGES)
+            space = await self._read(retention.free_space)
+            if space is None or space.free >= free:
+                return  # what it frees is needed at once
+            run.given_back += free - space.free
+            free = space.free
+
+    async def _tell(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:
+        if run.did_anything:
+            detail = {kind.value: f"{freed.count} ({freed.size} bytes)" for kind, freed in run.freed.items()}
+            if run.files.count:
+                detail["files"] = f"{run.files.count} ({run.files.size} bytes)"
+            said = ", ".join(f"{name}: {what}" for name, what in detail.items())
+            self._log.info("what isn't kept any more was removed: {said}", said=said)
+            one = next(iter(projects)) if projects is not None and len(projects) == 1 else None
+            try:
+                await self._ledger.write(
+                    audit.record,
+                    by=by,
+                    action="retention.prune",
+                    subject=one or "all",
+                    project=one,
+                    detail=detail | ({"ended early": run.problem} if run.problem else {}),
+                    now=self._now(),
+                )
+            except LedgerUnavailable as error:
+                self._log.error("what was removed ({said}) isn't in the audit: {error}", said=said, error=error)
+
+    # -- at its own pace
+
+    def _read(self, query: Callable[..., _T], /, *args: object) -> Awaitable[_T]:
+        return self._paced(lambda: self._ledger.read(query, *args))
+
+    def _write(self, query: Callable[..., _T], /, *args: object) -> Awaitable[_T]:
+        return self._paced(lambda: self._ledger.write(query, *args))
+
+    async def _paced(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask the ledger, and make a pause in proportion to the time that it took. Raises `_Stopped`."""
+        if self._workflows.stopping or self._stopped:
+            raise _Stopped
+        began = self._clock.seconds()
+        found = await self._workflows.retry_until_available(ask)
+        pause = min((self._clock.seconds() - began) * (1 / SHARE - 1), LONGEST_PAUSE)
+        if pause > 0:
+            over: Deferred[None] = Deferred()
+            self._clock.callLater(pause, over.callback, None)
+            await over
+        return found
+
+
+class _Stopped(LedgerUnavailable):
+    """The service stops: the next run goes on."""
+
+    def __init__(self) -> None:
+        super().__init__("the apiserver is being stopped")
+
+
+def _line(project: str, kind: Kind, count: int, rules: list[str], *, size: int = 0, whole: bool = True) -> PlanLine:
+    return PlanLine(project=project, kind=kind, count=count, size=size, rules=rules, stays={}, whole=whole)
