@@ -320,9 +320,9 @@ def test_it_is_complete_only_if_it_is(texts: list[list[str]], data: st.DataObjec
 # -- how it looks ----------------------------------------------------------------------------------------------------
 
 
-def printed(*messages: Message, colour: bool = False) -> str:
+def printed(*messages: Message, colour: bool = False, numbers: bool = False) -> str:
     out = io.StringIO()
-    with LogPrinter(out, colour=colour) as printer:
+    with LogPrinter(out, colour=colour, numbers=numbers) as printer:
         for message in messages:
             printer.show(message)
     return out.getvalue()
@@ -340,6 +340,21 @@ def test_notices_and_gaps() -> None:
     text = printed(batch(1, Notice("warning", "the disk is full\nagain")), Gap(2, 4, "the runner was killed"))
     assert text == "warning: the disk is full again\n… 3 lines are missing here: the runner was killed\n"
     assert printed(Gap(2, 2, "lost")) == "… 1 line is missing here: lost\n"
+
+
+def test_each_line_with_its_number() -> None:
+    first = batch(7, StepStarted(0, "build", ""), "10%\r20%", "compil", Progress(0.5), more=[2])
+    second = batch(11, "ing", Group("x"), Group(""), "", "", "o", more=[4, 5])
+    assert printed(first, second, Gap(17, 19, "lost"), numbers=True).splitlines() == [
+        "7:── build",
+        "8:20%",
+        "9:compiling",
+        "12:▸ x",
+        "14:",
+        "15:o",
+        "17:… 3 lines are missing here: lost",
+    ]
+    assert printed(batch(1, "\x1b[31mred"), colour=True, numbers=True) == "1:\x1b[31mred\x1b[0m\n"
 
 
 def test_fragments_are_joined() -> None:

@@ -154,6 +154,31 @@ def test_position_in_the_queue(ledger: Connection) -> None:
     assert [builds.position(ledger, build) for build in ids] == [None, 1, 2, 0]
 
 
+def test_how_long_builds_usually_take(ledger: Connection) -> None:
+    """By those that succeeded before, of the same project, and only the last of them."""
+    add_project(ledger, "other")
+    times: list[int | None] = []
+    for took, outcome, project in [
+        (70, "succeeded", "shop"),
+        (9000, "succeeded", "other"),
+        (1, "failed", "shop"),
+        (50, "succeeded", "shop"),
+        (10, "succeeded", "shop"),
+        *[(100, "succeeded", "shop")] * 9,
+        (0, "failed", "shop"),
+    ]:
+        build, _ = ask(ledger, None, project)
+        times.append(builds.usual(ledger, build))
+        run(ledger, f"{build}-1")
+        result = Result(
+            outcome=outcome, reason="", lines=0, sha256="0" * 64, started=NOW, ended=NOW + took, commit="c" * 40
+        )
+        assert attempts.finish(ledger, f"{build}-1", HOLDER, result, True, NOW)
+    assert times[:6] == [None, None, 70, 70, 50, 50]
+    assert times[-1] == 100
+    assert builds.usual(ledger, 1 << 70) is None
+
+
 def test_retrying_is_a_new_attempt_of_the_same_commit(ledger: Connection) -> None:
     build = add_build(ledger)
     run(ledger, f"{build.id}-1")

@@ -163,6 +163,21 @@ class Streams(World):
         assert (await self.ask("GET", f"{self.path}?format=text&limit=2")).body == b"a\nb\n"
         assert (await self.ask("GET", f"{self.path}?format=text&limit=2&after=3")).body == b""
 
+    async def test_a_file_to_be_kept(self) -> None:
+        self.log.add("\x1b[31ma", "b")
+        self.log.end()
+        for form, suffix, ending in (("text", "txt", b"b\n"), ("ansi", "log", b"b\n"), ("json", "ndjson", b'"end"')):
+            answer = await self.ask("GET", f"{self.path}?format={form}&download=1")
+            name = self.path.split("/")[-2]
+            assert answer.headers["content-disposition"] == f'attachment; filename="build-{name}-1.{suffix}"'
+            assert ending in answer.body
+        numbered = await self.ask("GET", f"{self.path}?format=text&numbers=true&limit=2")
+        assert numbered.body.startswith(b"1:a\n2:b\n==> ")
+        assert "content-disposition" not in numbered.headers
+        refused = await self.ask("GET", f"{self.path}?numbers=true")
+        assert refused.status == 422
+        assert "format=text" in refused.json["detail"]
+
     async def test_follow_until_the_end(self) -> None:
         client = await self._follow("follow=1")
         await client.until(b"application/x-ndjson")
@@ -322,6 +337,32 @@ def text_of(*records: Record, end: bool = False, colour: bool = False) -> str:
     if end:
         rendered += form.render(encoder.encode(End(len(records), "", "succeeded", False)))
     return (rendered + form.finish()).decode()
+
+
+def test_each_line_of_a_text_with_its_number() -> None:
+    records: list[Record] = [
+        StepStarted(0, "build", ""),
+        "10%\r20%",
+        "compil",
+        Progress(0.5),
+        "ing",
+        Group("x"),
+        "",
+        "o",
+    ]
+    form = TextForm(colour=False, numbers=True)
+    text = form.render(encoder.encode(Lines(first=7, time=1, step=0, lines=records, more=[2, 7])))
+    text += form.render(encoder.encode(Gap(15, 19, "lost"))) + form.render(encoder.encode(End(19, "", "failed", False)))
+    assert (text + form.finish()).decode().splitlines() == [
+        "7:==> build",
+        "8:20%",
+        "9:compiling",
+        "12:==> x",
+        "13:",
+        "14:o",
+        "15:==> records 15 to 19 are missing: lost",
+        "==> failed: 19 records, NOT complete, sha256 unknown",
+    ]
 
 
 def test_what_a_build_says_as_text() -> None:

@@ -205,6 +205,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="From the line after line N on.")
 @follow_option
 @grep_options
+@click.option("--numbers", is_flag=True, help="Show each line's number, as the page and --after have it.")
 @click.option("--project", metavar="PROJECT", help="With --grep: the logs of all its builds, the newest first.")
 @color_option
 def logs(
@@ -214,6 +215,7 @@ def logs(
     after: int,
     follow_log: bool,
     asked: Asked | None,
+    numbers: bool,
     project: str | None,
     colour: bool | None,
 ) -> None:
@@ -238,8 +240,8 @@ def logs(
         raise click.UsageError("a --project is for --grep PATTERN")
     if attempt is None:
         attempt = client.get(path("builds", build_id)).decode(schemas.BuildDetail).attempt
-    code = show_log(client, build_id, attempt, after, live=follow_log, colour=wants_colour(colour))
-    _finish(code)
+    colour = wants_colour(colour)
+    _finish(show_log(client, build_id, attempt, after, live=follow_log, colour=colour, numbers=numbers))
 
 
 @click.command()
@@ -271,15 +273,24 @@ def retry(client: Client, build_id: int, follow_log: bool, wait: bool, colour: b
 
 
 def show_log(
-    client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool, wait: bool = False
+    client: Client,
+    build_id: int,
+    attempt: int,
+    after: int,
+    *,
+    live: bool,
+    colour: bool,
+    wait: bool = False,
+    numbers: bool = False,
 ) -> ExitCode:
     """
     Show an attempt's log on standard output. Say on standard error whether it is complete and, if ``live``, how the
-    build ended. ``wait``: also wait for an approval. Return the exit code.
+    build ended. ``wait``: also wait for an approval; ``numbers``: show each line's. Return the exit code.
     """
     check = LogCheck(after)
     alone = threading.Lock()  # `WaitingNotes` calls it in a thread of its own
-    with LogPrinter(sys.stdout, colour=colour, columns=columns_of(sys.stdout), live=live) as printer:
+    columns = columns_of(sys.stdout)
+    with LogPrinter(sys.stdout, colour=colour, columns=columns, live=live, numbers=numbers) as printer:
 
         def say(sentence: str) -> None:
             with alone:
@@ -302,7 +313,8 @@ def show_log(
                 return ExitCode.WAITS_APPROVAL
             if STATES[decided].delivers:
                 note(f"build {build_id} is approved, and its packages are being published")
-                return show_log(client, build_id, attempt, check.end.lines, live=True, colour=colour, wait=wait)
+                after = check.end.lines
+                return show_log(client, build_id, attempt, after, live=True, colour=colour, wait=wait, numbers=numbers)
             state = decided.value
         note(f"build {build_id} {state.replace('_', ' ')}")
         if state != AttemptState.SUCCEEDED.value:

@@ -47,9 +47,13 @@ __all__ = [
     "request_cancel",
     "retry",
     "some",
+    "usual",
 ]
 
 _OFFERABLE = states_where(lambda info: info.offerable)
+
+#: Of so many builds it is found out how long one usually takes.
+_USUAL = 9
 
 #: How long an Idempotency-Key is remembered: milliseconds.
 _KEEP_KEYS = 7 * 86_400_000
@@ -207,6 +211,26 @@ def position(connection: Connection, build: int) -> int | None:
             or_(a.c.created < mine, and_(a.c.created == mine, a.c.build_id < build)),
         )
     ).scalar_one()
+
+
+def usual(connection: Connection, build: int) -> int | None:
+    """
+    Return how long the last `_USUAL` builds of the same project took that succeeded, before this one: the median of
+    their newest attempts' milliseconds, from start to end. None if there are none.
+    """
+    a, this = attempts_table, builds.alias("this")
+    found = connection.execute(
+        select(a.c.ended - a.c.started)
+        .select_from(this)
+        .join(builds, builds.c.project_id == this.c.project_id)
+        .join(a, and_(a.c.build_id == builds.c.id, a.c.number == builds.c.attempt))
+        .where(this.c.id == integer(build), builds.c.state == AttemptState.SUCCEEDED, builds.c.id < integer(build))
+        .where(a.c.started.is_not(None), a.c.ended.is_not(None))
+        .order_by(builds.c.id.desc())
+        .limit(_USUAL)
+    ).scalars()
+    took = sorted(found)
+    return took[(len(took) - 1) // 2] if took else None
 
 
 def going_on(connection: Connection, project_id: int, lane: str) -> list[BuildRow]:

@@ -68,13 +68,20 @@ class LogPrinter:
     """
     Writes a log's messages to ``out`` as they come. A context manager: at its end it shows what is left, and removes
     the bar. ``columns`` tells the width of the terminal (None: there is none); ``live``: the messages come as they are
-    made, so that a bar may show progress.
+    made, so that a bar may show progress. ``numbers``: before each line is the number of its (first) record, and a colon.
     """
 
     def __init__(
-        self, out: TextIO, *, colour: bool, columns: Callable[[], int] | None = None, live: bool = False
+        self,
+        out: TextIO,
+        *,
+        colour: bool,
+        columns: Callable[[], int] | None = None,
+        live: bool = False,
+        numbers: bool = False,
     ) -> None:
         self._out = out
+        self._numbers = numbers
         self._colour = colour
         self._columns = columns
         self._bar = columns is not None and live
@@ -108,7 +115,8 @@ class LogPrinter:
             case Gap():
                 count = message.end - message.first
                 lost = "1 line is" if count == 1 else f"{count} lines are"
-                self._say("33", f"… {lost} missing here: {wording.one_line(message.reason)}")
+                text = f"… {lost} missing here: {wording.one_line(message.reason)}"
+                self._say("33", text, message.first)
             case End():
                 self._progress = None
                 self._last_words()
@@ -140,16 +148,25 @@ class LogPrinter:
     def _lines(self, batch: Lines) -> None:
         more = set(batch.more)
         text: list[str] = []
-        for index, record in enumerate(batch.lines):
+        for number, record in enumerate(batch.lines, batch.first):
             if isinstance(record, str):
-                text.append(record if index in more else record + "\n")
+                if self._numbers:
+                    self._output(text)  # by itself: what a line's \r removes isn't its number
+                    text = []
+                    self._number(number)
+                text.append(record if number - batch.first in more else record + "\n")
                 continue
             self._output(text)
             text = []
             event = event_of(record)
             if event is not None:  # else it is an event of a newer version
-                self._event(event)
+                self._event(event, number)
         self._output(text)
+
+    def _number(self, record: int) -> None:
+        if self._numbers and not self._unfinished:
+            self._text.append(f"{record}:")
+            self._unfinished = True
 
     def _output(self, pieces: list[str]) -> None:
         """
@@ -163,36 +180,36 @@ class LogPrinter:
         self._text.append(text)
         self._unfinished = not text.endswith("\n")
 
-    def _event(self, event: Event) -> None:
+    def _event(self, event: Event, record: int) -> None:
         match event:
             case StepStarted():
                 self._step_over()
                 self._names[event.index] = event.name
                 # On one line each: a command may have several lines, and both are a stranger's text.
                 name, command = wording.one_line(event.name), wording.one_line(event.command)
-                self._say("1;36", f"── {name}" + (f" $ {command}" if command and command != name else ""))
+                self._say("1;36", f"── {name}" + (f" $ {command}" if command and command != name else ""), record)
             case StepEnded():
                 self._step_over()
                 name = wording.one_line(self._names.get(event.index, f"step {event.index + 1}"))
                 took = duration(event.milliseconds / 1000)
                 if event.outcome == _SUCCEEDED:
-                    self._say("32", f"✓ {name} {took}")
+                    self._say("32", f"✓ {name} {took}", record)
                 else:
                     code = "" if event.exit_code is None else f", exit code {event.exit_code}"
-                    self._say("31", f"✗ {name} {event.outcome.replace('_', ' ')} after {took}{code}")
+                    self._say("31", f"✗ {name} {event.outcome.replace('_', ' ')} after {took}{code}", record)
             case Notice():
-                self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {wording.one_line(event.message)}")
+                self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {wording.one_line(event.message)}", record)
             case Annotation():
-                self._say(_LEVELS[event.level], wording.remark(event))
+                self._say(_LEVELS[event.level], wording.remark(event), record)
             case Group():
                 if event.name:
-                    self._say("1", f"▸ {wording.one_line(event.name)}")
+                    self._say("1", f"▸ {wording.one_line(event.name)}", record)
             case Progress():
                 if self._bar:
                     self._progress = event
                 # Else an unfinished line isn't broken for it: more progress will come.
                 elif not self._unfinished and (news := self._quarters.news(event)):
-                    self._say("36", news)
+                    self._say("36", news, record)
             case Summary():
                 self._summary = event.markdown
 
@@ -229,6 +246,8 @@ class LogPrinter:
             self._text.append("\n")
             self._unfinished = False
 
-    def _say(self, style: str, text: str) -> None:
+    def _say(self, style: str, text: str, record: int | None = None) -> None:
         self._finish_line()
+        if self._numbers and record is not None:
+            self._text.append(f"{record}:")
         self._text.append(f"\x1b[{style}m{text}{escapes.RESET}\n" if self._colour else f"{text}\n")

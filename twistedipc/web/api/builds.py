@@ -250,6 +250,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
             list[LedgerEntry],
             int | None,
             int | None,
+            int | None,
         ]
         | None
     ):
@@ -262,12 +263,13 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         authors, all_attempts = _people_of(connection, [row]), builds.attempts(connection, build)
         published = packages.of_attempt(connection, attempt_name(build, row.attempt))
         position, turn = builds.position(connection, build), builds.before_in_turn(connection, build)
-        return row, authors, about, all_attempts, made, labelled, published, position, turn
+        usual = builds.usual(connection, build)
+        return row, authors, about, all_attempts, made, labelled, published, position, turn, usual
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, authors, about, attempts, made, labelled, published, position, turn = found
+    row, authors, about, attempts, made, labelled, published, position, turn, usual = found
     now = context.now()
     await _served(context, [build])
     if labelled and not await context.releasing.has(made[-1]):
@@ -281,6 +283,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         position=position,
         waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position), turn) if attempts else None,
         publications=[publication(each) for each in published],
+        usual=usual,
     )
 
 

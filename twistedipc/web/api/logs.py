@@ -26,7 +26,7 @@ from twistedipc.web.api.schemas import (
     OutlineGroup,
     OutlineStep,
 )
-from twistedipc.web.http.problems import not_found
+from twistedipc.web.http.problems import invalid, not_found
 from twistedipc.web.logs.forms import form_of, message_part
 from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
 
@@ -34,17 +34,24 @@ from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
 PAGE_RECORDS = 1000
 PAGE_BYTES = 4 << 20
 
+#: Of a file that a browser keeps.
+_SUFFIXES = {"json": "ndjson", "text": "txt", "ansi": "log"}
+
 
 async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
     """
     Read the log. As JSON it is a page: ask again with its ``after`` until it has an ``end``. As text, or with
     ``follow=1``, it is one response of any length, for people and ``curl -N``; followed as JSON it has one message on
     each line (``application/x-ndjson``). A response that is broken off has no end, or HTTP shows that it isn't whole.
+    With ``download=1`` it is a file for a browser to keep, also as JSON. ``numbers=true``: each line of a text has
+    before it the number by which everything else knows it.
     """
     query = call.query
+    if query.numbers == "true" and query.format == "json":
+        raise invalid("numbers are for format=text and format=ansi: as JSON, a log has them anyway")
     number = await _attempt(call, query.attempt)
     limit = None if query.limit is UNSET else query.limit
-    if query.format == "json" and query.follow == "0":
+    if query.format == "json" and query.follow == "0" and query.download == "0":
         cursor = call.context.logs.cursor(f"{call.build.id}-{number}", query.after, _not_waited_for)
         try:
             page = await _page(cursor, number, query.after, limit or PAGE_RECORDS)
@@ -56,10 +63,11 @@ async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
         call.context.clock,
         call.streams,
         lambda wake: logs.cursor(attempt, query.after, wake),
-        form_of(query.format),
+        form_of(query.format, numbers=query.numbers == "true"),
         follow=query.follow == "1",
         limit=limit,
         pace=call.context.log_pace,
+        file=f"build-{attempt}.{_SUFFIXES[query.format]}" if query.download == "1" else None,
     )
     await stream.prepare()
     return stream

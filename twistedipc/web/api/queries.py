@@ -117,6 +117,8 @@ class ReadLog(Query, frozen=True, kw_only=True):
     attempt: AttemptNumber | UnsetType = UNSET  # the newest
     format: Literal["json", "text", "ansi"] = "json"
     follow: Literal["0", "1"] = "0"  # 1: stream until the log's end
+    numbers: Literal["false", "true"] = "false"  # true: of a text, each line's number (its first record's) before it
+    download: Literal["0", "1"] = "0"  # 1: all of it, to be kept as a file
 
 
 class OutlineLog(Query, frozen=True, kw_only=True):

@@ -1068,6 +1068,7 @@ class BuildDetail(Build, frozen=True, kw_only=True):
     position: int | None  # while it is queued: how many are before it
     waiting: Waiting | None = None  # why it doesn't go on now
     publications: list[Publication] = []  # of its newest attempt, by the apiserver: by target, in their order
+    usual: int | None = None  # milliseconds: the median of the project's last 9 that succeeded before it; null: none
 
 
 class Builds(Response, frozen=True, kw_only=True):

@@ -123,13 +123,15 @@ class TextForm:
     """
     Lines for people, safe for their terminals (`terminal.escapes`). Steps, gaps, the end and the build's own messages
     are headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
+    ``numbers``: before each line is the number of its (first) record, and a colon; only what is no record has none.
     """
 
     content_type = "text/plain; charset=utf-8"
 
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, colour: bool, *, numbers: bool = False) -> None:
         self._clean = escapes.colours if colour else escapes.plain
         self._colour = colour
+        self._numbers = numbers
         self._names: dict[int, str] = {}
         self._open = False  # whether the last line goes on
         self._progress = wording.Quarters()
@@ -141,7 +143,7 @@ class TextForm:
             case Lines() as batch:
                 return self._lines(batch).encode("utf-8", "replace")
             case Gap() as gap:
-                text = self._heading(f"records {gap.first} to {gap.to} are missing: {gap.reason}")
+                text = self._heading(f"records {gap.first} to {gap.to} are missing: {gap.reason}", gap.first)
             case End() as end:
                 verified = "complete" if end.complete else "NOT complete"
                 text = self._last_words()
@@ -166,39 +168,44 @@ class TextForm:
 
     def _lines(self, batch: Lines) -> str:
         lines = batch.lines
-        if not batch.more and all(type(record) is str for record in lines):
+        if not batch.more and not self._numbers and all(type(record) is str for record in lines):
             self._open = False
             return self._clean("\n".join(lines)) + "\n"  # type: ignore[arg-type]  # all are strings
         more = set(batch.more)
         parts = []
         for index, record in enumerate(lines):
+            number = batch.first + index
             if isinstance(record, str):
+                before = "" if self._open else self._number(number)
                 self._open = index in more
-                parts.append(self._clean(record) + ("" if self._open else "\n"))
+                parts.append(before + self._clean(record) + ("" if self._open else "\n"))
             else:
-                parts.append(self._event(record))
+                parts.append(self._event(record, number))
         return "".join(parts)
 
-    def _event(self, record: Record) -> str:
+    def _number(self, record: int) -> str:
+        return f"{record}:" if self._numbers else ""
+
+    def _event(self, record: Record, number: int) -> str:
         match event_of(record):
             case StepStarted() as event:
                 self._names[event.index] = event.name
                 self._progress.reset()
-                return self._heading(f"{event.name}: {event.command}" if event.command else event.name)
+                return self._heading(f"{event.name}: {event.command}" if event.command else event.name, number)
             case StepEnded() as event:
                 name = self._names.get(event.index, f"step {event.index + 1}")
                 code = "" if event.exit_code in (None, 0) else f" (exit code {event.exit_code})"
-                return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s")
+                return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s", number)
             case Notice() as event:
-                return self._heading(f"{event.level}: {event.message}")
+                return self._heading(f"{event.level}: {event.message}", number)
             case Annotation() as event:
-                return self._heading(wording.remark(event))
+                return self._heading(wording.remark(event), number)
             case Progress() as event:
                 # An unfinished line isn't broken for it: more progress will come.
                 news = "" if self._open else self._progress.news(event)
-                return self._heading(news) if news else ""
+                return self._heading(news, number) if news else ""
             case Group() as event:
-                return self._heading(event.name) if event.name else ""
+                return self._heading(event.name, number) if event.name else ""
             case Summary() as event:
                 self._summary = event.markdown
                 return ""
@@ -210,13 +217,16 @@ class TextForm:
         text, self._summary = wording.summary(self._summary), ""
         return self._heading("summary") + text + "\n" if text else ""
 
-    def _heading(self, text: str) -> str:
+    def _heading(self, text: str, record: int | None = None) -> str:
         before = "\n" if self._open else ""
         self._open = False
+        number = "" if record is None else self._number(record)
         text = "==> " + escapes.plain(text).replace("\n", " ")
-        return f"{before}{escapes.RESET}\x1b[1m{text}{escapes.RESET}\n" if self._colour else f"{before}{text}\n"
+        if self._colour:
+            text = f"{escapes.RESET}\x1b[1m{text}{escapes.RESET}"
+        return f"{before}{number}{text}\n"
 
 
-def form_of(name: str) -> LogForm:
+def form_of(name: str, *, numbers: bool = False) -> LogForm:
     """Return the form for the query's ``format``: json, text or ansi."""
-    return MessagesForm() if name == "json" else TextForm(colour=name == "ansi")
+    return MessagesForm() if name == "json" else TextForm(colour=name == "ansi", numbers=numbers)

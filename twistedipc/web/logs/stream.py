@@ -116,7 +116,8 @@ class LogStreams:
 class LogStream:
     """
     One response with a log. ``open``: returns the cursor that it takes from, which calls the argument when there is
-    something new. ``limit``: at most so many records; not ``follow``: only what there is now.
+    something new. ``limit``: at most so many records; not ``follow``: only what there is now. ``file``: the name under
+    which a browser is to keep it; None: it is to show it.
     """
 
     _log = Logger()
@@ -131,6 +132,7 @@ class LogStream:
         follow: bool,
         limit: int | None,
         pace: Pace,
+        file: str | None = None,
     ) -> None:
         self._clock = clock
         self._streams = streams
@@ -138,6 +140,7 @@ class LogStream:
         self._follow = follow
         self._left = limit
         self._pace = pace
+        self._file = file
         self._cursor = open(self._write_entries)
         self._ready: list[Entry] = []  # taken by `prepare`
         self._request: BoundedRequest | None = None
@@ -166,6 +169,8 @@ class LogStream:
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Type", self._form.content_type.encode())
+        if self._file is not None:
+            request.setHeader(b"Content-Disposition", f'attachment; filename="{self._file}"'.encode())
         request.setHeader(b"X-Accel-Buffering", b"no")  # else nginx would hold lines back
         request.notifyFinish().addErrback(self._lost)
         self._streams.add(self)
