@@ -68,7 +68,8 @@ class LogPrinter:
     """
     Writes a log's messages to ``out`` as they come. A context manager: at its end it shows what is left, and removes
     the bar. ``columns`` tells the width of the terminal (None: there is none); ``live``: the messages come as they are
-    made, so that a bar may show progress. ``numbers``: before each line is the number of its (first) record, and a colon.
+    made, so that a bar may show progress. ``numbers``: before each line is the number of its (first) record, and a
+    colon.
     """
 
     def __init__(
