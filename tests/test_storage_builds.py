@@ -158,20 +158,26 @@ def test_how_long_builds_usually_take(ledger: Connection) -> None:
     """By those that succeeded before, of the same project, and only the last of them."""
     add_project(ledger, "other")
     times: list[int | None] = []
-    for took, outcome, project in [
-        (70, "succeeded", "shop"),
-        (9000, "succeeded", "other"),
-        (1, "failed", "shop"),
-        (50, "succeeded", "shop"),
-        (10, "succeeded", "shop"),
-        *[(100, "succeeded", "shop")] * 9,
-        (0, "failed", "shop"),
+    for took, good, project in [
+        (70, True, "shop"),
+        (9000, True, "other"),
+        (1, False, "shop"),
+        (50, True, "shop"),
+        (10, True, "shop"),
+        *[(100, True, "shop")] * 9,
+        (0, False, "shop"),
     ]:
         build, _ = ask(ledger, None, project)
         times.append(builds.usual(ledger, build))
         run(ledger, f"{build}-1")
         result = Result(
-            outcome=outcome, reason="", lines=0, sha256="0" * 64, started=NOW, ended=NOW + 5 + took, commit="c" * 40
+            outcome="succeeded" if good else "failed",
+            reason="",
+            lines=0,
+            sha256="0" * 64,
+            started=NOW,
+            ended=NOW + 5 + took,
+            commit="c" * 40,
         )
         assert attempts.finish(ledger, f"{build}-1", HOLDER, result, True, NOW)
     assert times[:6] == [None, None, 70, 70, 50, 50]
