@@ -181,7 +181,7 @@ def exit_code_of(*arguments: str) -> int:
 
 def test_exit_codes_of_the_process(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code_of("--version") == 0
-    assert exit_code_of("build") == 2
+    assert exit_code_of("show") == 2
     assert exit_code_of("nonsense") == 2
     monkeypatch.setenv("TWISTEDIPC_URL", server.url)
     assert exit_code_of("show", "7") == 4

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.cli_server import Say, Server, as_json, problem, serving
-from twistedipc.cli.access import read_credentials
+from twistedipc.cli.contexts import read_contexts
 from twistedipc.cli.failures import ExitCode
 from twistedipc.cli.main import commands
 
@@ -87,13 +87,12 @@ def test_login_takes_an_invitation(server: Server) -> None:
     assert result.exit_code == 0, result.output
     assert "as ann (build; developer of shop)" in result.output
     assert server.asked[0].json == {"code": "tipi_code"}
-    kept = read_credentials()
-    assert kept is not None
-    assert kept.token == "tipc_mine"
+    kept = read_contexts()
+    assert [each.token for each in kept.contexts.values()] == ["tipc_mine"]
     server.on("POST /api/v1/invitations", problem(401, "this invitation is not valid"))
     again = CliRunner().invoke(commands, ["login", "--url", server.url], input="tipi_code\n")
     assert again.exit_code == ExitCode.NOT_ALLOWED
-    assert read_credentials() == kept
+    assert read_contexts() == kept
 
 
 def test_tokens_of_ones_own_need_no_admin(server: Server) -> None:

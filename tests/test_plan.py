@@ -67,6 +67,12 @@ def test_a_plan_file() -> None:
     assert plan.outputs == ("web/dist",)
 
 
+def test_a_plan_file_that_names_its_project() -> None:
+    assert plan_of(b'project = "shop"\n[build]\nsteps = ["make"]', None, set()) == plan_of(
+        b'[build]\nsteps = ["make"]', None, set()
+    )
+
+
 def test_a_plan_file_without_steps_keeps_npm_s() -> None:
     plan = plan_of(b'[build]\noutput = "."', PACKAGE, {"package-lock.json"})
     assert runs(plan) == ["npm ci --prefer-offline", "npm run build"]

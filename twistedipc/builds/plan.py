@@ -3,6 +3,8 @@ A checked-out project -> the steps that build it. Bottom layer, pure: it is give
 
 A ``.twistedipc.toml`` in the repository may say how it is built::
 
+    project = "shop"         # for the command, in a folder of the repository
+
     [build]
     root = "apps/web"        # the project's folder; what follows is relative to it
     steps = ["make", {name = "test", run = "npm test", network = "none"}]   # each is given to `sh -c` in the root
@@ -122,6 +124,7 @@ _OF_SITE = ("spa", "trailing_slash", "clean_urls")
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
+    project: str = ""  # what it is called on the apiserver: for the command, which then needn't be told
     build: _Build = msgspec.field(default_factory=_Build)
     site: SaidSite = SaidSite()
 

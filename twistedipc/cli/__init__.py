@@ -6,7 +6,8 @@ client, except for the commands that work on the machine itself: `init`, `demo`,
 The modules:
 
 - ``main``: all commands, and what the process exits with; ``failures``: the exit codes
-- ``client``: HTTP; ``access``: which server, which token; ``waiting``: why a build doesn't go on
+- ``client``: HTTP; ``access``: which server, which token; ``contexts``: those that are kept; ``naming``: a project or
+  a build that isn't typed; ``folder``: the repository of a folder; ``waiting``: why a build doesn't go on
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``grep``: lines of logs that match;
   ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``

@@ -6,75 +6,15 @@ login` has kept. Used by the commands that talk HTTP.
 from __future__ import annotations
 
 import functools
-import json
-import os
-import tempfile
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import click
-import msgspec
+from click.core import ParameterSource
 
 from twistedipc.cli.client import Client
-from twistedipc.cli.failures import ExitCode, Failure
-
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What `twistedipc login` keeps."""
-
-    url: str
-    token: str
-
-
-def credentials_path() -> Path:
-    """Return the path of the credentials, after the XDG base directory specification."""
-    configured = os.environ.get("XDG_CONFIG_HOME", "")
-    # The specification ignores relative paths.
-    base = Path(configured) if os.path.isabs(configured) else Path.home() / ".config"
-    return base / "twistedipc" / "credentials.toml"
-
-
-def read_credentials() -> Credentials | None:
-    """Return what is kept, or None. Raises `Failure` if the file can't be read or is malformed."""
-    path = credentials_path()
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Credentials)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise Failure(ExitCode.USAGE, f"{path} can't be used ({error}); `twistedipc login` writes a new one") from error
-
-
-def write_credentials(credentials: Credentials) -> Path:
-    """Write the credentials to a file that nobody else can read, whole or not at all."""
-    path = credentials_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # mkstemp makes it with mode 0600.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".credentials.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            # JSON's strings are TOML's.
-            file.write(f"url = {json.dumps(credentials.url)}\ntoken = {json.dumps(credentials.token)}\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise Failure(ExitCode.USAGE, f"{path} can't be written: {error.strerror}") from error
-    return path
-
-
-def client_for(url: str | None, token: str | None) -> Client:
-    """Return the client for these options. A kept token is sent only to the server that it was kept for."""
-    if url is None or token is None:
-        kept = read_credentials()
-        if url is None:
-            url = kept.url if kept is not None else DEFAULT_URL
-        if token is None:
-            token = kept.token if kept is not None and kept.url.rstrip("/") == url.rstrip("/") else ""
-    return Client(url, token)
-
+from twistedipc.cli.contexts import DEFAULT_URL, client_for
+from twistedipc.cli.naming import resolved
 
 _P = ParamSpec("_P")
 
@@ -82,7 +22,7 @@ url_option = click.option(
     "--url",
     envvar="TWISTEDIPC_URL",
     metavar="ADDRESS",
-    help=f"The apiserver's address (TWISTEDIPC_URL; else the one signed in to, else {DEFAULT_URL}).",
+    help=f"The apiserver's address (TWISTEDIPC_URL; else that of the context in use, else {DEFAULT_URL}).",
 )
 token_option = click.option(
     "--token",
@@ -90,20 +30,46 @@ token_option = click.option(
     metavar="TOKEN",
     help="The token to use (better in TWISTEDIPC_TOKEN, where other users of this machine can't see it).",
 )
+server_option = click.option(
+    "--server",
+    envvar="TWISTEDIPC_SERVER",
+    metavar="NAME",
+    help="One of the servers signed in to (TWISTEDIPC_SERVER; else the one in use: `twistedipc use`).",
+)
+
+
+def chosen_client(url: str | None, token: str | None, server: str | None) -> Client:
+    """Return the client for the options of the command that runs."""
+    if server and _is_typed("server"):
+        # What was typed goes before what is in the environment.
+        if _is_typed("url"):
+            raise click.UsageError("--server and --url contradict one another: a server that is kept has an address")
+        return client_for(None, token if _is_typed("token") else None, server)
+    return client_for(url, token, server)
+
+
+def _is_typed(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def with_client(command: Callable[Concatenate[Client, _P], None]) -> Callable[..., None]:
-    """Decorate a command: it gets the options --url and --token, and a client made from them as its first argument."""
+    """
+    Decorate a command: it gets the options --url, --token and --server, and a client made from them as its first
+    argument. What its other arguments leave to the server, or to the folder (`naming.Asked`), is found out before.
+    """
 
     @url_option
     @token_option
+    @server_option
     @functools.wraps(command)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        url, token = kwargs.pop("url"), kwargs.pop("token")
+        url, token, server = kwargs.pop("url"), kwargs.pop("token"), kwargs.pop("server")
         assert url is None or isinstance(url, str)
         assert token is None or isinstance(token, str)
-        client = client_for(url, token)
+        assert server is None or isinstance(server, str)
+        client = chosen_client(url, token, server)
         try:
+            resolved(client, kwargs)
             command(client, *args, **kwargs)
         finally:
             if client.expires:

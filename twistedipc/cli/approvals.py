@@ -9,9 +9,9 @@ from msgspec import UNSET
 
 from twistedipc.builds.states import STATES, AttemptState, PublicationState, Tone, Waits
 from twistedipc.cli.access import with_client
-from twistedipc.cli.builds import build_argument
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.naming import build_argument
 from twistedipc.cli.output import json_option, note, print_json, print_table
 from twistedipc.cli.passwords import Passwords, otp_option
 from twistedipc.publish.compared import Level

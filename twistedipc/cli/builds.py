@@ -24,6 +24,7 @@ from twistedipc.cli.environment import pairs
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.grep import Asked, grep_build, grep_options, grep_project
 from twistedipc.cli.logs import LogCheck, follow, read
+from twistedipc.cli.naming import BuildType, ProjectType, build_argument, project_argument
 from twistedipc.cli.output import (
     Toned,
     between,
@@ -45,7 +46,6 @@ from twistedipc.web.api import schemas
 #: Seconds between two looks whether somebody has approved.
 DECISION_INTERVAL = 3.0
 
-build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
 wait_option = click.option(
     "--wait", is_flag=True, help="With --follow, also wait for another person's approval, if it takes one."
 )
@@ -54,7 +54,7 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 
 @click.command()
 @with_client
-@click.argument("project")
+@project_argument
 @click.option("--ref", help="Branch, tag, refs/… or commit (else the project's default).")
 @click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
 @click.option("--live", is_flag=True, help="Go live even if it isn't of the project's own ref, but of a protected one.")
@@ -109,7 +109,7 @@ def build(
 
 @click.command()
 @with_client
-@click.option("--project", help="Only builds of this project.")
+@click.option("--project", type=ProjectType(), help="Only builds of this project; `.` is the folder's.")
 @click.option("--state", type=click.Choice([state.value for state in AttemptState]), help="Only builds in this state.")
 @click.option("--before", type=click.IntRange(min=1), metavar="BUILD", help="Only builds older than this one.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many builds.")
@@ -198,7 +198,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 
 @click.command()
 @with_client
-@click.argument("build_id", metavar="[BUILD]", type=click.IntRange(min=1), required=False)
+@click.argument("build_id", metavar="[BUILD]", type=BuildType(), required=False)
 @click.option(
     "--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt (else of the newest)."
 )
@@ -206,7 +206,12 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 @follow_option
 @grep_options
 @click.option("--numbers", is_flag=True, help="Show each line's number, as the page and --after have it.")
-@click.option("--project", metavar="PROJECT", help="With --grep: the logs of all its builds, the newest first.")
+@click.option(
+    "--project",
+    metavar="PROJECT",
+    type=ProjectType(),
+    help="With --grep: the logs of all its builds, the newest first.",
+)
 @color_option
 def logs(
     client: Client,

@@ -15,7 +15,7 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.builds import provenance as form
 from twistedipc.builds.provenance import Envelope, NotProvenance, Statement
-from twistedipc.cli.access import client_for, token_option, url_option, with_client
+from twistedipc.cli.access import chosen_client, server_option, token_option, url_option, with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, print_json
@@ -77,9 +77,8 @@ class _Check:
 @click.option("--registry", metavar="ADDRESS", help="Of NAME@VERSION, the registry (else where it was published).")
 @url_option
 @token_option
-def verify(
-    what: str, key: Path | None, artifact: Path | None, registry: str | None, url: str | None, token: str | None
-) -> None:
+@server_option
+def verify(what: str, key: Path | None, artifact: Path | None, registry: str | None, **access: str | None) -> None:
     """
     Check a statement about a release or a package, offline: a sentence for each check. Exit with 0 only if all hold,
     and 1 if one doesn't, or if it can't be told who has signed it, since no --key was given.
@@ -90,7 +89,7 @@ def verify(
     file = Path(what)
     wanted = None if os.path.exists(what) else _VERSION.fullmatch(what)
     if wanted is not None and names.is_package(wanted["name"]):
-        found = of_package(client_for(url, token), wanted["name"], wanted["version"], key, artifact, registry)
+        found = of_package(chosen_client(**access), wanted["name"], wanted["version"], key, artifact, registry)
     elif os.path.isfile(what):
         found = checks(file, key, artifact)
     else:

@@ -6,9 +6,9 @@ import click
 
 from twistedipc.builds.states import ReleaseState
 from twistedipc.cli.access import with_client
-from twistedipc.cli.builds import build_argument
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.naming import build_argument, project_argument
 from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.terminal.amounts import size
@@ -33,7 +33,7 @@ NO_FILE = FileSizes(size=0, gzip=0, br=0)
 
 @click.command()
 @with_client
-@click.argument("project")
+@project_argument
 @json_option
 def releases(client: Client, project: str, as_json: bool) -> None:
     """List a project's releases, newest first."""
@@ -71,7 +71,7 @@ def releases(client: Client, project: str, as_json: bool) -> None:
 
 @click.command()
 @with_client
-@click.argument("project")
+@project_argument
 @click.argument("release", type=click.IntRange(min=1), required=False)
 @click.option("--target", help="The target to roll back, if several have a live release and no RELEASE is given.")
 def rollback(client: Client, project: str, release: int | None, target: str | None) -> None:
@@ -121,7 +121,7 @@ def release() -> None:
 
 @release.command()
 @with_client
-@click.argument("project")
+@project_argument
 @click.argument("a", required=False, default="live")
 @click.argument("b", required=False, default="latest")
 @json_option
@@ -206,7 +206,7 @@ def _change(before: int | None, after: int | None) -> str:
 
 @release.command()
 @with_client
-@click.argument("project")
+@project_argument
 @json_option
 def resume(client: Client, project: str, as_json: bool) -> None:
     """Let PROJECT's releases go live by themselves again. The newest one that waits goes live at once."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from twistedipc.builds import names
 from twistedipc.builds.scopes import SCOPES, TOKEN_DAYS, Scope
-from twistedipc.cli.access import client_for, token_option, url_option, with_client
+from twistedipc.cli.access import chosen_client, server_option, token_option, url_option, with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.cli.output import expiry, json_option, local_time, note, print_json, print_table
@@ -55,6 +55,7 @@ def token() -> None:
 @token.command()
 @url_option
 @token_option
+@server_option
 @click.argument("name")
 @click.option(
     "--scope",
@@ -83,6 +84,7 @@ def token() -> None:
 def create(
     url: str | None,
     token: str | None,
+    server: str | None,
     name: str,
     scopes: tuple[Scope, ...],
     projects: tuple[str, ...],
@@ -99,13 +101,13 @@ def create(
     body = NewToken(name=name, scopes=of, projects=bound, expires_in=expires, service=service)
     if own:
         wanted = NewOwnToken(name=name, scopes=of, projects=bound, expires_in=expires)
-        answer = client_for(url, token).post(path(*OWN), wanted)
+        answer = chosen_client(url, token, server).post(path(*OWN), wanted)
         made = answer.decode(CreatedToken)
     elif config is not None:
         made = create_in_ledger(config, body)
         answer = Answer(msgspec.json.encode(made))
     else:
-        answer = client_for(url, token).post(path("tokens"), body)
+        answer = chosen_client(url, token, server).post(path("tokens"), body)
         made = answer.decode(CreatedToken)
     if as_json:
         print_json(answer)
