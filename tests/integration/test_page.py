@@ -676,7 +676,7 @@ def test_output_is_cleaned_as_everywhere_else(page: Page, platform: Platform) ->
     page.goto(platform.url)
     shown = page.evaluate(
         """async (lines) => {
-          const { nodesOf, Style } = await import("/static/terminal.js");
+          const { nodesOf, Style } = await import("/static/log/terminal.js");
           return lines.map((line) => nodesOf(line, new Style()).map((node) => node.textContent).join(""));
         }""",
         lines,
@@ -690,7 +690,7 @@ def test_its_digest_is_sha256(page: Page, platform: Platform) -> None:
     page.goto(platform.url)
     digests = page.evaluate(
         """async () => {
-          const { SHA256 } = await import("/static/sha256.js");
+          const { SHA256 } = await import("/static/log/sha256.js");
           const found = [];
           for (let size = 0; size < 300; size++) {
             const sha = new SHA256();
@@ -720,7 +720,7 @@ class Shown:
         expect(page.locator(".sign-in")).to_be_visible()
         page.evaluate(
             """async () => {
-              const { LogView } = await import("/static/log.js");
+              const { LogView } = await import("/static/log/log.js");
               const stream = { follow: (topic) => (window.topic = topic), leave: () => {} };
               const view = new LogView(stream, 1, 1, () => {});
               document.getElementById("main").replaceChildren(view.element);
@@ -877,7 +877,7 @@ def test_events_are_hashed_as_they_were_said(page: Page, shown: Shown) -> None:
 # -- the summary, as Markdown ----------------------------------------------------------------------------------------
 
 RENDER = """async (texts) => {
-  const { markdown } = await import("/static/markdown.js");
+  const { markdown } = await import("/static/log/markdown.js");
   return texts.map((text) => {
     const holder = document.createElement("div");
     holder.append(markdown(text));
@@ -958,7 +958,7 @@ def test_no_summary_can_do_more_than_it_may(page: Page, platform: Platform) -> N
     page.goto(platform.url)
     odd = page.evaluate(
         """async (texts) => {
-          const { markdown } = await import("/static/markdown.js");
+          const { markdown } = await import("/static/log/markdown.js");
           const allowed = new Set(("h2 h3 h4 h5 h6 p br strong em del code pre a ul ol li blockquote hr div table " +
             "thead tbody tr th td").split(" "));
           const attributes = { a: ["href", "rel", "target"], ol: ["start"], div: ["class"], th: ["class"] };
@@ -1000,7 +1000,7 @@ def test_any_summary_is_rendered_in_no_time(page: Page, platform: Platform) -> N
     page.goto(platform.url)
     found = page.evaluate(
         """async (texts) => {
-          const { markdown } = await import("/static/markdown.js");
+          const { markdown } = await import("/static/log/markdown.js");
           return texts.map((text) => {
             const began = performance.now();
             const nodes = markdown(text).querySelectorAll("*").length;

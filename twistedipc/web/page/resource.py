@@ -20,6 +20,13 @@ from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, not_found
 
 INDEX = "index.html"
 
+#: What the page's library is in, which no clone of the sources has: hatch_build.py puts it there.
+LIBRARY = "vendor/htm-preact.js"
+_NO_LIBRARY = (
+    "the page's library isn't there: this is a clone of the sources that hasn't been installed since it needs one. "
+    "Run `python hatch_build.py` there, or install it again, and restart"
+)
+
 #: The page's own files and the API ('self', which includes its WebSockets); no frame, no plugin, no base.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -61,6 +68,8 @@ class Page(Resource):
             raise ProblemError(405, "this can only be read", headers={"Allow": "GET, HEAD"})
         name = INDEX if request.path == b"/" else request.path.removeprefix(b"/static/").decode("latin-1")
         file = self._files.get(name)
+        if name == INDEX and LIBRARY not in self._files:
+            raise ProblemError(503, _NO_LIBRARY)
         if file is None:
             raise not_found()
         set_common_headers(request)

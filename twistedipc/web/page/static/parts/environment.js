@@ -1,7 +1,7 @@
 // The variables and the secrets of a project's builds: what everybody sees of them, and the forms in which an
 // administrator sets and removes them. A secret's value is sent and never shown.
 
-import { el, timeOf } from "./elements.js";
+import { el, timeOf } from "../lib/elements.js";
 
 const BUILDS = [["all", "all builds"], ["production", "production"], ["previews", "previews"]];
 

@@ -1,8 +1,8 @@
 // A project's own domains: the host names at which its release is, beside those that the platform gives.
 
-import { api } from "./api.js";
-import { el } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { el } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 const USES = { served: "Serve the release there too", redirect: "Lead from there to the main domain", main: "Make it the main domain" };
 

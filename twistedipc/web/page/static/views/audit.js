@@ -1,8 +1,8 @@
 // The audit: what people and builders did, newest first.
 
-import { api } from "./api.js";
-import { el, timeOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { el, timeOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 const FILTERS = [["project", "Project"], ["who", "Who"], ["action", "Action"]];
 

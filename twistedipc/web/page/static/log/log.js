@@ -1,13 +1,14 @@
 // The log of one attempt: follows it, shows it, and checks that it is complete.
 
-import { count, duration, el, words } from "./elements.js";
+import { count, el, words } from "../lib/elements.js";
+import { duration } from "../lib/times.js";
 import { remarkNode, Said } from "./said.js";
 import { SHA256 } from "./sha256.js";
 import { clean, nodesOf, Style } from "./terminal.js";
 
 const MAX_ROWS = 200_000; // lines of one log that the page keeps; a link leads to the whole log
 const CHUNK_ROWS = 400; // lines of one piece of the log, which the browser lays out only when it is in view
-const LINE_HEIGHT = 20; // as in page.css
+const LINE_HEIGHT = 20; // as in log.css
 const FRAME_BUDGET = 10; // milliseconds of work on the log between two frames
 const MAX_QUEUED = 50_000; // lines that wait to be shown; with more, the log is unsubscribed, and resumed later
 const MAX_OPEN_LINE = 256 * 1024; // characters of a line that hasn't ended

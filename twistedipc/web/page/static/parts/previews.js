@@ -1,9 +1,9 @@
 // The previews of a project: where they are, what they change, and how one of them becomes what users get.
 
-import { api } from "./api.js";
+import { api } from "../lib/api.js";
 import { differenceOf } from "./changes.js";
-import { cell, el, ending, input, rowForm, tableOf, timeOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { cell, el, ending, input, rowForm, tableOf, timeOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 const named = (ref) => clean(ref.replace(/^refs\/heads\//, ""));
 

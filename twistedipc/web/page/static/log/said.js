@@ -3,7 +3,7 @@
 // All of it comes from strangers, at any rate: it becomes text, what is kept is bounded, and elements are made once a
 // frame, by `settle`.
 
-import { count, el, percent } from "./elements.js";
+import { count, el, percent } from "../lib/elements.js";
 import { markdown } from "./markdown.js";
 import { clean } from "./terminal.js";
 
@@ -86,7 +86,10 @@ export class Said {
   settle() {
     if (this.#step !== this.#stepDrawn) this.#drawProgress((this.#stepDrawn = this.#step));
     const total = LEVELS.reduce((sum, level) => sum + this.#counts[level], 0);
-    if (total !== this.#countsDrawn) this.#drawRemarks((this.#countsDrawn = total));
+    if (total !== this.#countsDrawn) {
+      this.#countsDrawn = total;
+      this.#drawRemarks();
+    }
     if (this.#summary !== this.#summaryDrawn) {
       this.#summaryDrawn = this.#summary;
       this.text.replaceChildren(markdown(this.#summary));

@@ -1,8 +1,8 @@
 // What others were told of a project's builds: the repository's host, webhooks, chats, mail.
 
-import { api } from "./api.js";
-import { cell, el, stateOf, timeOf, words } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { cell, el, stateOf, timeOf, words } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 /** What was told of a project, newest first; who may (`editable`) has it told again. */
 export function toldOf(project, editable, act) {

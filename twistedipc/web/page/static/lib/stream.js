@@ -1,40 +1,8 @@
-// The API: requests, and the one WebSocket for all that the page follows (docs/protocol.md).
+// The one WebSocket for all that the page follows (docs/protocol.md).
+
+import { api } from "./api.js";
 
 const LONGEST_PAUSE = 15_000; // milliseconds between two attempts to connect
-
-/** An unsuccessful answer, in the server's words; status 0: there was no answer. */
-export class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-/** Send a request to the API, and return its JSON. Throws `Refused`. */
-export async function api(method, path, body, headers = {}) {
-  let response, text;
-  try {
-    response = await fetch(`/api/v1${path}`, {
-      method,
-      credentials: "same-origin",
-      headers: { Accept: "application/json", ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
-      body: body ? JSON.stringify(body) : undefined,
-      signal: AbortSignal.timeout(30_000),
-    });
-    text = await response.text();
-  } catch {
-    throw new Refused(0, "The server can't be reached.");
-  }
-  if (response.ok) return text ? JSON.parse(text) : null;
-  let message = `The server answered ${response.status}.`;
-  try {
-    const problem = JSON.parse(text);
-    message = problem.detail || problem.title || message;
-  } catch {
-    // Not a problem report: the page of a proxy, say.
-  }
-  throw new Refused(response.status, message);
-}
 
 /** One WebSocket for everything that the page follows. It reconnects by itself, and subscribes again. */
 export class Stream {

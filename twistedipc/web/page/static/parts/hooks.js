@@ -1,8 +1,8 @@
 // What the host of a project's repository tells, and what came of it.
 
-import { api } from "./api.js";
-import { el, timeOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { el, timeOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 /** The last messages of a project's host. Those that wait for a member's leave can be allowed, all can be done again. */
 export function messagesOf(name, mayBuild, act) {

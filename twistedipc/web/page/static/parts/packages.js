@@ -1,9 +1,10 @@
 // What the apiserver publishes: the packages of a build while they are published, and those of a project. Names, versions,
 // tags and what a registry says are strangers' text, so all of it becomes text nodes.
 
-import { api } from "./api.js";
-import { count, duration, el, size, stateOf, timeOf, words } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { count, el, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { duration } from "../lib/times.js";
+import { clean } from "../log/terminal.js";
 
 const tight = (...value) => el("td", { class: "tight" }, ...value);
 const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map((name) => el("th", {}, name))));

@@ -1,9 +1,9 @@
 // To whom a project's news go: the repository's host, webhooks, chats, mail. Addresses of chats and secrets are sent and
 // never shown.
 
-import { api } from "./api.js";
-import { cell, el, ending, folded, input, rowForm, tableOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { cell, el, ending, folded, input, rowForm, tableOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 /** kind -> what its address is, and what its secret is; "": it has none */
 const KINDS = {

@@ -1,8 +1,8 @@
 // What a build would change, for who approves it: files, and what is in its packages, the most dangerous first. All of
 // it is strangers' text, so all of it becomes text nodes.
 
-import { cell, count, el, size, tableOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { cell, count, el, size, tableOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 const WORDS = { danger: "Danger", warning: "Look", info: "Note" };
 

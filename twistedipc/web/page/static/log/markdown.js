@@ -3,7 +3,7 @@
 //
 // Everything takes linear time for any input: no pattern can match one place in two ways, and nesting is bounded.
 
-import { el } from "./elements.js";
+import { el } from "../lib/elements.js";
 import { clean } from "./terminal.js";
 
 const MAX_TEXT = 64 * 1024; // characters; the protocol allows half of it

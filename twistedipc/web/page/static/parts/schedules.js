@@ -1,8 +1,8 @@
 // When a project is built without anybody's asking.
 
-import { api } from "./api.js";
-import { cell, el, ending, folded, input, rowForm, tableOf, timeOf } from "./elements.js";
-import { clean } from "./terminal.js";
+import { api } from "../lib/api.js";
+import { cell, el, ending, folded, input, rowForm, tableOf, timeOf } from "../lib/elements.js";
+import { clean } from "../log/terminal.js";
 
 /** The schedules of a project; who may change them (`editable`) can. */
 export function schedulesOf(project, editable, act) {

@@ -1,7 +1,7 @@
 // Where a project publishes: what everybody sees of it, and the form in which an administrator changes it. Both are
 // made from what the API says of the targets, so a target of somebody's own has its form too.
 
-import { el } from "./elements.js";
+import { el } from "../lib/elements.js";
 
 /** In a few words, to what the project publishes. */
 export function publishesTo(project, known) {

@@ -1,0 +1,161 @@
+// The view of one build: its facts, its steps, and the log of one of its attempts.
+
+import { api } from "../lib/api.js";
+import { el, hostsOf, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { act, begins, may, stream, title, trouble } from "../lib/shell.js";
+import { duration } from "../lib/times.js";
+import { LogView } from "../log/log.js";
+import { clean } from "../log/terminal.js";
+import { approvalOf } from "../parts/approval.js";
+import { publishedBy, stagedOf } from "../parts/packages.js";
+import { recognisedFacts } from "../parts/recognised.js";
+
+const WAITING_INTERVAL = 3_000; // milliseconds between two requests for why a build waits
+const PUBLISHING_INTERVAL = 1_000; // likewise, for how far its packages are
+
+/** What led to a build that no person asked for, with a link to it at its host. */
+function cameFrom({ event, number, branch, title, sender, url, fork }) {
+  const what = { push: `push to ${branch}`, tag: `tag ${branch}`, schedule: `schedule ${title}`,
+    pull_request: `pull request ${number}${fork ? " from a fork" : ""}` }[event];
+  const said = clean(sender ? `${what} by ${sender}` : what);
+  return /^https?:/.test(url) ? el("a", { href: url, rel: "noreferrer", target: "_blank", title: clean(title) }, said) : said;
+}
+
+/** The view of one build, and of the attempt `wanted` or else its newest: `element`, `stop()`. */
+export function buildView(id, wanted) {
+  const element = el("div", { class: "view" });
+  const head = el("div");
+  const steps = el("ol", { class: "steps", "aria-label": "Steps" });
+  const frame = el("div", { class: "build" }, steps);
+  const packages = publishedBy();
+  const known = new Map(); // step index -> step
+  let build = null, number = null, log = null, again = null, approval = null, stopped = false;
+
+  function drawSteps() {
+    steps.replaceChildren(...[...known.values()].sort((a, b) => a.index - b.index).map((step) => {
+      const mark = { running: "●", succeeded: "✓" }[step.outcome] ?? "✗";
+      const took = step.ended ? duration(step.ended - step.started) : "";
+      return el("li", { class: step.outcome }, el("button", { type: "button", title: words(step.outcome), onclick: () => log?.scrollToStep(step.index) },
+        el("span", { class: "mark", "aria-hidden": "true" }, mark), el("span", {}, clean(step.name)), el("span", { class: "took" }, took)));
+    }));
+  }
+
+  function stepSeen(step) {
+    known.set(step.index, step);
+    drawSteps();
+  }
+
+  function drawHead() {
+    const attempt = build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
+    const newest = number === build.attempt;
+    // What its builder is done with has a time of its end, and may still wait, or be published.
+    const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
+    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
+    if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
+    const [preview] = build.previews ?? [];
+    if (preview) actions.append(el("a", { href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
+    if (build.tone === "good" && build.publish) {
+      actions.append(el("a", { href: `/api/v1/builds/${id}/provenance`, download: `build-${id}.provenance.json` }, "Provenance"));
+    }
+    if (may("build", build.project)) {
+      const button = el("button", { class: "quiet", type: "button", disabled: !ended && build.cancel_requested },
+        ended ? "Try again" : build.cancel_requested ? "Cancelling" : "Cancel");
+      button.addEventListener("click", () => act(button, async () => {
+        await api("POST", `/builds/${id}/${ended ? "retry" : "cancel"}`);
+        await load(ended);
+      }));
+      actions.append(button);
+    }
+    const fact = (name, ...value) => el("span", {}, `${name} `, el("b", {}, ...value));
+    const facts = el("div", { class: "facts" },
+      fact("project", el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
+      fact("ref", clean(build.ref)),
+      build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
+      build.author_person ? fact("by", clean(build.author_person.name)) : null,
+      fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
+      build.origin ? fact("came from", cameFrom(build.origin)) : null,
+      build.environment ? fact("environment", clean(build.environment)) : null,
+      build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
+      attempt.builder ? fact("on", attempt.builder) : null,
+      attempt.isolation ? fact("isolation", attempt.isolation === "none" ? "not isolated" : attempt.isolation) : null,
+      attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
+      attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
+        attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
+        attempt.used.processes ? `${attempt.used.processes} processes` : "",
+        attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", ")) : null,
+      attempt.egress?.contacts?.length || attempt.egress?.more ? fact("network", clean(hostsOf(attempt.egress))) : null,
+      ...recognisedFacts(attempt),
+      ...attempt.published.map((each) => fact(each.target,
+        `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
+    if (build.attempts.length > 1) {
+      facts.append(el("span", {}, "attempts ", ...build.attempts.flatMap((each) => [
+        each.number === number ? el("b", {}, String(each.number)) : el("a", { href: `#/builds/${id}/${each.number}` }, String(each.number)), " "])));
+    }
+    const waiting = newest ? build.waiting : null;
+    const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
+    head.replaceChildren(actions, facts);
+    if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
+    if (waiting?.code === "approval") {
+      // What is staged may be approved elsewhere meanwhile.
+      if (!approval || approval.key !== (stagedOf(build)?.key ?? 0)) approval = approvalOf(build, () => load());
+      head.append(approval.element);
+    }
+    else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
+    if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
+    for (const step of attempt.steps) {
+      known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
+    }
+    drawSteps();
+  }
+
+  async function load(toNewest = false) {
+    const found = await api("GET", `/builds/${id}`);
+    if (stopped) return;
+    build = found;
+    const target = toNewest ? build.attempt : number ?? wanted ?? build.attempt;
+    // Somebody has decided: if what was stored is published now, the log goes on.
+    const goesOn = approval !== null && build.waiting?.code !== "approval";
+    if (target !== number || goesOn) {
+      approval = null;
+      log?.stop();
+      log?.element.remove();
+      known.clear();
+      number = target;
+      log = new LogView(stream, id, number, stepSeen);
+      frame.append(log.element);
+      log.start();
+    }
+    title(`${build.project} #${id} ${words(build.state)}`);
+    drawHead();
+    packages.draw(build);
+    // The reason to wait changes without a message: another build has ended, say.
+    clearTimeout(again);
+    const publishes = build.tone === "busy" && build.publications?.length;
+    const interval = publishes ? PUBLISHING_INTERVAL : build.waiting ? WAITING_INTERVAL : 0;
+    if (interval) again = setTimeout(() => load().catch(trouble), interval);
+  }
+
+  const topic = {
+    request: () => ({ topic: "builds" }),
+    concerns: (message) => (message.type === "state" && message.build === id) || begins(message, null),
+    heard: () => load().catch(trouble),
+  };
+  title(`#${id}`);
+  element.append(head, packages, frame);
+  stream.follow(topic);
+  load().catch((error) => {
+    trouble(error);
+    if (error.status !== 404) return;
+    title("Not found");
+    element.replaceChildren(el("p", { class: "empty" }, "There is no such build, or your token may not see it."));
+  });
+  return {
+    element,
+    stop() {
+      stopped = true;
+      stream.leave(topic);
+      clearTimeout(again);
+      log?.stop();
+    },
+  };
+}
