@@ -26,9 +26,10 @@ const $ = (id) => document.getElementById(id);
 
 let view = null; // what is shown: { element, stop() }
 
-function show(next) {
+/** Show another view: `make()` makes it, when the one before has stopped. */
+function show(make) {
   view?.stop();
-  view = next;
+  view = make();
   $("main").replaceChildren(view.element);
 }
 
@@ -60,7 +61,7 @@ function route() {
   if (!session.identity) return;
   trouble(null);
   const address = parse(location.hash);
-  show(VIEWS[address.view](address));
+  show(() => VIEWS[address.view](address));
   for (const link of $("projects").querySelectorAll("a")) {
     if (link.hash === location.hash) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -78,7 +79,7 @@ async function signIn(token) {
 }
 
 function showSignIn(message, failure) {
-  show(signInView(signIn, message, failure));
+  show(() => signInView(signIn, message, failure));
   view.element.querySelector("input").focus();
 }
 
@@ -144,7 +145,7 @@ if (!takeToken()) {
     if (error.status === 401) showSignIn(undefined, failure);
     else {
       trouble(error);
-      show({ element: el("p", { class: "empty" }, "Load the page again once the server is back."), stop() {} });
+      show(() => ({ element: el("p", { class: "empty" }, "Load the page again once the server is back."), stop() {} }));
     }
   });
 }

@@ -43,7 +43,10 @@ export class Stream {
   leave(topic) {
     if (!this.#topics.delete(topic)) return;
     const { after, ...request } = topic.request();
-    this.#send({ type: "unsubscribe", ...request });
+    // The server knows one subscription of a kind: it goes on while anything here follows the same.
+    const wanted = JSON.stringify(request);
+    const same = ({ after: _, ...other }) => JSON.stringify(other) === wanted;
+    if (![...this.#topics].some((other) => same(other.request()))) this.#send({ type: "unsubscribe", ...request });
   }
 
   async #connect() {
