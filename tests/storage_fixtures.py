@@ -35,6 +35,7 @@ def _migrated() -> bytes:
         path = Path(name) / "ledger.sqlite"
         engine = create_engine(f"sqlite:///{path}")
         with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")  # as the apiserver makes it
             upgrade(connection)
         engine.dispose()
         return path.read_bytes()

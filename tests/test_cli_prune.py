@@ -56,8 +56,9 @@ def test_a_plan_can_be_read_before_it_acts(server: Server) -> None:
 
 
 def test_it_is_removed_when_a_person_has_said_yes(server: Server) -> None:
-    server.on("GET /api/v1/prune", as_json(pruning(LINE)), as_json(pruning(run=RUN)))
+    server.on("GET /api/v1/prune", as_json(pruning(LINE)))
     server.on("POST /api/v1/prune", as_json({**RUN, "ended": None, "freed": {}}, 202))
+    server.on("GET /api/v1/prune/run", as_json({**RUN, "ended": None, "freed": {}}), as_json(RUN))
     result = run(server, "prune", "--yes")
     assert result.exit_code == 0, result.output
     assert "removed: 3 logs (2.0 MiB), 1 files (5 B); the database's file is 1.0 MiB smaller" in result.stderr
@@ -133,6 +134,8 @@ def _configured(folder: Path, database: str = "") -> list[str]:
 def test_a_file_of_an_older_version_is_made_smaller(tmp_path: Path) -> None:
     path = new_ledger(tmp_path)
     with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE large (data BLOB)")
         connection.execute("INSERT INTO large VALUES (zeroblob(4000000))")

@@ -305,7 +305,7 @@ def test_a_large_log_goes_in_parts_and_ends_marked(ledger: InstantLedger, tmp_pa
     left = True
     while left:
         page = ledger.now(retention.look, subject, Kind.LOGS, 0, 10, NOW)
-        removed = ledger.now(retention.remove, subject, Kind.LOGS, page, 250, NOW)
+        removed = ledger.now(retention.remove, subject, Kind.LOGS, page.wanted, page.limits, 250, NOW)
         sizes.append(removed.size)
         left = removed.left
         assert ledger.now(sealed_logs.is_left, f"{build}-1") is left
@@ -437,7 +437,9 @@ def test_the_transaction_that_removes_counts_no_builds(ledger: InstantLedger, tm
         ledger.now(add_build, 1, 100, state=AttemptState.FAILED)
     subject = ledger.now(retention.subjects, Rules(logs=30, newest=2, most_builds=3))[0]
     page = ledger.now(retention.look, subject, Kind.LOGS, 0, 10, NOW)
-    removed = _plan_of(ledger, lambda: ledger.now(retention.remove, subject, Kind.LOGS, page, 1 << 20, NOW))
+    removed = _plan_of(
+        ledger, lambda: ledger.now(retention.remove, subject, Kind.LOGS, page.wanted, page.limits, 1 << 20, NOW)
+    )
     assert removed
     assert not [each for each in removed if "ORDER BY builds.id DESC" in each]
     assert [item.id for item in page.items if item.verdict.goes] == [1, 2, 3]
@@ -601,7 +603,7 @@ def test_a_log_that_was_removed_says_so(ledger: InstantLedger, tmp_path: Path) -
     rules = Rules(logs=30, newest=0)
     subject = ledger.now(retention.subjects, rules)[0]
     page = ledger.now(retention.look, subject, Kind.LOGS, 0, 10, NOW)
-    assert ledger.now(retention.remove, subject, Kind.LOGS, page, 250, NOW).left
+    assert ledger.now(retention.remove, subject, Kind.LOGS, page.wanted, page.limits, 250, NOW).left
     gap, half = _read(ledger, f"{build}-1")
     Remover(tmp_path, ledger, rules).run()
     whole = {"type": "gap", "from": 1, "to": 90,

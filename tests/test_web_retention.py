@@ -35,13 +35,14 @@ class Retention(World):
 
     async def ended(self) -> Any:
         """The run, when it has ended."""
-        while (run := (await self.ask("GET", "/api/v1/prune")).json["run"])["ended"] is None:
+        while (run := (await self.ask("GET", "/api/v1/prune/run")).json)["ended"] is None:
             await deferLater(reactor, 0.01)
         return run
 
     async def test_by_default_nothing_goes(self) -> None:
         found = (await self.ask("GET", "/api/v1/prune")).json
         assert found == {"removes": False, "whole": True, "plan": [], "run": None, "busy": False}
+        self.problem(await self.ask("GET", "/api/v1/prune/run"), 404, "since the apiserver's start")
         shown = (await self.ask("GET", P)).json
         assert shown["retention"] == {}
         assert shown["kept"]["logs"] is None
@@ -117,6 +118,7 @@ class Retention(World):
         await self.ended()
         found = (await self.ask("GET", "/api/v1/prune", token=mine)).json
         assert (found["run"], found["busy"]) == (None, False)
+        self.problem(await self.ask("GET", "/api/v1/prune/run", token=mine), 404, "nothing was removed")
 
     async def test_a_run_of_others_is_not_shown_but_that_it_goes_on_is(self) -> None:
         await self.project("other")

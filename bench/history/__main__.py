@@ -18,47 +18,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from bench.common.records import Bar, Question
 from bench.common.runs import Asked, Candidate, Measured, command
+from bench.history.made import DAYS, Shape, engine_of, fill
 from tests.instant import InstantLedger
-from tests.retention_world import NOW, Remover, add_project
+from tests.retention_world import NOW, Remover
 from tests.storage_fixtures import new_ledger
-from twistedipc.builds.retention import DAY, Rules
+from twistedipc.builds.retention import Rules
 from twistedipc.storage import attempts, builds
-from twistedipc.storage.engines import engine_for
 from twistedipc.storage.migrations import upgrade
 
-PROJECTS = 40
-DAYS = 3 * 365
 LARGE = "three years"
 SMALL = "a hundredth of it"
-
-#: How many builds one statement makes.
-_AT_ONCE = 20_000
-
-_MADE = "WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last) "
-_STATEMENTS = (
-    "INSERT INTO builds (id, project_id, ref, publish, parameters, requested_by, created, attempt, state) "
-    "SELECT i, 1 + i % :projects, CASE i % 7 WHEN 0 THEN 'main' ELSE 'fix-' || (i / 700) END, 1, '{}', 'ann', "
-    ":now - CAST((:total - i) * :span / :total AS INTEGER), 1, CASE i % 5 WHEN 0 THEN 'failed' ELSE 'succeeded' END "
-    "FROM n",
-    "INSERT INTO attempts (build_id, number, state, reason, requested_by, lease, builder, cancel_reason, created, "
-    "ended, commit_id, subject, author, next_record, log_bytes, lines, sha256, complete, published) "
-    "SELECT id, 1, state, '', 'ann', '', 'one', '', created, created, 'c', 's', 'a', 20001, 4 * :log, 20000, 'd', 1, "
-    "'[]' FROM builds WHERE id BETWEEN :first AND :last",
-    "INSERT INTO steps (build_id, number, step, name, command, outcome, started, ended) "
-    "SELECT id, 1, s, 'build', 'npm run build', 'succeeded', created, created FROM builds, "
-    "(SELECT 0 AS s UNION SELECT 1 UNION SELECT 2) WHERE id BETWEEN :first AND :last",
-    "INSERT INTO said (build_id, number, label, errors, warnings, notices, summary) "
-    "SELECT id, 1, '', 0, 1, 0, '' FROM builds WHERE id BETWEEN :first AND :last",
-    "INSERT INTO artifacts (build_id, number, size, sha256, complete, created) "
-    "SELECT id, 1, 5000000, printf('%064x', id), 1, created FROM builds WHERE id BETWEEN :first AND :last",
-    "INSERT INTO sealed_chunks (build_id, number, first_record, records, plain, began, ended, damaged, size, grams, "
-    "data) SELECT id, 1, 1, 20000, 4 * :log, created, created, 0, :log, x'00', zeroblob(:log) FROM builds "
-    "WHERE id BETWEEN :first AND :last",
-)
 
 
 class History:
@@ -68,20 +41,9 @@ class History:
         self.folder = folder
         self.count = count
         self.path = new_ledger(folder)
-        engine = engine_for(make_url(f"sqlite:///{self.path}"), writes=True, busy_timeout=5, clock=time)
-        with engine.begin() as connection:
-            for project in range(1, PROJECTS + 1):
-                add_project(connection, project)
-        for first in range(1, count + 1, _AT_ONCE):
-            last = min(count, first + _AT_ONCE - 1)
-            values = {"first": first, "last": last, "total": count, "projects": PROJECTS, "now": NOW,
-                      "span": DAYS * DAY, "log": log_bytes}  # fmt: skip
-            with engine.begin() as connection:
-                for number, statement in enumerate(_STATEMENTS):
-                    made = statement.replace(" SELECT i,", f" {_MADE}SELECT i,", 1) if number == 0 else statement
-                    connection.execute(text(made), values)
         self.ledger = InstantLedger()
-        self.ledger.engine = engine
+        self.ledger.engine = engine_of(self.path)
+        fill(self.ledger.engine, Shape(builds=count, log_bytes=log_bytes), NOW)
 
     @property
     def size(self) -> float:

@@ -77,6 +77,14 @@ def questions(options: Namespace) -> Iterator[Asked]:
         "MiB",
         {"": 16, rows.STUCK_P99: 1000},
     )
+    yield asked(
+        "pruning",
+        rows.pruning,
+        f"1,000 lines/s to ten viewers while {200 if quick else '10,000'} builds are removed, over the same without: "
+        "99 in 100",
+        "times",
+        {"": 2},
+    )
     yield asked("runner", rows.runner, f"Memory of a runner, {2 if quick else 8} at a time", "MiB, worst", {"": 20})
 
 

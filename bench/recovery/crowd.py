@@ -277,6 +277,11 @@ class Viewer(Client):
         """From now on."""
         self.delays = array("d")
 
+    def kept_delays(self) -> array[float]:
+        """Return those that were kept, and keep no more."""
+        delays, self.delays = self.delays or array("d"), None
+        return delays
+
     def stick(self, stuck: bool) -> None:
         """Read no more, or read again."""
         if self.socket is not None and self.socket.transport is not None:

@@ -5,8 +5,10 @@ durable. What viewers lose, see twice or can't verify is a failure.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from twisted.internet.defer import Deferred
 
 from bench.common.processes import Failed
 from bench.common.runs import Measured
+from bench.history.made import Shape, archive_of, engine_of, fill
 from bench.recovery.builds import SteadyBuilds
-from bench.recovery.crowd import Crowd, States, in_reactor, reactor
+from bench.recovery.crowd import Crowd, States, Viewer, in_reactor, reactor
 from bench.recovery.memory import MIB, Watch, resident, shares
 from tests.integration.platform import DEADLINE, Platform, wait_for
 from twistedipc.attempts.liveness import lock_owner
+from twistedipc.builds.retention import Own
 from twistedipc.chaos.proxy import LinkProxy
+from twistedipc.storage.artifacts import ArtifactStore
 
 #: Figures that have bars too.
 NOTICED_BY_BUILDER = "by the builder, s"
@@ -161,6 +166,88 @@ def viewers(folder: Path, quick: bool) -> Measured:
         had = _finish(crowd, builds)
     more = {"worst of the median viewer, s": max(middle), "median, s": statistics.median(last), "times": rounds}
     return Measured(max(last), {**more, **had})
+
+
+# -- what isn't kept any more ----------------------------------------------------------------------------------------
+
+#: By these rules all of a history goes but its last day.
+_NOTHING_STAYS = Own(logs=1, artifacts=1, builds=1, newest=0, last_success=False)
+
+
+def pruning(folder: Path, quick: bool) -> Measured:
+    """
+    Ten viewers of one build that prints 1,000 lines a second; meanwhile 10,000 others are removed, with logs as 20,000
+    lines have, and archives. Before that and after it, the same viewers without it.
+    """
+    count, seconds = (200, 2) if quick else (10_000, 30)
+    with Platform(folder) as platform:
+        _fill(platform, count)
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        watching = crowd.add(builds.start(1000, line=100), 10)
+        wait_for("all viewers are there", lambda: all(viewer.next > 1 for viewer in watching))
+        time.sleep(seconds / 2)
+        before = _delays(watching, lambda: time.sleep(seconds))
+        began = time.monotonic()
+        during = _delays(watching, lambda: _prune(platform))
+        took = time.monotonic() - began
+        after = _delays(watching, lambda: time.sleep(seconds))
+        run = platform.api("GET", "/api/v1/prune/run")
+        had = _finish(crowd, builds)
+    without = _p99(sorted(before + after))
+    return Measured(
+        _p99(during) / without,
+        {
+            "99 in 100 while it goes on, ms": _p99(during) * 1000,
+            "99 in 100 without, ms": without * 1000,
+            "of that, before, ms": _p99(before) * 1000,
+            "of that, after, ms": _p99(after) * 1000,
+            "median while it goes on, ms": statistics.median(during) * 1000,
+            "worst while it goes on, ms": during[-1] * 1000,
+            "worst without, ms": max(before[-1], after[-1]) * 1000,
+            "builds that went": run["freed"]["builds"]["count"],
+            "it took, s": took,
+            "the file is smaller by, MiB": run["given_back"] / MIB,
+            **had,
+        },
+    )
+
+
+def _fill(platform: Platform, count: int) -> None:
+    """Give a platform a history of builds, with the files of their archives."""
+    platform.apiserver.stop()
+    engine = engine_of(platform.folder / "apiserver-data" / "ledger.sqlite")
+    shape = Shape(builds=count, log_bytes=120_000, archive_bytes=1 << 16, rules=_NOTHING_STAYS)
+    fill(engine, shape, int(time.time() * 1000))
+    engine.dispose()
+    store = ArtifactStore(platform.folder / "apiserver-data" / "artifacts")
+    for build in range(1, count + 1):
+        path = store.path(archive_of(build))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(shape.archive_bytes))
+    os.sync()  # what the disk still has to do isn't what is measured
+    platform.apiserver.start()
+    platform.linked()
+
+
+def _prune(platform: Platform) -> None:
+    platform.api("POST", "/api/v1/prune", {"confirm": True})
+    wait_for(
+        "all of it is removed",
+        lambda: platform.api("GET", "/api/v1/prune/run")["ended"] is not None,
+        DEADLINE * 5,
+    )
+
+
+def _delays(viewers: Sequence[Viewer], meanwhile: Callable[[], None]) -> list[float]:
+    """What it takes lines to come to these viewers ``meanwhile``: seconds, the shortest first."""
+    for viewer in viewers:
+        in_reactor(viewer.keep_delays)
+    meanwhile()
+    return sorted(delay for viewer in viewers for delay in in_reactor(viewer.kept_delays))
+
+
+def _p99(delays: Sequence[float]) -> float:
+    return delays[int(len(delays) * 0.99)]
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_rows_come_out_and_nothing_is_lost(tmp_path: Path) -> None:
     Whether the bars are met is for a machine that does nothing else; here the values only have to make sense. What the
     other rows measure has tests of its own.
     """
-    viewers = {"recovery/apiserver": 8, "recovery/builder": 3, "recovery/viewers": 100}
+    viewers = {"recovery/apiserver": 8, "recovery/builder": 3, "recovery/viewers": 100, "recovery/pruning": 10}
     wanted = list(viewers)
     done = subprocess.run(
         [sys.executable, "-m", "bench.recovery", "--quick", *(part for name in wanted for part in ("--only", name))],

@@ -77,8 +77,8 @@ def _remove(client: Client, project: str | None, lost: list[str], *, yes: bool, 
     run = answer.decode(PruneRun)
     while run.ended is None and wait:
         client.sleep(INTERVAL)
-        answer = client.get(path("prune"), {"project": project})
-        run = answer.decode(Pruning).run or run
+        answer = client.get(path("prune", "run"))
+        run = answer.decode(PruneRun)
     if as_json:
         print_json(answer)
     else:

@@ -28,7 +28,7 @@ from twistedipc.server.workflows import Workflows
 from twistedipc.storage import audit, retention
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.retention import ASKED_BACK, OF_BUILDS, Item, Page, Removed, Subject
+from twistedipc.storage.retention import ASKED_BACK, OF_BUILDS, Item, Limits, Removed, Subject
 from twistedipc.storage.rows import APISERVER, Actor
 
 _T = TypeVar("_T")
@@ -46,10 +46,12 @@ LOOKED = 50
 ROWS = 200
 FILES = 20
 
-#: Bytes of logs that go at a time: what is removed in `WANTED` seconds, between these.
-LEAST_BYTES = 256 << 10
-MOST_BYTES = 8 << 20
-WANTED = 0.015
+#: Seconds that a transaction may take: what builds print meanwhile comes to its viewers later by as much. So many
+#: builds go at once as fit into that, but this many at least, since to look what keeps them takes half of it; and so
+#: many bytes of logs for each.
+LONGEST = 0.005
+LEAST_AT_ONCE = 5
+BYTES = 128 << 10
 
 #: How many builds of a project a plan looks at, of each kind, and for how many seconds in all.
 PLANNED = 2000
@@ -95,7 +97,7 @@ class Pruning:
         self._timer: IDelayedCall | None = None
         self._stopped = False
         self._run: Run | None = None
-        self._bytes = LEAST_BYTES
+        self._at_once = LEAST_AT_ONCE  # builds: what goes in `LONGEST`
         self._swept = 0  # so many folders of the artifact store were looked through
 
     @property
@@ -243,22 +245,26 @@ class Pruning:
         after: int | None = 0
         while after is not None:
             page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
-            after = page.next
-            left = bool(page.settled) or any(item.verdict.goes for item in page.items)
-            while left:
-                removed = await self._remove_page(subject, kind, page)
+            after, wanted = page.next, page.wanted
+            while wanted:
+                chosen = wanted[: self._at_once]
+                removed = await self._remove(subject, kind, chosen, page.limits)
                 run.note(kind, removed.count, removed.size)
                 crash_point(CrashPoint.APISERVER_PRUNED)
-                left = removed.left
+                if not removed.left:
+                    wanted = wanted[len(chosen) :]
 
-    async def _remove_page(self, subject: Subject, kind: Kind, page: Page) -> Removed:
-        began = self._clock.seconds()
-        removed = await self._write(retention.remove, subject, kind, page, self._bytes, self._now())
-        took = self._clock.seconds() - began
-        if took > WANTED:
-            self._bytes = max(LEAST_BYTES, self._bytes // 2)
-        elif removed.left:
-            self._bytes = min(MOST_BYTES, self._bytes * 2)
+    async def _remove(self, subject: Subject, kind: Kind, chosen: list[int], limits: Limits) -> Removed:
+        """Remove what these builds have of a kind, or a part of it; and find out how many may go at once."""
+        most = self._at_once * BYTES
+        removed, took = await self._asked(
+            lambda: self._ledger.write(retention.remove, subject, kind, chosen, limits, most, self._now())
+        )
+        if took > LONGEST:
+            self._at_once = max(LEAST_AT_ONCE, self._at_once // 2)
+        elif took < LONGEST / 2 and (removed.left or len(chosen) == self._at_once):
+            self._at_once = min(LOOKED, self._at_once + 1)
+        await self._pause(took)
         return removed
 
     async def _repeat(
@@ -359,17 +365,26 @@ class Pruning:
         return self._paced(lambda: self._ledger.write(query, *args))
 
     async def _paced(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask the ledger, and make a pause in proportion to the time that it took. Raises `_Stopped`."""
+        """Ask the ledger, and make a pause. Raises `_Stopped`."""
+        found, took = await self._asked(ask)
+        await self._pause(took)
+        return found
+
+    async def _asked(self, ask: Callable[[], Awaitable[_T]]) -> tuple[_T, float]:
+        """Ask the ledger; the answer, and how many seconds it took. Raises `_Stopped`."""
         if self._workflows.stopping or self._stopped:
             raise _Stopped
         began = self._clock.seconds()
         found = await self._workflows.retry_until_available(ask)
-        pause = min((self._clock.seconds() - began) * (1 / SHARE - 1), LONGEST_PAUSE)
+        return found, self._clock.seconds() - began
+
+    async def _pause(self, took: float) -> None:
+        """Make a pause in proportion to the time that something took."""
+        pause = min(took * (1 / SHARE - 1), LONGEST_PAUSE)
         if pause > 0:
             over: Deferred[None] = Deferred()
             self._clock.callLater(pause, over.callback, None)
             await over
-        return found
 
 
 class _Stopped(LedgerUnavailable):

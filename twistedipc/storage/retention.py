@@ -74,6 +74,7 @@ class Item(Row, frozen=True, kw_only=True):
     verdict: Verdict
     size: int = 0
     attempts: frozenset[int] = frozenset()  # of a log: those that go
+    begun: bool = False  # of a log: a part of it is removed already
     partly: bool = False  # of a log: other attempts of the build keep theirs
 
 
@@ -102,6 +103,11 @@ class Page(Row, frozen=True, kw_only=True):
     limits: Limits  # by which it was decided. Builds that have come since can only have more go
     settled: list[int]  # builds that have nothing of this kind, or keep it for ever: they needn't be looked at again
     next: int | None  # after which the next look begins; None: what follows isn't old enough, or nothing follows
+
+    @property
+    def wanted(self) -> list[int]:
+        """The builds for which there is something to do; see `remove`."""
+        return sorted({item.id for item in self.items if item.verdict.goes} | set(self.settled))
 
 
 class Removed(Row, frozen=True, kw_only=True):
@@ -211,7 +217,8 @@ def _judged(
         if mine.begun and not found.goes:
             # It was pinned, say, when a part of a log was gone already.
             found, going, partly = Verdict(rule=Kind.LOGS), mine.begun, mine.begun < mine.attempts
-        items.append(Item(id=facts.build, verdict=found, size=mine.size, attempts=going, partly=partly))
+        begun = bool(mine.begun)
+        items.append(Item(id=facts.build, verdict=found, size=mine.size, attempts=going, begun=begun, partly=partly))
     return items, settled
 
 
@@ -349,15 +356,17 @@ _HELD: dict[Kind, Callable[[Connection, Sequence[int]], dict[int, _Held]]] = {
 # -- removing ----------------------------------------------------------------------------------------------------------
 
 
-def remove(connection: Connection, subject: Subject, kind: Kind, page: Page, most: int, now: int) -> Removed:
+def remove(
+    connection: Connection, subject: Subject, kind: Kind, chosen: Sequence[int], limits: Limits, most: int, now: int
+) -> Removed:
     """
-    Remove what a look has found to go, as far as it still goes.
+    Remove what these builds have of a kind, as far as it goes. All of them are of one `Page.wanted`.
 
+    :param limits: the page's
     :param most: bytes of logs that are removed at a time, about
     """
     flag = {Kind.LOGS: "has_log", Kind.BUILDS: "lasting"}.get(kind, "has_archive")
-    wanted = sorted({item.id for item in page.items if item.verdict.goes} | set(page.settled))
-    items, settled = _judged(connection, subject, kind, wanted, page.limits, now)
+    items, settled = _judged(connection, subject, kind, chosen, limits, now)
     going = [item for item in items if item.verdict.goes]
     if kind is Kind.LOGS:
         removed, done = _remove_logs(connection, going, most, now)
@@ -376,14 +385,21 @@ def remove(connection: Connection, subject: Subject, kind: Kind, page: Page, mos
 def _remove_logs(connection: Connection, going: list[Item], most: int, now: int) -> tuple[Removed, list[int]]:
     """Remove logs, of about ``most`` bytes. What that was, and the builds that have none any more."""
     size = count = 0
-    done: list[int] = []
+    small: list[Item] = []
+    large: list[Item] = []
     for item in going:
+        fits = not item.begun and not item.partly and size + item.size <= most
+        (small if fits else large).append(item)
+        size += item.size if fits else 0
+    for rule in {item.verdict.rule for item in small}:
+        count += _mark_logs(connection, [item.id for item in small if item.verdict.rule == rule], rule, now)
+    done = [item.id for item in small]
+    sealed_logs.remove_all(connection, done)
+    for item in large:
         for number in sorted(item.attempts):
             if size >= most:
                 return Removed(count=count, size=size, left=True), done
-            which = (attempts.c.build_id == item.id) & (attempts.c.number == number)
-            marked = update(attempts).where(which, attempts.c.log_removed.is_(None))
-            count += connection.execute(marked.values(log_removed=now, log_rule=item.verdict.rule)).rowcount
+            count += _mark_logs(connection, [item.id], item.verdict.rule, now, number)
             name = attempt_name(item.id, number)
             while size < most and (freed := sealed_logs.remove(connection, name, most - size)):
                 size += freed
@@ -392,6 +408,15 @@ def _remove_logs(connection: Connection, going: list[Item], most: int, now: int)
         if not item.partly:
             done.append(item.id)
     return Removed(count=count, size=size), done
+
+
+def _mark_logs(connection: Connection, chosen: Sequence[int], rule: str, now: int, number: int | None = None) -> int:
+    """Note by which rule logs of these builds are removed (or of one attempt, by its ``number``), and how many are."""
+    a = attempts.c
+    which = [a.build_id.in_(chosen), a.next_record > 1, a.log_removed.is_(None)]
+    if number is not None:
+        which.append(a.number == number)
+    return connection.execute(update(attempts).where(*which).values(log_removed=now, log_rule=rule)).rowcount
 
 
 def _remove_archives(connection: Connection, going: Sequence[int]) -> Removed:

@@ -8,7 +8,7 @@ no moment at which a record is stored twice, or not at all. So a table of what w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -268,6 +268,12 @@ def is_left(connection: Connection, attempt: str) -> bool:
         connection.execute(select(table.c.number).where(*which).limit(1)).first() is not None
         for table, which in ((sealed_chunks, sealed(attempt)), (log_chunks, _plain(attempt)), (outlines, whole))
     )
+
+
+def remove_all(connection: Connection, chosen: Collection[int]) -> None:
+    """Remove all logs of these builds at once: see `remove`, for what is too large for that."""
+    for table in (sealed_chunks, log_chunks, outlines):
+        connection.execute(delete(table).where(table.c.build_id.in_(chosen)))
 
 
 def remove(connection: Connection, attempt: str, limit: int) -> int:

@@ -29,24 +29,41 @@ async def show(call: Call[Prune, None]) -> Reply[Pruning]:
     runs that were of no other; ``busy`` says that another one goes on.
     """
     plan = await call.context.retention.plan(await _projects(call))
-    run = call.context.retention.run
-    mine = run is not None and run.is_of(call.token.allowance.projects_with("admin"))
+    run, mine = call.context.retention.run, _own_run(call)
     return Reply(
         body=Pruning(
             removes=plan.removes,
             whole=plan.whole,
             plan=[PlannedRemoval(**{**msgspec.structs.asdict(line), "kind": line.kind}) for line in plan.lines],
-            run=_shown(run) if run is not None and mine else None,
-            busy=run is not None and not mine and run.ended is None,
+            run=None if mine is None else _shown(mine),
+            busy=run is not None and mine is None and run.ended is None,
         )
     )
 
 
+async def show_run(call: Call[None, None]) -> Reply[PruneRun]:
+    """
+    Show how far the run is that goes on, or what the last one since the apiserver's start has removed. It takes no
+    look at what would be removed. A caller who is an admin of some projects alone sees only runs that were of no other.
+    """
+    run = _own_run(call)
+    if run is None:
+        raise not_found("nothing was removed by the rules of retention since the apiserver's start")
+    return Reply(body=_shown(run))
+
+
+def _own_run(call: Call[Any, None]) -> Run | None:
+    """Return the newest run, if the caller may see it."""
+    run = call.context.retention.run
+    return run if run is not None and run.is_of(call.token.allowance.projects_with("admin")) else None
+
+
 async def begin(call: Call[Prune, PruneRequest]) -> Reply[PruneRun]:
     """
-    Remove what isn't kept any more, by the rules of retention, in the background: ``GET`` shows how far it is. If a run
-    goes on, that is the answer; but not if it is of projects that the caller isn't an admin of. If not even the newest
-    of something would be left of a project, ``confirm`` is needed. (The apiserver does the same by itself, every hour.)
+    Remove what isn't kept any more, by the rules of retention, in the background: ``GET /api/v1/prune/run`` shows how
+    far it is. If a run goes on, that is the answer; but not if it is of projects that the caller isn't an admin of. If
+    not even the newest of something would be left of a project, ``confirm`` is needed. (The apiserver does the same by
+    itself, every hour.)
     """
     wanted, served = await _projects(call), call.context.retention
     if not call.body.confirm:

@@ -119,6 +119,7 @@ ROUTES: tuple[Route, ...] = (
     route("unpin_build", f"DELETE {_B}/pin", retention.unpin, needs="build"),
     # What isn't kept any more.
     route("show_pruning", "GET /api/v1/prune", retention.show, needs="admin", problems=frozenset({404})),
+    route("show_prune_run", "GET /api/v1/prune/run", retention.show_run, needs="admin", problems=frozenset({404})),
     route(
         "prune",
         "POST /api/v1/prune",
