@@ -432,6 +432,7 @@ ALSO_WRITTEN = {
     ("twistedipc/server/releasing.py", "standing.note_standing"),  # why its release isn't live
     ("twistedipc/server/pruning.py", "retention.remove"),  # that its log was removed, or that it was itself
     ("twistedipc/server/fanout/store.py", "sealed_logs.note_damaged"),  # that its log is not whole any more
+    ("twistedipc/server/fanout/store.py", "sealed_logs.note_lost"),  # likewise
 }
 
 

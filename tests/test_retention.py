@@ -614,6 +614,25 @@ def test_a_log_that_was_removed_says_so(ledger: InstantLedger, tmp_path: Path) -
     assert _read(ledger, f"{build}-1", 90) == [over]
 
 
+@pytest.mark.parametrize(
+    ("lost", "gap"), [(1, (1, 10)), (41, (41, 50)), (81, (81, 90))], ids=["front", "middle", "end"]
+)
+def test_a_log_with_a_hole_is_not_called_complete(ledger: InstantLedger, lost: int, gap: tuple[int, int]) -> None:
+    """A row of it that has gone by itself, on a damaged disk say, is a gap. That is written down by one read alone."""
+    build = ledger.now(add_build, 1, 100, state=AttemptState.FAILED, chunks=9)
+    which = tables.log_chunks.c.first_record == lost
+    ledger.now(lambda connection: connection.execute(tables.log_chunks.delete().where(which)))
+    before = ledger.writes
+    for _ in range(3):
+        found = _read(ledger, f"{build}-1")
+        (hole,) = (each for each in found if each["type"] == "gap")
+        assert (hole["from"], hole["to"], hole["reason"]) == (*gap, "these records aren't stored any more")
+        assert len(found) == 10
+        assert (found[-1]["lines"], found[-1]["complete"]) == (90, False)
+    assert ledger.writes == before + 1
+    assert not ledger.now(builds.attempts, build)[0].complete
+
+
 def test_a_reader_in_the_middle_of_a_log_is_told_too(ledger: InstantLedger, tmp_path: Path) -> None:
     build = ledger.now(add_build, 1, 100, state=AttemptState.FAILED, chunks=9)
     store = LogStore(Clock(), ledger.as_ledger(), limits=LogLimits(fetch=100))

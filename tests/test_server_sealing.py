@@ -343,6 +343,9 @@ def test_a_reader_of_a_damaged_log_gets_a_gap_and_no_complete_end(world: World) 
     row = world.ledger.now(attempts.get, name)
     assert row is not None
     assert not row.complete
+    before = world.ledger.writes
+    assert bytes(read_with(store, name).pop()) == end
+    assert world.ledger.writes == before, "it is written down once"
 
 
 @pytest.mark.parametrize("sealed", [False, True])

@@ -674,7 +674,7 @@ class ChunkRow(Row, frozen=True, kw_only=True):
     first: int
     count: int
     data: bytes
-    damaged: bool = False  # what was stored can't be read any more: `data` is a gap in its place
+    damaged: bool = False  # what was stored can't be read any more, which isn't noted: `data` is a gap in its place
 
 
 class ArtifactRow(Row, frozen=True, kw_only=True):

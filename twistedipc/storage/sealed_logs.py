@@ -61,7 +61,7 @@ def read_sealed(
     """
     wanted = max(1, integer(first))
     row = connection.execute(
-        select(*PLACE, sealed_chunks.c.data)
+        select(*PLACE, sealed_chunks.c.data, sealed_chunks.c.damaged)
         .where(*sealed(attempt), sealed_chunks.c.first_record <= wanted)
         .order_by(sealed_chunks.c.first_record.desc())
         .limit(1)
@@ -77,7 +77,7 @@ def read_sealed(
             _check(connection, archive)
         gap = Gap(row.first_record, row.first_record + row.records - 1, f"the stored log is damaged: {error}"[:200])
         data = encoder.encode(gap) + b"\n"
-        return ChunkRow(first=row.first_record, count=row.records, data=data, damaged=True)
+        return ChunkRow(first=row.first_record, count=row.records, data=data, damaged=not row.damaged)
     return ChunkRow(first=part.first, count=part.count, data=b"".join([message + b"\n" for message in part.messages]))
 
 
@@ -158,11 +158,15 @@ def note_damaged(connection: Connection, attempt: str, first: int) -> bool:
         .where(*sealed(attempt), sealed_chunks.c.first_record == first, ~sealed_chunks.c.damaged)
         .values(damaged=True)
     ).rowcount
-    build, number = split_attempt(attempt)
-    connection.execute(
-        update(attempts).where(attempts.c.build_id == build, attempts.c.number == number).values(complete=False)
-    )
+    note_lost(connection, attempt)
     return changed > 0
+
+
+def note_lost(connection: Connection, attempt: str) -> bool:
+    """Note that something of a log isn't there any more, so that it is never called complete. Whether that is new."""
+    build, number = split_attempt(attempt)
+    which = (attempts.c.build_id == build, attempts.c.number == number, attempts.c.complete)
+    return connection.execute(update(attempts).where(*which).values(complete=False)).rowcount > 0
 
 
 # -- sealing ---------------------------------------------------------------------------------------------------------

@@ -109,16 +109,18 @@ class LogStore:
         """
         chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch, self._archive)
         if not chunks:
-            return await self._removed(attempt, first)
+            gap = await self._missing(attempt, first, None)
+            return [] if gap is None else [entry_of(gap, tag_of(attempt))]
         entries: list[Entry] = []
         tag = tag_of(attempt)
         for chunk in chunks:
             if chunk.first > first:
                 # A viewer that skipped them would say nothing of it.
-                removed = await self._removed(attempt, first)
-                if removed:
-                    return entries + removed
-                entries.append(entry_of(Gap(first, chunk.first - 1, "these records aren't stored any more"), tag))
+                gap = await self._missing(attempt, first, chunk.first - 1)
+                if gap is not None:
+                    entries.append(entry_of(gap, tag))
+                    if gap.to >= chunk.first:
+                        return entries
                 first = chunk.first
             if chunk.damaged:
                 await self._note_damaged(attempt, chunk.first)
@@ -153,19 +155,31 @@ class LogStore:
         """
         if await self._ledger.write(sealed_logs.note_damaged, attempt, first):
             self._log.error("the stored log of {attempt} is damaged at record {first}", attempt=attempt, first=first)
+        self._ask_for_end(attempt)
+
+    async def _missing(self, attempt: str, first: int, last: int | None) -> Gap | None:
+        """
+        Return what stands for the records from ``first`` to ``last`` that aren't stored. None: to the end of the log,
+        if it has one. Of a log that was removed, all that follows has gone. Else it was once stored and is lost, so no
+        end says from now on that the log is complete.
+        """
+        row = await self._ledger.read(attempts.get, attempt)
+        if row is None or (last is None and not row.removal and row.state not in LOG_OVER):
+            return None
+        if last is None or row.removal:
+            last = await self._ledger.read(logs.next_record, attempt) - 1
+        if last < first:
+            return None
+        if row.complete and not row.removal and await self._ledger.write(sealed_logs.note_lost, attempt):
+            self._log.error("the stored log of {attempt} lacks record {first}", attempt=attempt, first=first)
+            self._ask_for_end(attempt)
+        return Gap(first, last, row.removal or "these records aren't stored any more")
+
+    def _ask_for_end(self, attempt: str) -> None:
+        """Have an end that is in memory asked for once more: what it said of the log doesn't hold any more."""
         live = self._live.get(attempt)
         if live is not None and live.ended and not live.active:
-            live.broken = True  # so that its end is asked for once more
-
-    async def _removed(self, attempt: str, first: int) -> list[Entry]:
-        """Return what stands for the records from ``first`` on of a log that was removed; nothing if it wasn't."""
-        row = await self._ledger.read(attempts.get, attempt)
-        if row is None or not row.removal:
-            return []
-        last = await self._ledger.read(logs.next_record, attempt) - 1
-        if last < first:
-            return []
-        return [entry_of(Gap(first, last, row.removal), tag_of(attempt))]
+            live.broken = True
 
     def finish(self, attempt: str, end: End) -> None:
         """The attempt has ended, and that is committed: tell the readers of its log."""
