@@ -297,7 +297,7 @@ def test_a_part_is_verified_by_number_only() -> None:
     assert (code, text) == (ExitCode.OK, "complete from line 3 to 5; verified by number only")
     assert verdict(ALL[1], end_of(*ALL), after=2)[0] is ExitCode.INCOMPLETE
     # Beyond the end there is nothing, which is all there is.
-    assert verdict(end_of(*ALL), after=100)[0] is ExitCode.OK
+    assert verdict(end_of(*ALL), after=100) == (ExitCode.OK, "has 5 lines: there is none after line 100")
 
 
 @given(st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=4), max_size=6), st.data())

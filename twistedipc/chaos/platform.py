@@ -23,7 +23,7 @@ from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
 from twistedipc.cli.sample import make_repository
-from twistedipc.cli.services import Service, free_port
+from twistedipc.cli.services import Service, free_port, tail
 from twistedipc.cli.setup import Setup, write_setup
 from twistedipc.cli.tokens import create_in_ledger
 from twistedipc.web.api.schemas import Builds, Health, NewToken
@@ -139,7 +139,7 @@ class Platform:
         service = self._services[name]
         if name not in self._down and service.ended():
             self._outcome.died += 1
-            note(f"{name} has ended by itself ({service.code}); the end of its log:\n{service.log_tail()[-_SHOWN:]}")
+            note(f"{name} has ended by itself ({service.code}); the end of its log:\n{tail(service.log)[-_SHOWN:]}")
 
     def stop_all(self) -> None:
         """End all services, and the builds that they leave."""

@@ -32,6 +32,8 @@ The modules:
 - ``inspect``: what a project is, without building it
 - ``machine``: which builder, for the commands on its own machine
 - ``ledger``: work on a ledger without a reactor
+- ``up``: a platform of one's own, from a folder to its release; ``local``: what it has in common with the demo;
+  ``opening``: pages in the browser
 - ``demo``, with ``sample`` (the projects that it builds), ``services`` (the two processes that it runs) and
   ``registry`` (to which it publishes packages)
 """

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 
 import click
@@ -16,10 +17,10 @@ from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.host_rules import place
 from twistedipc.builds.origin import Origin, sentence
-from twistedipc.builds.states import STATES, AttemptState
+from twistedipc.builds.states import STATES, AttemptState, ReleaseState
 from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
-from twistedipc.cli.client import Client, path
+from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.environment import pairs
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.grep import Asked, grep_build, grep_options, grep_project
@@ -91,20 +92,37 @@ def build(
     for name in filter(looks_secret, parameters):
         note(f"note: {name} looks like a secret, and all who may see the build can read its parameters")
     body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, bump=bump, parameters=parameters)
-    # With the key the request can be repeated when its answer gets lost, and makes one build all the same.
-    answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
+    answer = ask_for_build(client, project, body)
     made = answer.decode(schemas.Build)
     if as_json:
         print_json(answer)
     else:
-        note(f"build {made.id} of {made.project} at {made.ref}: {client.url}/#/builds/{made.id}")
-    if made.preview and not no_publish:
+        say_made(client, made)
+    say_what_it_is(made)
+    if follow_log:
+        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
+
+
+def ask_for_build(client: Client, project: str, body: schemas.NewBuild) -> Answer:
+    """
+    Ask for a build, and return the answer. With the key the request can be repeated when its answer gets lost, and
+    makes one build all the same.
+    """
+    return client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
+
+
+def say_made(client: Client, made: schemas.Build) -> None:
+    """Say which build was just made, and where it can be watched."""
+    note(f"build {made.id} of {made.project} at {made.ref}: {client.url}/#/builds/{made.id}")
+
+
+def say_what_it_is(made: schemas.Build) -> None:
+    """Say of a build that was just made what isn't published for users, and why."""
+    if made.preview and made.publish:
         kind = "a preview" if made.environment in (None, PREVIEW) else f"of the environment {made.environment}"
         note(f"it is {kind}, and publishes nothing for users: {made.preview}")
     if made.canary:
         note(f"its packages are published as canaries, with the tag {made.canary}")
-    if follow_log:
-        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
 
 
 @click.command()
@@ -292,6 +310,26 @@ def show_log(
     Show an attempt's log on standard output. Say on standard error whether it is complete and, if ``live``, how the
     build ended. ``wait``: also wait for an approval; ``numbers``: show each line's. Return the exit code.
     """
+    with going_on(build_id) if live else contextlib.nullcontext():
+        return _show_log(client, build_id, attempt, after, live=live, colour=colour, wait=wait, numbers=numbers)
+
+
+@contextlib.contextmanager
+def going_on(build_id: int) -> Iterator[None]:
+    """While inside, Ctrl-C ends this command, and says that it doesn't end the build."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(
+            f"build {build_id} goes on: `twistedipc logs {build_id} --follow` shows it again, "
+            f"`twistedipc cancel {build_id}` ends it"
+        )
+        raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _show_log(
+    client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool, wait: bool, numbers: bool
+) -> ExitCode:
     check = LogCheck(after)
     alone = threading.Lock()  # `WaitingNotes` calls it in a thread of its own
     columns = columns_of(sys.stdout)
@@ -319,12 +357,12 @@ def show_log(
             if STATES[decided].delivers:
                 note(f"build {build_id} is approved, and its packages are being published")
                 after = check.end.lines
-                return show_log(client, build_id, attempt, after, live=True, colour=colour, wait=wait, numbers=numbers)
+                return _show_log(client, build_id, attempt, after, live=True, colour=colour, wait=wait, numbers=numbers)
             state = decided.value
-        note(f"build {build_id} {state.replace('_', ' ')}")
         if state != AttemptState.SUCCEEDED.value:
+            note(f"build {build_id} {state.replace('_', ' ')}")
             return ExitCode.NOT_SUCCEEDED
-        _say_if_not_live(client, build_id, attempt)
+        _say_success(client, build_id, attempt)
     return code
 
 
@@ -340,19 +378,21 @@ def _decided(client: Client, build_id: int, attempt: int, *, wait: bool) -> Atte
         client.sleep(DECISION_INTERVAL)
 
 
-def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
-    """A build that succeeded may have made a release that isn't live: the person who waited for it wants to know."""
+def _say_success(client: Client, build_id: int, attempt: int) -> None:
+    """Say that a build has succeeded, and first of all where what it has made can be seen."""
     try:
         found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)
     except Failure:
-        return  # the build has succeeded all the same, and the command says so
-    for made in found.attempts:
-        if made.number != attempt or made.release is None:
-            continue
-        if found.previews:
-            note(f"look at it: {found.previews[0]}")
-        if made.release_why:
-            note(f"release {made.release} isn't live: {made.release_why}")
+        note(f"build {build_id} succeeded")  # what has become of its release isn't known, and that much is
+        return
+    made = next((each for each in found.attempts if each.number == attempt and each.release is not None), None)
+    if made is not None and made.release_state is ReleaseState.LIVE and found.release_url:
+        note(f"live at {found.release_url}")
+    elif made is not None and found.previews:
+        note(f"look at it: {found.previews[0]}")
+    note(f"build {build_id} succeeded")
+    if made is not None and made.release_why:
+        note(f"release {made.release} isn't live: {made.release_why}")
     if found.attempt > attempt:
         note(f"attempt {found.attempt} follows: `twistedipc logs {build_id} --follow`")
 

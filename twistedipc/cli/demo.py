@@ -28,30 +28,31 @@ import click
 from twistedipc.cli.builds import show_log
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.ledger import milliseconds, write_in_ledger
+from twistedipc.cli.local import (
+    apiserver_toml,
+    builder_toml,
+    isolation_here,
+    load_local,
+    new_token,
+    wait_until_ready,
+    write_local_setup,
+)
 from twistedipc.cli.output import color_option, note, wants_colour
 from twistedipc.cli.registry import DemoRegistry, demo_registry
 from twistedipc.cli.sample import NAME, PACKAGES, PACKAGES_NAME, make_samples
-from twistedipc.cli.services import Service, check_alive, free_port, logs_of
-from twistedipc.cli.setup import Setup, node_path, write_setup
-from twistedipc.cli.tokens import create_in_ledger
-from twistedipc.isolation.probe import Wanted, find_isolation
-from twistedipc.storage import tokens
-from twistedipc.taps.config import ConfigError, load_apiserver
+from twistedipc.cli.services import Service, check_alive
+from twistedipc.cli.setup import node_path
 from twistedipc.web.api.schemas import (
     Build,
     BuildDetail,
     Builds,
-    Health,
     NewBuild,
     NewProject,
     NewSecret,
-    NewToken,
     ProjectChange,
 )
 
-#: Seconds for the services to start and find one another, and for builds to end when the demo does.
-START_DEADLINE: Final = 30.0
+#: Seconds for builds to end when the demo does.
 STOP_DEADLINE: Final = 10.0
 
 TOKEN_NAME: Final = "demo"
@@ -149,26 +150,11 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
     path_of_steps = node_path(folder / "node")
     if path_of_steps is None:
         raise Failure(ExitCode.USAGE, "the sample needs Node 20 or newer: install it, or the extra twistedipc[node]")
-    api_port = free_port(8080) if port is None else port
-    releases_port = free_port(api_port + 1)
-    write_setup(
-        folder,
-        Setup(
-            http_listen=f"tcp:{api_port}:interface=127.0.0.1",
-            releases_port=releases_port,
-            local_repositories=True,
-            builder_name="demo",
-            steps_path=path_of_steps,
-            isolation=_isolation(folder, path_of_steps),
-        ),
+    config = write_local_setup(
+        folder, port=port, builder="demo", steps_path=path_of_steps, isolation=_isolation(folder, path_of_steps)
     )
-    try:
-        config = load_apiserver(folder / "apiserver.toml")
-    except ConfigError as error:
-        # A path too long for the link's socket, say.
-        raise Failure(ExitCode.USAGE, str(error)) from error
     make_samples(folder)
-    token = _token(folder)
+    token = new_token(folder, TOKEN_NAME, TOKEN_DAYS)
     services: list[Service] = []
 
     def stop_services() -> None:
@@ -177,10 +163,10 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
 
     stack.callback(stop_services)
     note(f"starting apiserver and builder in {folder}")
-    services.append(Service("apiserver", "apiserver", folder / "apiserver.toml", folder / "apiserver.log"))
-    services.append(Service("builder", "buildipc", folder / "builder.toml", folder / "builder.log"))
+    services.append(Service("apiserver", "apiserver", apiserver_toml(folder), folder / "apiserver.log"))
+    services.append(Service("builder", "buildipc", builder_toml(folder), folder / "builder.log"))
     client = Client(config.api_url, token)
-    _wait_until_ready(client, services)
+    wait_until_ready(client, services)
     # Pushed after the services, so that it runs before they are stopped.
     stack.callback(_end_builds, client)
     return client, services
@@ -188,42 +174,11 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
 
 def _isolation(folder: Path, path: str) -> str:
     """Return what builder.toml says of isolation: the sample is built in any case, but nobody is to miss it."""
-    found = find_isolation(Wanted(path=path, data=str(folder / "builder")))
+    found = isolation_here(folder, path)
     if not found.refused:
         return ""
     note(f"WARNING: THE SAMPLE IS BUILT WITHOUT ISOLATION. {found.refused}")
     return "none"
-
-
-def _token(folder: Path) -> str:
-    """Return a new token for this run. The tokens of earlier runs are revoked, since nothing uses them any more."""
-    body = NewToken(name=TOKEN_NAME, scopes=["admin"], expires_in=TOKEN_DAYS * 86400)
-    config = load_apiserver(folder / "apiserver.toml")
-    now = milliseconds()
-    for row in write_in_ledger(config, tokens.list_all):
-        if row.name == TOKEN_NAME and row.revoked is None:
-            write_in_ledger(config, tokens.revoke, row.id, now)
-    return create_in_ledger(folder / "apiserver.toml", body).token
-
-
-def _wait_until_ready(client: Client, services: list[Service]) -> None:
-    """Wait until the apiserver answers that a builder is linked."""
-    deadline = time.monotonic() + START_DEADLINE
-    why = ""
-    while time.monotonic() < deadline:
-        check_alive(services)
-        try:
-            health = client.get("/healthz").decode(Health)
-        except Failure as error:
-            why = error.message
-        else:
-            if health.status == "ok" and health.builders >= 1:
-                return
-            why = f"status {health.status}, database {health.database}, {health.builders} builders"
-        time.sleep(0.1)
-    raise Failure(
-        ExitCode.UNAVAILABLE, f"the services aren't ready after {START_DEADLINE:.0f} s: {why}\n{logs_of(services)}"
-    )
 
 
 def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, list[str]]:
@@ -239,7 +194,7 @@ def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, lis
         raise Failure(ExitCode.NOT_SUCCEEDED, "the build succeeded, and made no release")
     _look_at_release(url)
     note(f"the release is served at {url}")
-    others = [other for other in load_apiserver(folder / "apiserver.toml").release_urls(NAME) if other != url]
+    others = [other for other in load_local(folder).release_urls(NAME) if other != url]
     return ExitCode.OK, [url, *filter(_answers, others)]
 
 

@@ -27,8 +27,10 @@ class Repository:
 
     @property
     def address(self) -> str:
-        """The repository's address for a builder on this machine."""
-        return self.top.as_uri()
+        """The repository's address for a builder on this machine. A second working copy has none of its own."""
+        if (self.top / ".git").is_dir():
+            return self.top.as_uri()
+        return (self.top / self._line("rev-parse", "--git-common-dir")).resolve().as_uri()
 
     @property
     def origin(self) -> str:
@@ -56,6 +58,10 @@ class Repository:
     def is_shallow(self) -> bool:
         """Whether it has only a part of its history."""
         return self._line("rev-parse", "--is-shallow-repository") == "true"
+
+    def is_pushed(self) -> bool:
+        """Return whether a branch of a remote has the commit that is checked out, as far as is known here."""
+        return bool(self._line("branch", "--remotes", "--contains", "HEAD"))
 
     def changed(self) -> int:
         """Return how many files aren't as they are in the commit that is checked out."""

@@ -195,7 +195,9 @@ class LogCheck:
             return ExitCode.OK, f"{seen} lines so far; the log goes on"
         if self._digest.missing:
             return ExitCode.INCOMPLETE, f"incomplete: {self._digest.missing} of {end.lines} lines are missing"
-        if seen != end.lines and self.after <= end.lines:
+        if self.after > end.lines:
+            return ExitCode.OK, f"has {end.lines} lines: there is none after line {self.after}"
+        if seen != end.lines:
             return ExitCode.INCOMPLETE, f"incomplete: {seen} of {end.lines} lines came"
         if not end.complete:
             return ExitCode.INCOMPLETE, f"incomplete: the server couldn't verify that these {end.lines} lines are all"

@@ -17,6 +17,9 @@ from twistedipc.cli.failures import ExitCode
 
 #: command -> the module that it is in, and its name there
 COMMANDS = {
+    "up": ("twistedipc.cli.up", "up"),
+    "down": ("twistedipc.cli.up", "down"),
+    "status": ("twistedipc.cli.up", "status"),
     "demo": ("twistedipc.cli.demo", "demo"),
     "init": ("twistedipc.cli.setup", "init"),
     "login": ("twistedipc.cli.login", "login"),

@@ -6,7 +6,8 @@ import json
 import os
 import shlex
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -174,8 +175,7 @@ key = "link.key"
 # authority = "tls/authority.pem"
 
 # Variables for all steps of all projects. Unlike those that projects set, they aren't checked. An example:
-# [environment]
-# HTTPS_PROXY = "http://proxy.example.org:3128"
+{environment}
 
 # Node and package managers, which the builder fetches for the projects that ask for other ones than are on PATH.
 # [toolchains]
@@ -237,6 +237,7 @@ class Setup:
     builder_name: str = ""
     steps_path: str = ""
     isolation: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def apiserver_toml(self) -> str:
         """Return the text of apiserver.toml."""
@@ -255,7 +256,16 @@ class Setup:
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
             isolation=f"isolation = {json.dumps(self.isolation)}\n" if self.isolation else "",
+            environment="\n".join(self._environment()),
         )
+
+    def _environment(self) -> Iterator[str]:
+        if not self.environment:
+            yield '# [environment]\n# HTTPS_PROXY = "http://proxy.example.org:3128"'
+            return
+        yield "[environment]"
+        for name, value in self.environment.items():
+            yield f"{json.dumps(name)} = {json.dumps(value)}"
 
 
 def write_setup(folder: Path, setup: Setup) -> None:

@@ -1,0 +1,134 @@
+"""
+A platform of one's own on this machine: what `demo` and `up` have in common. Its folder is as `init` writes it; both
+services work in it, and the first token is made in its ledger.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from twistedipc.builds.isolation import Isolation
+from twistedipc.cli.client import Client
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.ledger import milliseconds, write_in_ledger
+from twistedipc.cli.services import Started, check_alive, free_port, is_free, logs_of
+from twistedipc.cli.setup import Setup, write_setup
+from twistedipc.cli.tokens import create_in_ledger
+from twistedipc.isolation.probe import Wanted, find_isolation
+from twistedipc.storage import tokens
+from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
+from twistedipc.web.api.schemas import Health, NewToken
+
+#: Seconds for the services to start and find one another.
+START_DEADLINE: Final = 30.0
+
+#: The port of the API and the page, if it is free; that of the releases follows it.
+PORT: Final = 8080
+
+_LISTENED = re.compile(r"tcp:([0-9]{1,5}):interface=127\.0\.0\.1")
+
+
+def apiserver_toml(folder: Path) -> Path:
+    """Return where the apiserver's configuration is."""
+    return folder / "apiserver.toml"
+
+
+def builder_toml(folder: Path) -> Path:
+    """Return where the builder's configuration is."""
+    return folder / "builder.toml"
+
+
+def write_local_setup(
+    folder: Path,
+    *,
+    port: int | None,
+    builder: str,
+    steps_path: str,
+    isolation: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> ApiserverConfig:
+    """Write the configuration of both services, on free ports of this machine. Raises `Failure`."""
+    api_port = free_port(PORT) if port is None else port
+    write_setup(
+        folder,
+        Setup(
+            http_listen=f"tcp:{api_port}:interface=127.0.0.1",
+            releases_port=free_port(api_port + 1),
+            local_repositories=True,
+            builder_name=builder,
+            steps_path=steps_path,
+            isolation=isolation,
+            environment=environment,
+        ),
+    )
+    return load_local(folder)
+
+
+def load_local(folder: Path) -> ApiserverConfig:
+    """Return the apiserver's configuration. Raises `Failure`: the folder's path may be too long for sockets, say."""
+    try:
+        return load_apiserver(apiserver_toml(folder))
+    except ConfigError as error:
+        raise Failure(ExitCode.USAGE, str(error)) from error
+
+
+def leave_taken_ports(folder: Path) -> list[tuple[int, int]]:
+    """
+    Change the ports at which the apiserver would listen, but other programs do by now, to free ones. Return those that
+    were changed, each with the one in its place. Its services must not be running.
+    """
+    config = load_local(folder)
+    listened = [config.http.listen, *config.releases.endpoints]
+    ports = dict.fromkeys(int(port) for text in listened for port in _LISTENED.findall(text))
+    moved: list[tuple[int, int]] = []
+    text = apiserver_toml(folder).read_text("utf-8")
+    for port in ports:
+        if is_free(port):
+            continue
+        other = free_port(0)
+        text = re.sub(rf"\btcp:{port}:interface=127\.", f"tcp:{other}:interface=127.", text)
+        moved.append((port, other))
+    if moved:
+        apiserver_toml(folder).write_text(text, "utf-8")
+    return moved
+
+
+def isolation_here(folder: Path, steps_path: str) -> Isolation:
+    """Return what would isolate the builds of a builder in this folder."""
+    return find_isolation(Wanted(path=steps_path, data=str(folder / "builder")))
+
+
+def new_token(folder: Path, name: str, days: int) -> str:
+    """Return a new token for everything. Those of the same name are revoked, since nothing uses them any more."""
+    config = load_local(folder)
+    now = milliseconds()
+    for row in write_in_ledger(config, tokens.list_all):
+        if row.name == name and row.revoked is None:
+            write_in_ledger(config, tokens.revoke, row.id, now)
+    body = NewToken(name=name, scopes=["admin"], expires_in=days * 86400)
+    return create_in_ledger(apiserver_toml(folder), body).token
+
+
+def wait_until_ready(client: Client, services: Sequence[Started]) -> None:
+    """Wait until the apiserver answers that a builder is linked. Raises `Failure`."""
+    deadline = time.monotonic() + START_DEADLINE
+    why = ""
+    while time.monotonic() < deadline:
+        check_alive(services)
+        try:
+            health = client.get("/healthz").decode(Health)
+        except Failure as error:
+            why = error.message
+        else:
+            if health.status == "ok" and health.builders >= 1:
+                return
+            why = f"status {health.status}, database {health.database}, {health.builders} builders"
+        time.sleep(0.1)
+    raise Failure(
+        ExitCode.UNAVAILABLE, f"the services aren't ready after {START_DEADLINE:.0f} s: {why}\n{logs_of(services)}"
+    )
