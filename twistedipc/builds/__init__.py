@@ -41,6 +41,8 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     site        how a site wants to be served: redirects, headers
     recognition what a project is: framework, package manager, how it is built, and why
     explanations  a failed step's last output -> its cause and cure
+    templates   what stays the same of a line from run to run
+    causes      a failed step's output -> the line that says what is wrong
     plan        a checked-out project -> its steps
     lfs         what a pointer to a large file looks like
 

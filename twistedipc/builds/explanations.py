@@ -479,13 +479,26 @@ def last_output(lines: Iterable[str]) -> str:
 
 def explain_failure(output: str, exit_code: int | None) -> Explanation | None:
     """Return what the failure of a step with this `last_output` and exit code means; None if that isn't known."""
+    found = explain_at(output, exit_code)
+    return None if found is None else found.explanation
+
+
+class Explained(NamedTuple):
+    """What a failure means, and which line says so: the one with so many ``behind`` it; None: only the exit code."""
+
+    explanation: Explanation
+    behind: int | None
+
+
+def explain_at(output: str, exit_code: int | None) -> Explained | None:
+    """Return what `explain_failure` does, with its line."""
     for row, pattern in _compiled(FAILURES):
         found = pattern.search(output)
         if found is not None:
-            return _explanation(row, found)
+            return Explained(_explanation(row, found), output.count("\n", found.start()))
     for row, _pattern in _compiled(FAILURES):
         if row.exit_code is not None and row.exit_code == exit_code:
-            return Explanation(name=row.name, cause=row.cause, cure=row.cure)
+            return Explained(Explanation(name=row.name, cause=row.cause, cure=row.cure), None)
     return None
 
 

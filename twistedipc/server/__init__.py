@@ -17,8 +17,8 @@
   published; ``requesting``: what people ask to be done with that; ``watching``: what others have done with it
 - ``outbox``: tells others outside what happens here; ``scheduling``: builds what is due;
   ``polling``: looks at repositories whose hosts send no hooks
-- ``searching``: searches in logs; ``turns``: their turns, shared by people; ``sealing``: compresses what is stored
-  of logs
+- ``searching``: searches in logs; ``turns``: their turns, shared by people; ``diagnosing``: why builds failed, as
+  their logs say it; ``sealing``: compresses what is stored of logs
 - ``permits``: permits to publish; ``secrets``: secrets for builds; ``target_secrets``: those for publishing
 - ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it

@@ -10,15 +10,19 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
+from twistedipc.builds.attempt import StepResult
+from twistedipc.builds.explanations import Explanation
 from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.hooks.events import HookEvent
 from twistedipc.builds.retention import Lost, Plan, Rules, Run
 from twistedipc.builds.states import STATES
+from twistedipc.finding.blocks import Line
 from twistedipc.finding.messages import LogHit, SearchedLog, SearchEnd
 from twistedipc.finding.query import Query
 from twistedipc.ipc import NamedKey
 from twistedipc.outgoing.exchange import Answer, Request
+from twistedipc.sealed.outline import Remark
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow, PackageRequestRow
 from twistedipc.storage.taking import Taken
@@ -238,6 +242,48 @@ class Searches(Protocol):
 
     async def logs(self, asked: Asked, within: ProjectRange) -> Search:
         """Search the logs of a project, build by build."""
+
+
+class NewLines(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Lines that the same step of an earlier ``attempt``, a success, never printed: the first of them, one of each kind,
+    and how many kinds there are. ``complete``: all of both steps was read.
+    """
+
+    attempt: str
+    lines: list[Line]
+    count: int
+    complete: bool
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Why an attempt failed. ``step`` (with its records, ``first`` and ``last``) is the one that did; ``cause`` the line
+    that says why, and ``around`` what is near it; ``explanation`` what that means, if it is known; ``remarks`` the
+    annotations, errors first; ``read_from``: the first record that was read, but for what is surely an error.
+    """
+
+    row: AttemptRow
+    records: int
+    step: StepResult | None
+    first: int | None
+    last: int | None
+    explanation: Explanation | None
+    cause: Line | None
+    around: list[Line]
+    remarks: list[Remark]
+    new: NewLines | None
+    read_from: int
+
+
+class Diagnoses(Protocol):
+    """Says why builds failed. Implemented by `diagnosing.Diagnosing`."""
+
+    async def diagnose(self, attempt: str, who: str) -> Diagnosis | None:
+        """
+        Return why an attempt failed that has ended; None if there is no such attempt. ``who``: as in `Asked`. Raises
+        `TooManySearches`, `LedgerUnavailable`.
+        """
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_field="type"):

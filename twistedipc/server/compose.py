@@ -23,6 +23,7 @@ from twistedipc.server.builders import Builders
 from twistedipc.server.comparing import Comparing
 from twistedipc.server.delivering import Delivering
 from twistedipc.server.delivery_log import DeliveryLog
+from twistedipc.server.diagnosing import Diagnosing
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
@@ -114,6 +115,7 @@ class Server:
     gists: Gists
     logs: LogStore
     searching: Searching
+    diagnosing: Diagnosing
     grants: UploadGrants
     releasing: Releasing
     lifecycle: Lifecycle
@@ -261,12 +263,14 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     asking = Asking(ledger, secrets, outside.ask_program)
     requesting = Requesting(now=now, ledger=ledger, workflows=workflows, asking=asking)
     deliveries.listen(requesting.wake)
+    searching = Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at)
     return Server(
         outside=outside,
         feed=feed,
         gists=gists,
         logs=logs,
-        searching=Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at),
+        searching=searching,
+        diagnosing=Diagnosing(searching),
         grants=grants,
         releasing=releasing,
         lifecycle=lifecycle,

@@ -69,12 +69,12 @@ class Searching:
         damaged: Callable[[str, int], object],
     ) -> None:
         self._clock = clock
-        self._ledger = ledger
+        self.ledger = ledger
         self._archive = archive
-        self._in_thread = in_thread
+        self.in_thread = in_thread
         self._damaged = damaged
         self._turns = Turns(MAX_RUNNING)
-        self._running: set[_Turn] = set()
+        self._running: set[SearchTurn] = set()
         self._stopped = False
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class Searching:
 
     async def logs(self, asked: Asked, within: ProjectRange) -> Search:
         """See `boundaries.Searches`."""
-        return await self._begin(asked, _ProjectLogs(self._ledger, within))
+        return await self._begin(asked, _ProjectLogs(self.ledger, within))
 
     @property
     def waiting(self) -> int:
@@ -98,17 +98,18 @@ class Searching:
         return self._turns.waiting
 
     async def _begin(self, asked: Asked, logs: _Logs) -> Search:
-        turn = await self._turn(asked.who)
+        turn = await self.turn(asked.who)
         try:
             # Not in the reactor: a large expression takes RE2 a tenth of a second, and the first one loads it.
-            needle = await self._in_thread(Needle, asked.query)
+            needle = await self.in_thread(Needle, asked.query)
         except BaseException:
             turn.end()
             raise
         wanted = Wanted(needle=needle, newest=asked.newest, most=asked.most, context=asked.context, room=asked.room)
         return Search(self, wanted, logs, asked.count, turn)
 
-    async def _turn(self, who: str) -> _Turn:
+    async def turn(self, who: str) -> SearchTurn:
+        """Wait for a turn, which is to be ended. Raises `TooManySearches`."""
         if self._stopped:
             raise TooManySearches(_STOPPING)
         if self._turns.waiting_of(who) >= MAX_WAITING_EACH:
@@ -123,15 +124,15 @@ class Searching:
             if self._stopped:
                 raise TooManySearches(_STOPPING) from None
             raise
-        turn = _Turn(self._clock, who, self._ended)
+        turn = SearchTurn(self._clock, who, self._ended)
         self._running.add(turn)
         return turn
 
-    def _ended(self, turn: _Turn) -> None:
+    def _ended(self, turn: SearchTurn) -> None:
         self._running.discard(turn)
         self._turns.release(turn.who)
 
-    # -- for searches
+    # -- for what has a turn
 
     def scan(
         self, attempt: str, wanted: Wanted, found: LogParts, first: int, last: int, stop: threading.Event
@@ -144,13 +145,13 @@ class Searching:
                 self._damaged(attempt, record)
             return result
 
-        return self._in_thread(_scan, wanted, found.parts, first, last, stop, damaged).addCallback(scanned)
+        return self.in_thread(_scan, wanted, found.parts, first, last, stop, damaged).addCallback(scanned)
 
     def parts(
         self, attempt: str, first: int, last: int, size: int, *, newest: bool, needs: Needs = ()
     ) -> Deferred[LogParts]:
         """See `log_parts.some_parts`."""
-        return self._ledger.read(
+        return self.ledger.read(
             log_parts.some_parts,
             attempt,
             first,
@@ -166,7 +167,7 @@ class Searching:
         if first > last:
             return []
         found = await self.parts(attempt, first, last, FIRST_STEP, newest=False)
-        lines: list[Line] = await self._in_thread(_near, found.parts, first, last)
+        lines: list[Line] = await self.in_thread(_near, found.parts, first, last)
         return lines
 
 
@@ -180,15 +181,15 @@ def _near(parts: list[LogPart], first: int, last: int) -> list[Line]:
     return [line for block in blocks_of(parts, newest=False) for line in near(block, first, last)]
 
 
-class _Turn:
+class SearchTurn:
     """
     The turn of one search, from its begin to `end`, or until its time is over: then it makes room for another one, even
     if its reader takes nothing.
     """
 
-    def __init__(self, clock: IReactorTime, who: str, ended: Callable[[_Turn], None]) -> None:
+    def __init__(self, clock: IReactorTime, who: str, ended: Callable[[SearchTurn], None]) -> None:
         self.who = who
-        self._ended: Callable[[_Turn], None] | None = ended
+        self._ended: Callable[[SearchTurn], None] | None = ended
         self.stop = threading.Event()  # what runs in threads is to stop
         self._timer = clock.callLater(SEARCH_SECONDS, self.end)
 
@@ -230,7 +231,7 @@ class _Sums(msgspec.Struct):
 class _Course:
     """The search of one log, from one end of a range to the other."""
 
-    def __init__(self, searching: Searching, turn: _Turn, wanted: Wanted, within: LogRange, count: bool) -> None:
+    def __init__(self, searching: Searching, turn: SearchTurn, wanted: Wanted, within: LogRange, count: bool) -> None:
         self._searching = searching
         self._turn = turn
         self._wanted = wanted
@@ -397,7 +398,7 @@ class _ProjectLogs:
 
     def __init__(self, ledger: Ledger, within: ProjectRange) -> None:
         self.each = within.each
-        self._ledger = ledger
+        self.ledger = ledger
         self._within = within
         self._left = within.logs
         self._found: deque[AttemptLog] = deque()
@@ -421,7 +422,7 @@ class _ProjectLogs:
 
     async def _look(self) -> None:
         within = self._within
-        found = await self._ledger.read(
+        found = await self.ledger.read(
             log_parts.attempts_of,
             within.project,
             before=within.before,
@@ -440,7 +441,7 @@ class _ProjectLogs:
 class Search:
     """One search. See `boundaries.Search`."""
 
-    def __init__(self, searching: Searching, wanted: Wanted, logs: _Logs, count: bool, turn: _Turn) -> None:
+    def __init__(self, searching: Searching, wanted: Wanted, logs: _Logs, count: bool, turn: SearchTurn) -> None:
         self._searching = searching
         self._wanted = wanted  # of the logs that are left
         self._logs = logs

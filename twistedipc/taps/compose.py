@@ -52,6 +52,7 @@ def web_context(
         looks=server.polling,
         logs=server.logs,
         searches=server.searching,
+        diagnoses=server.diagnosing,
         secret_box=outside.secret_box,
         public_key=outside.signing_key.public,
         issuer=outside.issuer,

@@ -21,6 +21,7 @@ from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.target import DiskUse
 from twistedipc.server.boundaries import (
     BuildRequests,
+    Diagnoses,
     Dispatch,
     HookRequests,
     InThread,
@@ -177,6 +178,7 @@ class WebContext:
     looks: Looks
     logs: Logs
     searches: Searches
+    diagnoses: Diagnoses
     secret_box: SecretBox
     public_key: PublicKey  # by which what the apiserver signs is checked
     issuer: Issuer  # of ID tokens, which other services check

@@ -127,6 +127,12 @@ class OutlineLog(Query, frozen=True, kw_only=True):
     attempt: AttemptNumber | UnsetType = UNSET  # the newest
 
 
+class ShowFailure(Query, frozen=True, kw_only=True):
+    """Of which attempt."""
+
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest
+
+
 class _Search(Query, frozen=True, kw_only=True):
     """What to search for in logs, and how much of what is found to show."""
 

@@ -1304,6 +1304,67 @@ class LogOutline(Response, frozen=True, kw_only=True):
     errors: list[OutlineError]
 
 
+class FailedStep(Response, frozen=True, kw_only=True):
+    """The step that failed, and which records are its own: null where that isn't known."""
+
+    index: int
+    name: str
+    command: str
+    outcome: Literal["running", "failed", "cancelled", "timed_out"]
+    exit_code: int | None
+    first: int | None
+    last: int | None
+
+
+class LogLine(Response, frozen=True, kw_only=True):
+    """A line of a log as people see it, cut if it is long."""
+
+    record: int
+    text: str
+
+
+class FailureExplanation(Response, frozen=True, kw_only=True):
+    """What a failure means that is known, and what its authors can do."""
+
+    cause: str
+    cure: str
+
+
+class NewInFailure(Response, frozen=True, kw_only=True):
+    """
+    What the step has printed that the same step of the project's last success (``against``, an attempt) has not.
+    Numbers, times, hashes and names of temporary files are taken for the same. ``count``: how many kinds of lines, of
+    which ``lines`` has the first. ``complete``: all of both steps was compared.
+    """
+
+    against: str
+    lines: list[LogLine]
+    count: int
+    complete: bool
+
+
+class BuildFailure(Response, frozen=True, kw_only=True):
+    """
+    Why an attempt failed, in 8 KiB at most. ``error`` is the line that says what is wrong, and ``around`` has it and
+    what is near it; null if no line says anything. ``omitted``: sentences on what was left out, or not looked at.
+    """
+
+    build: int
+    attempt: int
+    project: str
+    state: AttemptState
+    reason: str
+    commit: str
+    step: FailedStep | None
+    error: LogLine | None
+    explanation: FailureExplanation | None
+    around: list[LogLine]
+    annotations: list[OutlineAnnotation]
+    new: NewInFailure | None
+    log: LogProof
+    omitted: list[str]
+
+
 class LogSearchPage(Response, frozen=True, kw_only=True):
     """
     What a search in logs has found. ``logs``: what became of each log that has a match, or that couldn't be searched as
