@@ -11,6 +11,7 @@ The modules:
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``grep``: lines of logs that match;
   ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``
+- ``why``: why a build failed
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries; ``environments``: those
   for its environments
 - ``notify``: to whom a project's news go

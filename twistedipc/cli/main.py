@@ -39,6 +39,7 @@ COMMANDS = {
     "builds": ("twistedipc.cli.builds", "builds"),
     "show": ("twistedipc.cli.builds", "show"),
     "logs": ("twistedipc.cli.builds", "logs"),
+    "why": ("twistedipc.cli.why", "why"),
     "cancel": ("twistedipc.cli.builds", "cancel"),
     "retry": ("twistedipc.cli.builds", "retry"),
     "changes": ("twistedipc.cli.approvals", "changes"),

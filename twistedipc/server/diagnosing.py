@@ -39,8 +39,8 @@ MAX_GREEN: Final = 4 << 20
 # What a line takes beside its text.
 _LINE: Final = 20
 
-#: Bytes of stored chunks that are read at a time.
-PART: Final = 256 * 1024
+#: Bytes of stored chunks that are read at a time: of what is sealed, that is ten times as much text.
+PART: Final = 32 * 1024
 
 #: Records around the cause, and how many lines that no success has printed are given.
 BEFORE: Final = 10
@@ -128,23 +128,25 @@ class Diagnosing:
         record = None if cause.at is None else lines[cause.at].record
         if record is not None:
             first, last = max(span.first, record - BEFORE), min(span.last, record + AFTER)
-            around = [line for line in await self._searching.near(span.attempt, first, last) if line.text]
+            around = await self._searching.near(span.attempt, first, last)
         line = None if cause.at is None else lines[cause.at]
         return _diagnosis(about, step, cause.explanation, line, around, new, found.first)
 
     async def _end(self, span: _Span, room: int, turn: SearchTurn) -> _Read:
         """Read a span's end, of about so many characters."""
-        lines: list[Line] = []
+        read: list[list[Line]] = []
         first, last = span.first, span.last
-        reached = last + 1
         while room > 0 and first <= last and not turn.is_over():
             found = await self._searching.parts(span.attempt, first, last, PART, newest=True)
-            read = await self._searching.in_thread(_lines, found.parts, span.first, last)
-            lines = [*read, *lines]
-            room -= sum(len(line.text) + _LINE for line in read)
+            lines, room = await self._searching.in_thread(_lines, found.parts, span.first, last, room)
+            read.append(lines)
+            if room <= 0 and lines:
+                first = lines[0].record
+                break
             first, last = found.first, found.last
-            reached = last + 1 if first <= last else span.first
-        return _Read(lines, reached)
+        else:
+            first = last + 1 if first <= last else span.first
+        return _Read([line for lines in reversed(read) for line in lines], first)
 
     async def _first_sure(self, span: _Span, turn: SearchTurn) -> list[Line]:
         """Return the first line of a span that is surely an error, with what follows it; none: there is none."""
@@ -152,7 +154,7 @@ class Diagnosing:
         wanted = Wanted(needle=needle, most=1, context=AFTER)
         first, last = span.first, span.last
         while first <= last and not turn.is_over():
-            found = await self._searching.parts(span.attempt, first, last, 4 * PART, newest=False)
+            found = await self._searching.parts(span.attempt, first, last, 8 * PART, newest=False)
             end = found.first - 1 if found.first <= found.last else last
             scanned = await self._searching.scan(span.attempt, wanted, found, first, end, turn.stop)
             if scanned.hits:
@@ -202,9 +204,16 @@ def _events(outline: Outline) -> frozenset[int]:
     return frozenset(each.record for list in said for each in list)
 
 
-def _lines(parts: list[LogPart], first: int, last: int) -> list[Line]:
-    lines = [line for block in blocks_of(parts, newest=True) for line in reversed(near(block, first, last))]
-    return lines[::-1]
+def _lines(parts: list[LogPart], first: int, last: int, room: int) -> tuple[list[Line], int]:
+    """Return the last lines of these parts that there is room for, and how much room is left."""
+    backwards: list[Line] = []
+    for block in blocks_of(parts, newest=True):
+        for line in reversed(near(block, first, last)):
+            backwards.append(line)
+            room -= len(line.text) + _LINE
+            if room <= 0:
+                return backwards[::-1], room
+    return backwards[::-1], room
 
 
 def _templates(lines: Sequence[Line]) -> frozenset[str]:
