@@ -21,7 +21,11 @@ from twistedipc.storage.tables import attempts, builds
 from twistedipc.web.api.failures import MAX_FAILURE
 from twistedipc.web.api.schemas import BuildFailure
 
-INSTALLED = [StepStarted(0, "install", "npm ci"), "added 41 packages in 9s", StepEnded(0, "succeeded", 9, 0)]
+INSTALLED: list[Record] = [
+    StepStarted(0, "install", "npm ci"),
+    "added 41 packages in 9s",
+    StepEnded(0, "succeeded", 9, 0),
+]
 ERROR = "src/cart.ts(3,29): error TS2322: Type 'string' is not assignable to type 'number'."
 
 
