@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import os
@@ -719,3 +720,18 @@ def test_a_start_that_is_killed_while_it_takes_them_in(tmp_path: Path, calls: in
     assert page(store) == "old"
     assert store.kept("shop") == [2, 1]
     assert contents(tmp_path) == ["newer", "old", "same"]
+
+
+def test_the_files_of_a_release_cost_a_collection_of_garbage_nothing(store: ReleaseStore, tmp_path: Path) -> None:
+    """Else every full one would stop all requests until it has looked through the files of all releases in memory."""
+    store.unpack(
+        "shop", 1, site_of(tmp_path, "one", {f"{number}.html": "x" * 300 + str(number) for number in range(9)})
+    )
+    made = store.compress("shop", 1, 1 << 20)
+    assert made is not None
+    store.take_compressed("shop", made)
+    release = ReleaseStore(tmp_path / "releases").release("shop", 1)
+    assert release is not None
+    entries = list(release.files.values())
+    assert all(entry.variants for entry in entries)
+    assert not any(gc.is_tracked(each) for entry in entries for each in (entry, entry.variants))

@@ -80,6 +80,19 @@ def test_compression_goes_on_where_it_was_broken_off(store: ReleaseStore, tmp_pa
     assert all(variants_in(again, 1, path) for path in files)
 
 
+def test_compression_ends_early_where_it_is_told_to(store: ReleaseStore, tmp_path: Path) -> None:
+    files = {f"{number}.html": f"{number}{TEXT}" for number in range(4)}
+    store.unpack("shop", 1, site_of(tmp_path, "one", files))
+    asked = iter([True, True, False])
+    made = store.compress("shop", 1, 1 << 20, lambda: next(asked))
+    assert made is not None
+    assert not made.complete
+    store.take_compressed("shop", made)
+    assert [path for path in files if variants_in(store, 1, path)] == ["0.html", "1.html"]
+    assert compress(store, 1) == 1
+    assert all(variants_in(store, 1, path) for path in files)
+
+
 def test_a_release_that_is_removed_while_it_is_compressed(store: ReleaseStore, tmp_path: Path) -> None:
     store.unpack("shop", 1, site_of(tmp_path, "one", {"index.html": TEXT}))
     made = store.compress("shop", 1, 1)

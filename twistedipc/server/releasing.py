@@ -27,6 +27,7 @@ from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.registry import TARGETS, name_of
 from twistedipc.publish.targets.target import DiskUse, NotUnpacked, Pooled, Releases
 from twistedipc.server.boundaries import InThread
+from twistedipc.server.precedence import Precedence
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import artifacts, audit, builds, previews, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
@@ -42,7 +43,7 @@ KEPT_RELEASES = 10
 #: So many contents are deleted at a time while no release of their project can be made or switched.
 REMOVED_AT_ONCE = 500
 
-#: So many bytes are compressed at a time: for a second or so a thread does nothing else.
+#: So many bytes are compressed at a time, before they are served so.
 COMPRESSED_AT_ONCE = 4 << 20
 
 
@@ -77,6 +78,7 @@ class Releasing:
         self._switching: dict[int, list[Deferred[None]]] = {}
         # By project and target, what is being compressed now, and whether to look once more what is live.
         self._compressing: dict[tuple[str, str], bool] = {}
+        self._precedence = Precedence()
 
     async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
         """
@@ -107,7 +109,7 @@ class Releasing:
                     self._is_switched(row.build)
                     await self._remove_old(row.project, followed)
                 for target in followed:
-                    self._workflows.launch(self._compress(row.project, target), f"compressing {row.project}")
+                    self._compress_soon(row.project, target)
                 crash_point(CrashPoint.APISERVER_RELEASE_SWITCHED)
         finally:
             self._is_switched(row.build)
@@ -135,13 +137,15 @@ class Releasing:
         Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `NotProtected`,
         `LedgerUnavailable`.
         """
-        # From the look to the switch: between them another's going live could remove the files of an old release.
-        async with self._alone(project):
-            row = await self._ledger.read(releases.get, project, release)
-            if row is None or not await self._has(row):
-                raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
-            row = await self._ledger.write(_activate, project, release, self._now(), by)
-            await self._switch(project, row.target)
+        with self._precedence.urgent():
+            # From the look to the switch: between them another's going live could remove the files of an old release.
+            async with self._alone(project):
+                row = await self._ledger.read(releases.get, project, release)
+                if row is None or not await self._has(row):
+                    raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
+                row = await self._ledger.write(_activate, project, release, self._now(), by)
+                await self._follow(project, row.target)
+        self._compress_soon(project, row.target)
         return row
 
     def has(self, release: ReleaseRow) -> Awaitable[bool]:
@@ -159,7 +163,9 @@ class Releasing:
         async with self._alone("" if about is None else about.project):
             row, made = await commit()
             for release in made:
-                await self._switch(row.project, release.target)
+                await self._follow(row.project, release.target)
+        for release in made:
+            self._compress_soon(row.project, release.target)
         return row
 
     async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
@@ -184,7 +190,9 @@ class Releasing:
                 gone.add(waiting.id)
             lifted, rows = await self._ledger.write(_resume, project, self._now(), frozenset(gone), by)
             for row in rows:
-                await self._switch(project, row.target)
+                await self._follow(project, row.target)
+        for row in rows:
+            self._compress_soon(project, row.target)
         return lifted, rows
 
     async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
@@ -207,8 +215,8 @@ class Releasing:
         known = {project.name for project in await self._ledger.read(projects.list_all, None)}
         for name in sorted(known):
             async with self._alone(name):
-                for target in self._kept:
-                    await self._switch(name, target)
+                followed = [target for target in self._kept if await self._follow(name, target)]
+                await self._remove_old(name, followed)
         left = {name for kept in self._kept.values() for name in await self._in_thread(kept.projects)}
         for name in sorted(left - known):
             await self._remove_forgotten(name)
@@ -289,6 +297,15 @@ class Releasing:
             self._log.error("releases of {project} can't be read: {error}", project=after.project, error=error)
             raise NoSuchRelease(f"the releases of {after.project} can't be read now") from error
 
+    def _compress_soon(self, project: str, target: str) -> None:
+        """Compress what is live now: nobody waits for that."""
+        self._workflows.launch(self._compress(project, target), f"compressing {project}")
+
+    def _may_compress(self) -> bool:
+        """Wait for what is urgent. Return whether to go on. Called in a thread, before each content."""
+        self._precedence.give_way()
+        return not self._workflows.stopping
+
     async def _compress(self, project: str, target: str) -> None:
         """
         Compress what is live, in parts; it is served as it is until then. While it is at it, it only notes that it is
@@ -313,7 +330,7 @@ class Releasing:
                 live = await self._ledger.read(releases.live, project, target)
                 if live is None:
                     return
-                made = await self._in_thread(kept.compress, project, live.id, COMPRESSED_AT_ONCE)
+                made = await self._in_thread(kept.compress, project, live.id, COMPRESSED_AT_ONCE, self._may_compress)
                 if made is None:
                     return
                 async with self._alone(project):
@@ -404,11 +421,6 @@ class Releasing:
         """Return whether this release can be made live: its target is known here, and has its files."""
         kept = self._kept.get(release.target)
         return kept is not None and await self._in_thread(kept.has, release.project, release.id)
-
-    async def _switch(self, project: str, target: str) -> None:
-        """Make live what the ledger says, and delete what is too old. The caller holds the project's lock."""
-        if await self._follow(project, target):
-            await self._remove_old(project, [target])
 
     async def _follow(self, project: str, target: str) -> bool:
         """Make live what the ledger says. Return whether it is. The caller holds the project's lock (`_alone`)."""

@@ -229,10 +229,12 @@ class Pooled(Releases, Protocol):
     def count_off(self, project: str, attempt: str) -> None:
         """The release of this attempt is made: nothing must stay for it any more. Raises OSError."""
 
-    def compress(self, project: str, release_id: int, most: int) -> Compressed | None:
+    def compress(self, project: str, release_id: int, most: int, go_on: Callable[[], bool]) -> Compressed | None:
         """
         Compress contents of a release, ``most`` bytes or a little more. None: there is nothing to be done. Others may
         change the project meanwhile, but not compress anything of it. Raises OSError.
+
+        :param go_on: called before each content. It may wait, for what is more urgent; False: this is enough
         """
 
     def take_compressed(self, project: str, compressed: Compressed) -> None:

@@ -42,8 +42,11 @@ class Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: int  # bytes
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """A file of a release: its content, and the same compressed."""
+class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """
+    A file of a release: its content, and the same compressed. There are tens of thousands in memory, and none is ever
+    part of a cycle. With ``gc``, each full collection would stop all requests until it has looked through them.
+    """
 
     sha256: str
     size: int  # bytes

@@ -333,18 +333,20 @@ class ReleaseStore:
             self._pool(project).remove(left[:most])
         return Unused(left[most:], unused.indexes | came)
 
-    def compress(self, project: str, release_id: int, most: int) -> Compressed | None:
+    def compress(
+        self, project: str, release_id: int, most: int, go_on: Callable[[], bool] = lambda: True
+    ) -> Compressed | None:
         """
         Compress contents of a release that have no variants yet, until they have ``most`` bytes, and store the variants
         durably, with an index that has them. None if all have been compressed, or the release is gone. Others may
-        change the project meanwhile, but only one may compress. Raises OSError.
+        change the project meanwhile, but only one may compress. Raises OSError. ``go_on``: see `target.Pooled`.
         """
         release = self.release(project, release_id)
         if release is None or release.compressed:
             return None
         self._made[project] = _Made()
         try:
-            compressed = self._compress(project, release, most)
+            compressed = self._compress(project, release, most, go_on)
             self._made[project].release = self._write_compressed(project, release, compressed)
             return compressed
         except FileNotFoundError:
@@ -352,7 +354,7 @@ class ReleaseStore:
                 raise
             return None  # it was removed meanwhile
 
-    def _compress(self, project: str, release: Release, most: int) -> Compressed:
+    def _compress(self, project: str, release: Release, most: int, go_on: Callable[[], bool]) -> Compressed:
         known = self._fruitless.get((project, release.id), frozenset())
         found: dict[str, dict[str, tuple[str, int]]] = {}
         size = 0
@@ -360,7 +362,7 @@ class ReleaseStore:
             for path, entry in release.files.items():
                 if entry.variants or entry.sha256 in known or entry.sha256 in found or not is_worth(path, entry.size):
                     continue
-                if size >= most:
+                if size >= most or not go_on():
                     break
                 data = self.file(project, entry.sha256).read_bytes()
                 made = self._of_build(project, release, path, data) or variants_of(data)
