@@ -182,7 +182,7 @@ def seal_all(path: Path) -> tuple[float, float]:
             if not rows:
                 break
             start = time.process_time()
-            made, marks = make([message for row in rows for message in row.data.splitlines()])
+            made, marks = make([message for row in rows for message in row.data[:-1].split(b"\n")])
             making += time.process_time() - start
             with engine.begin() as connection:
                 plain = [(row.first, row.count) for row in rows]

@@ -18,5 +18,9 @@ def shown(text: bytes) -> bytes:
     Return ``text`` (UTF-8, any number of lines) as people see it. No trigram is in it that isn't in `searchable` of it,
     since only the beginnings and the last character of lines are left out.
     """
-    text = searchable(text)
+    return drawn_last(searchable(text))
+
+
+def drawn_last(text: bytes) -> bytes:
+    """Return the same of a text that is `searchable` already."""
     return _DRAWN_OVER.sub(b"", text).replace(b"\r", b"") if b"\r" in text else text

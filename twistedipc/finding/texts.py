@@ -1,6 +1,6 @@
 """
 What is searched of a log's messages: each record as one line, as people see it; of events what they say
-(`sealed.chunk.line_of`). ``finding``; pure.
+(`sealed.messages.line_of`). ``finding``; pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from twistedipc.finding.blocks import Block
-from twistedipc.finding.shown import shown
+from twistedipc.finding.shown import drawn_last
 from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import Damaged, Text
 
@@ -43,7 +43,7 @@ def blocks_of(parts: Sequence[Part], *, newest: bool, damaged: Callable[[int], o
     sealed = any(part.sealed for part in parts)
     for text in _sealed(parts, damaged) if sealed else _unsealed(parts, newest):
         if text.text:
-            yield Block(text.first, text.records, shown(text.text))
+            yield Block(text.first, text.records, drawn_last(text.text))
 
 
 def _sealed(parts: Sequence[Part], damaged: Callable[[int], object]) -> Iterator[Text]:
@@ -62,6 +62,6 @@ def _unsealed(parts: Sequence[Part], newest: bool) -> Iterable[Text]:
     """Return the texts of messages; of many small ones that follow one another, one."""
     messages: list[bytes] = []
     for part in reversed(parts) if newest else parts:
-        messages += part.data.splitlines()
+        messages += part.data[:-1].split(b"\n")
     texts = chunk.text_of(messages)
     return reversed(texts) if newest else texts

@@ -2,17 +2,20 @@
 A sealed chunk: consecutive messages of a log, compressed together. Pure; made by ``server.sealing``,
 kept by ``storage``.
 
-Its text comes first, record by record, so that a search reads what people read and nothing else. What the text doesn't
-say (which records came together and when, events as JSON) is in columns behind it::
+Its text comes first, record by record and without escape sequences, so that a search reads what people read and nothing
+else. What the text doesn't say (colours, which records came together and when, events as JSON) is in columns behind
+it::
 
     magic     8 bytes: 0x89 "TLOG" version 0x1a 0x0a
     checksum  4 bytes: CRC-32 of all that follows
-    header    the first record's number (8), how many records (4), bytes of text (4), of columns (4); little-endian
-    body      a frame of zstd (RFC 8878) with its own checksum: the text, then the columns (MessagePack)
+    header    the first record's number (8), how many records (4), bytes of text (4), of columns (4), of the first of
+              both frames (4); little-endian
+    text      a frame of zstd (RFC 8878) with its own checksum
+    columns   another one: MessagePack
 
 Line k of the text is record ``first + k``. A record that is an event, or has a newline in it, is in the columns as
-JSON, and its line is what a person would search for; see `line_of`. A gap is a chunk by itself: it has no text, and its
-records are only counted.
+JSON, and its line is what a person would search for; see `messages.line_of`. A gap is a chunk by itself: it has no
+text, and its records are only counted.
 
 What was sealed is given back byte by byte. A chunk that isn't what was written raises `Damaged`, and nothing else.
 """
@@ -23,27 +26,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from struct import Struct
-from typing import assert_never
 
 import msgspec
 import zstandard
 
-from twistedipc.builds.logs import (
-    Annotation,
-    Batch,
-    Gap,
-    Group,
-    Lines,
-    Notice,
-    Progress,
-    Record,
-    StepEnded,
-    StepStarted,
-    Summary,
-    batch_decoder,
-    encoder,
-    event_of,
-)
+from twistedipc.builds.logs import Gap, Lines, encoder
+from twistedipc.sealed.messages import Piece, pieces_of
+from twistedipc.sealed.messages import text_of as text_of_run
+from twistedipc.sealed.words import Parted, joined, parted, searchable
 
 #: Bytes of messages after which a chunk is full. With 64 KiB a line takes an eighth more, and half a page of SQLite's
 #: is lost at the end of each chunk; with more, a reader who begins somewhere in a log has more decompressed.
@@ -55,9 +45,9 @@ MAX_BODY = 8 * 1024 * 1024
 #: A level above costs three times the time for an eighth of the bytes; the one below saves nothing.
 LEVEL = 3
 
-_MAGIC = b"\x89TLOG\x01\x1a\n"
+_MAGIC = b"\x89TLOG\x02\x1a\n"
 _CHECKSUM = Struct("<I")
-_HEADER = Struct("<QIII")
+_HEADER = Struct("<QIIII")
 _BODY = len(_MAGIC) + _CHECKSUM.size + _HEADER.size
 
 
@@ -75,11 +65,13 @@ class SealedChunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: int  # when the last one was
     data: bytes
     text: bytes  # what people read of it, as `text` returns it
-    events: bool  # whether events may be among the records
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What people read of consecutive records: ``first + k`` is line k, each ended by a newline. A gap's is empty."""
+    """
+    What people read of consecutive records: ``first + k`` is line k, each ended by a newline, without escape sequences.
+    A gap's is empty.
+    """
 
     first: int
     records: int
@@ -94,6 +86,8 @@ class _Columns(msgspec.Struct, array_like=True, gc=False):
     steps: list[int]
     more: list[int]  # records that the next one continues: indexes into the chunk's
     apart: list[tuple[int, bytes]]  # records that the text doesn't have as they are: index, JSON
+    pieces: bytes = b""  # what was taken out of the text, and where: see `words.Parted`
+    gaps: bytes = b""
     gap: str | None = None  # its reason, if the chunk is a gap
     whole: bytes | None = None  # the messages themselves, if they can't be made from text and columns byte by byte
 
@@ -102,45 +96,46 @@ _columns_encoder = msgspec.msgpack.Encoder()
 _columns_decoder = msgspec.msgpack.Decoder(_Columns)
 
 
-def seal(messages: list[bytes], batches: list[Batch] | None = None) -> SealedChunk:
+def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChunk:
     """
     Make a chunk of messages: JSON of consecutive `Lines`, or of exactly one `Gap`. Raises ValueError for anything else.
-    It has been opened again, and gave the same. ``batches``: the messages decoded, if the caller has them.
+    Its frames were decompressed again, and gave the same. ``pieces``: the messages taken apart, if the caller has them.
     """
-    if batches is None:
-        batches = [batch_decoder.decode(message) for message in messages]
-    check_run(batches)
-    columns, text = _split(batches)
-    sealed = _sealed(messages, batches, columns, text)
-    if not _gives(sealed.data, messages):
+    pieces = pieces_of(messages) if pieces is None else pieces
+    whole = text_of_run(messages, pieces)
+    _check_run(pieces)
+    if pieces[0].gap is None and whole.count(b"\n") != pieces[-1].end - pieces[0].first:
+        raise ValueError("there aren't as many lines as records")
+    whole.decode()  # raises, if it isn't what a reader can decode
+    parts = parted(whole)
+    columns = _columns(pieces, parts)
+    if not all(piece.same for piece in pieces):
         # An encoder before this one, or another program's, has written the same in other bytes.
         columns.whole = b"\n".join(messages)
-        sealed = _sealed(messages, batches, columns, text)
-        if not _gives(sealed.data, messages):
-            raise ValueError(f"the messages from record {sealed.first} on can't be sealed: they come out as others")
-    return sealed
+    first, records = pieces[0].first, pieces[-1].end - pieces[0].first
+    return SealedChunk(
+        first=first,
+        records=records,
+        size=sum(map(len, messages)) + len(messages),
+        began=pieces[0].time,
+        ended=pieces[-1].time,
+        data=_sealed(first, records, parts.plain, _columns_encoder.encode(columns)),
+        text=parts.plain,
+    )
 
 
-def _gives(data: bytes, wanted: list[bytes]) -> bool:
-    """Return whether a chunk can be opened, and has these messages."""
-    try:
-        return messages(data) == wanted
-    except Damaged:
-        return False
-
-
-def check_run(batches: list[Batch]) -> None:
+def _check_run(pieces: list[Piece]) -> None:
     """Raise ValueError unless these can be one chunk: consecutive batches of lines, or one gap."""
-    if not batches:
+    if not pieces:
         raise ValueError("there is nothing to seal")
-    if len(batches) > 1 and any(isinstance(batch, Gap) for batch in batches):
+    if len(pieces) > 1 and any(piece.gap is not None for piece in pieces):
         raise ValueError("a gap is sealed by itself")
-    for batch in batches:
-        if batch.end <= batch.first:
-            raise ValueError(f"a batch before record {batch.first} has no records")
-    for before, batch in pairwise(batches):
-        if before.end != batch.first:
-            raise ValueError(f"record {before.end} is missing before record {batch.first}")
+    for piece in pieces:
+        if piece.count <= 0:
+            raise ValueError(f"a batch before record {piece.first} has no records")
+    for before, piece in pairwise(pieces):
+        if before.end != piece.first:
+            raise ValueError(f"record {before.end} is missing before record {piece.first}")
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
@@ -171,135 +166,118 @@ def text(data: bytes) -> Text:
     """Return the text of a chunk, for a search. Raises `Damaged`."""
     import numpy as np  # not above: what never seals or searches does without its 16 MB
 
-    first, records, size, body = _body(data)
-    if size and (np.count_nonzero(np.frombuffer(body, np.uint8, size) == 0x0A) != records or body[size - 1] != 0x0A):
+    header = _header(data)
+    text = _frame(header.text_frame, header.text)
+    if text and (np.count_nonzero(np.frombuffer(text, np.uint8) == 0x0A) != header.records or text[-1] != 0x0A):
         raise Damaged("its lines aren't as many as its records")
-    return Text(first=first, records=records, text=body[:size])
+    return Text(first=header.first, records=header.records, text=text)
 
 
 def text_of(messages: list[bytes]) -> list[Text]:
     """Return the texts of messages that aren't sealed: as their chunks would have them. A gap has one of its own."""
     texts: list[Text] = []
-    for run in runs([batch_decoder.decode(message) for message in messages]):
-        _columns, text = _split(run)
-        texts.append(Text(first=run[0].first, records=run[-1].end - run[0].first, text=text))
+    for run, pieces in runs(messages, pieces_of(messages)):
+        text = searchable(text_of_run(run, pieces))
+        texts.append(Text(first=pieces[0].first, records=pieces[-1].end - pieces[0].first, text=text))
     return texts
 
 
-def runs(batches: list[Batch]) -> list[list[Batch]]:
-    """Return consecutive batches as runs each of which can be one chunk: without a gap, or a gap alone."""
-    found: list[list[Batch]] = []
-    for batch in batches:
-        if found and isinstance(batch, Lines) and isinstance(found[-1][-1], Lines):
-            found[-1].append(batch)
+def runs(messages: list[bytes], pieces: list[Piece]) -> list[tuple[list[bytes], list[Piece]]]:
+    """Return consecutive messages as runs each of which can be one chunk: without a gap, or a gap alone."""
+    found: list[tuple[list[bytes], list[Piece]]] = []
+    for message, piece in zip(messages, pieces, strict=True):
+        if found and piece.gap is None and found[-1][1][-1].gap is None:
+            found[-1][0].append(message)
+            found[-1][1].append(piece)
         else:
-            found.append([batch])
+            found.append(([message], [piece]))
     return found
 
 
-def line_of(record: Record) -> str:
-    """Return what a person would search for in a record: a line as it is, of an event what it says; one line."""
-    if isinstance(record, str):
-        return record.replace("\n", " ")
-    event = event_of(record)
-    match event:
-        case None | Progress() | Summary() | StepEnded():
-            return ""
-        case Annotation():
-            where = f" {event.file}:{event.line}" if event.line else f" {event.file}" if event.file else ""
-            said = event.message + where
-        case StepStarted():
-            said = f"{event.name} {event.command}"
-        case Notice():
-            said = event.message
-        case Group():
-            said = event.name
-        case never:
-            assert_never(never)
-    return said.replace("\n", " ")
-
-
-def _split(batches: list[Batch]) -> tuple[_Columns, bytes]:
-    """Return columns and text of a run."""
-    columns = _Columns(counts=[], times=[], steps=[], more=[], apart=[])
-    parts: list[str] = []  # of the text
+def _columns(pieces: list[Piece], parts: Parted) -> _Columns:
+    """Return the columns of a run."""
+    columns = _Columns([], [], [], [], [], parts.pieces, parts.gaps)
     at = time = 0
-    for batch in batches:
-        if isinstance(batch, Gap):
-            columns.gap = batch.reason
+    for piece in pieces:
+        if piece.gap is not None:
+            columns.gap = piece.gap
             break
-        records = batch.lines
-        columns.counts.append(len(records))
-        columns.times.append(batch.time - time)
-        columns.steps.append(batch.step)
-        columns.more += [at + index for index in batch.more]
-        time = batch.time
-        try:
-            joined = "\n".join(records)  # type: ignore[arg-type]  # all strings, unless it raises
-        except TypeError:
-            joined = None
-        if joined is None or joined.count("\n") != len(records) - 1:
-            columns.apart += [
-                (index, encoder.encode(record))
-                for index, record in enumerate(records, at)
-                if not isinstance(record, str) or "\n" in record
-            ]
-            joined = "\n".join(map(line_of, records))
-        parts.append(joined)
-        at += len(records)
-    parts.append("")
-    return columns, "\n".join(parts).encode("utf-8", "surrogatepass")
+        columns.counts.append(piece.count)
+        columns.times.append(piece.time - time)
+        columns.steps.append(piece.step)
+        columns.more += [at + index for index in piece.more]
+        columns.apart += [(at + index, record) for index, record in piece.apart]
+        time = piece.time
+        at += piece.count
+    return columns
 
 
-def _sealed(messages: list[bytes], batches: list[Batch], columns: _Columns, text: bytes) -> SealedChunk:
-    encoded = _columns_encoder.encode(columns)
-    if len(text) + len(encoded) > MAX_BODY:
-        raise ValueError(f"{len(text) + len(encoded)} bytes are too many for one chunk")
-    first, records = batches[0].first, batches[-1].end - batches[0].first
-    header = _HEADER.pack(first, records, len(text), len(encoded))
-    body = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text + encoded)
-    began, ended = (batch.time if isinstance(batch, Lines) else 0 for batch in (batches[0], batches[-1]))
-    return SealedChunk(
-        first=first,
-        records=records,
-        size=sum(map(len, messages)) + len(messages),
-        began=began,
-        ended=ended,
-        data=_MAGIC + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + header + body,
-        text=text,
-        events=bool(columns.apart),
-    )
+def _sealed(first: int, records: int, text: bytes, columns: bytes) -> bytes:
+    """Return the bytes of a chunk, whose frames were decompressed again and compared."""
+    if len(text) + len(columns) > MAX_BODY:
+        raise ValueError(f"{len(text) + len(columns)} bytes are too many for one chunk")
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    frame = compressor.compress(text)
+    body = frame + compressor.compress(columns)
+    header = _HEADER.pack(first, records, len(text), len(columns), len(frame))
+    data = _MAGIC + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + header + body
+    try:
+        again = _header(data)
+        good = _frame(again.text_frame, again.text) == text and _frame(again.columns_frame, again.columns) == columns
+    except Damaged:
+        good = False
+    if not good:
+        raise ValueError(f"the messages from record {first} on can't be sealed: they come out as others")
+    return data
 
 
-def _body(data: bytes) -> tuple[int, int, int, bytes]:
-    """Return the first record's number, how many there are, the bytes of text, and text and columns together."""
+class _Header(msgspec.Struct, frozen=True, gc=False):
+    """What a chunk says of itself, and its frames."""
+
+    first: int
+    records: int
+    text: int  # bytes, decompressed
+    columns: int
+    text_frame: memoryview
+    columns_frame: memoryview
+
+
+def _header(data: bytes) -> _Header:
+    """Return what is in a chunk, checked but for its frames. Raises `Damaged`."""
     if len(data) < _BODY or not data.startswith(_MAGIC):
         raise Damaged("it doesn't begin as a sealed chunk")
     (checksum,) = _CHECKSUM.unpack_from(data, len(_MAGIC))
     if zlib.crc32(memoryview(data)[len(_MAGIC) + _CHECKSUM.size :]) != checksum:
         raise Damaged("the checksum doesn't match")
-    first, records, text, columns = _HEADER.unpack_from(data, len(_MAGIC) + _CHECKSUM.size)
+    first, records, text, columns, size = _HEADER.unpack_from(data, len(_MAGIC) + _CHECKSUM.size)
+    if text + columns > MAX_BODY or not columns:
+        raise Damaged("its size isn't what it says")
+    frames = memoryview(data)[_BODY:]
+    return _Header(first, records, text, columns, frames[:size], frames[size:])
+
+
+def _frame(frame: memoryview, size: int) -> bytes:
+    """Return what is in a frame: so many bytes. Raises `Damaged`."""
     # A frame that claims to be larger than it may be is never decompressed.
-    frame = memoryview(data)[_BODY:]
     try:
-        claimed = zstandard.get_frame_parameters(frame).content_size
-        if claimed != text + columns or claimed > MAX_BODY or not columns:
+        if zstandard.get_frame_parameters(frame).content_size != size:
             raise Damaged("its size isn't what it says")
-        body = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damaged(f"it can't be decompressed: {error}") from error
-    return first, records, text, body
 
 
 def _opened(data: bytes, wanted: int = 0, limit: int = MAX_BODY * 8) -> Part:
-    first, records, size, body = _body(data)
-    columns = _columns_decoder.decode(memoryview(body)[size:])
+    header = _header(data)
+    first, records = header.first, header.records
+    columns = _columns_decoder.decode(_frame(header.columns_frame, header.columns))
     if columns.gap is not None:
         gap = encoder.encode(Gap(first, first + records - 1, columns.gap))
         return _cut(first, [(records, gap)], wanted, limit)
     if columns.whole is not None:
         return _cut(first, zip(columns.counts, columns.whole.split(b"\n"), strict=True), wanted, limit)
-    lines: list[str | msgspec.Raw] = list(body[:size].decode("utf-8", "surrogatepass").split("\n"))
+    whole = joined(Parted(_frame(header.text_frame, header.text), columns.pieces, columns.gaps))
+    lines: list[str | msgspec.Raw] = list(whole.decode().split("\n"))
     if len(lines) != records + 1 or sum(columns.counts) != records:
         raise Damaged("its lines aren't as many as its records")
     for index, record in columns.apart:

@@ -29,10 +29,9 @@ _FULL: Final = 0.36
 #: Bytes of the checksum.
 _CHECKSUM: Final = 4
 
-#: Knuth's multiplier: it spreads numbers over 32 bits.
-_FACTOR: Final = 2654435761
-
-_FOLD: Final = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+#: Knuth's multiplier, which spreads numbers over 32 bits, times 256: of a number of four bytes the highest one doesn't
+#: count then, so that a trigram needn't be cut out of it.
+_FACTOR: Final = 2654435761 << 8 & 0xFFFFFFFF
 
 #: The two letters beyond ASCII that are an ASCII letter where case is ignored: the long s, and the sign for kelvin.
 _TO_ASCII: Final = ((b"\xc5\xbf", b"s"), (b"\xe2\x84\xaa", b"k"))
@@ -48,8 +47,7 @@ def row_of(text: bytes) -> bytes:
     # Four views, each beginning a byte later, have every trigram once, in the lower bytes of a number.
     for offset in range(4):
         count = (len(folded) - offset) // 4
-        grams = np.frombuffer(folded, "<u4", max(0, count), min(offset, len(folded))) & np.uint32(0xFFFFFF)
-        grams *= np.uint32(_FACTOR)
+        grams = np.frombuffer(folded, "<u4", max(0, count), min(offset, len(folded))) * np.uint32(_FACTOR)
         grams >>= np.uint32(32 - _MOST)
         bits[grams.astype(np.intp)] = True
     while len(bits) > 1 << _LEAST:
@@ -76,7 +74,7 @@ def grams_of(literal: str) -> frozenset[int]:
     """
     found: set[int] = set()
     for part in _ascii_parts(literal):
-        folded = part.encode().translate(_FOLD)
+        folded = part.encode().lower()
         for index in range(len(folded) - 2):
             if b"\n" not in (gram := folded[index : index + 3]):
                 found.add((int.from_bytes(gram, "little") * _FACTOR & 0xFFFFFFFF) >> 32 - _MOST)
@@ -92,10 +90,20 @@ def may_hold(bits: bytes, grams: frozenset[int]) -> bool:
 
 
 def _folded(text: bytes) -> bytes:
-    if not text.isascii():
-        for other, letter in _TO_ASCII:
+    for other, letter in _TO_ASCII:
+        if may_have_bytes(text, other):
             text = text.replace(other, letter)
-    return text.translate(_FOLD)
+    return text.lower()
+
+
+def may_have_bytes(text: bytes, wanted: bytes) -> bool:
+    """Return False if the first two of these bytes are nowhere in a text: several times as fast as ``in``."""
+    if text.isascii():
+        return wanted.isascii()
+    import numpy as np
+
+    array = np.frombuffer(text, np.uint8)
+    return bool(((array[:-1] == wanted[0]) & (array[1:] == wanted[1])).any())
 
 
 def _ascii_parts(literal: str) -> list[str]:

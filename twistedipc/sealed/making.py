@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from twistedipc.builds.logs import batch_decoder
 from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import SealedChunk, runs
 from twistedipc.sealed.grams import row_of
-from twistedipc.sealed.outline import Marked, marked_of
-from twistedipc.sealed.words import searchable
+from twistedipc.sealed.messages import pieces_of
+from twistedipc.sealed.outline import Marked
 
 
 class Made(msgspec.Struct, frozen=True, gc=False):
@@ -25,18 +24,14 @@ class Made(msgspec.Struct, frozen=True, gc=False):
 def make(messages: list[bytes]) -> tuple[list[Made], list[Marked]]:
     """
     Seal consecutive messages, as many as belong into one chunk; each gap among them is one by itself. Return the
-    chunks, which were opened again and gave the same, and the events that an outline may want. Raises ValueError and
-    `msgspec.DecodeError` if the messages aren't a log's.
+    chunks, whose frames were decompressed again and gave the same, and the events that an outline may want. Raises
+    ValueError, `msgspec.DecodeError` among others, if the messages aren't a log's.
     """
-    batches = [batch_decoder.decode(message) for message in messages]
     made: list[Made] = []
     marks: list[Marked] = []
-    at = 0
-    for run in runs(batches):
-        sealed = chunk.seal(messages[at : at + len(run)], run)
-        made.append(Made(sealed, row_of(searchable(sealed.text))))
-        at += len(run)
-        if sealed.events:
-            for batch in run:
-                marks += marked_of(batch)
+    for run, pieces in runs(messages, pieces_of(messages)):
+        sealed = chunk.seal(run, pieces)
+        made.append(Made(sealed, row_of(sealed.text)))
+        for piece in pieces:
+            marks += piece.marks
     return made, marks

@@ -228,4 +228,4 @@ class Sealing:
 
 
 def _make(rows: Sequence[ChunkRow]) -> tuple[list[Made], list[Marked]]:
-    return make([message for row in rows for message in row.data.splitlines()])
+    return make([message for row in rows for message in row.data[:-1].split(b"\n")])
