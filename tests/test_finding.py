@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from twistedipc.finding import blocks
+from twistedipc.finding import blocks, literals
 from twistedipc.finding.blocks import BEFORE_MATCH, MAX_SHOWN, PIECE, Block, Found, Line, around, matches, near, show
 from twistedipc.finding.query import BadQuery, Needle, Query
 from twistedipc.finding.scanning import Scanned, Wanted, scan
@@ -84,6 +84,7 @@ def test_the_lines_that_re_finds_one_by_one(
     expected = [index for index, line in enumerate(lines) if pattern.search(line)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "PIECE", piece)
+        patch.setattr(blocks, "WIDE", piece)
         found = search(needle, block_of(lines, 7), most, newest=newest)
     assert found.count == len(expected)
     if newest:
@@ -103,6 +104,31 @@ def test_the_lines_that_re_finds_one_by_one(
 def _all(pattern: re.Pattern[str], line: str) -> list[str]:
     """What RE2 finds one after the other: unlike `re`, an empty match isn't tried where one that isn't empty ended."""
     return [found[0] for found in pattern.finditer(line)]
+
+
+_WORD = st.sampled_from(
+    ["error", "Error", "ERROR", "ſkip", "\u212aelvin", "skip", "kelvin", " ", "é", "err", "or", "x"]
+)
+
+
+@given(
+    st.lists(st.lists(_WORD, max_size=4).map("".join), min_size=1, max_size=6),
+    st.sampled_from(["error", "kelvin", "skip", "r", "é", "err|kelvin", "kelvin|skip|error", "error.*x", "^skip"]),
+    st.sampled_from(["text", "regex"]),
+    st.booleans(),
+    st.sampled_from([1, 40, 400]),
+    st.sampled_from([0, 64]),
+)
+def test_lines_by_their_words_are_those_that_re2_finds(
+    lines: list[str], text: str, kind: str, case: bool, times: int, few: int
+) -> None:
+    needle = Needle(Query(text=text, kind="regex" if kind == "regex" else "text", case=case))
+    block = block_of([*lines, "." * 2000] * times)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(literals, "_FEW", few)
+        found = matches(needle, block, 5)
+        needle.literals = None
+        assert found == matches(needle, block, 5)
 
 
 @given(st.lists(LINE, max_size=8), st.integers(1, 12), st.integers(0, 12), st.sampled_from([1, 256]))
@@ -133,16 +159,18 @@ def test_what_is_around_a_hit(lines: list[str], index: int, inside: int, context
 
 
 def scanned(block: Block, stopped_after: int, **wanted: Any) -> Scanned:
-    """What is found of "a" in a block, if it is stopped when it has asked so often whether it is."""
+    """What is found of an "a" in a block by RE2, if it is stopped when it has asked so often whether it is."""
     asked = iter([False] * stopped_after)
     last = block.first + block.records - 1
-    return scan(Wanted(needle=Needle(Query(text="a")), **wanted), [block], 1, last, lambda: next(asked, True))
+    return scan(
+        Wanted(needle=Needle(Query(text="[a]", kind="regex")), **wanted), [block], 1, last, lambda: next(asked, True)
+    )
 
 
 def test_a_scan_is_stopped_in_the_middle_of_a_block() -> None:
     """Between two pieces of it, and between two of its hits: then nothing of it counts."""
     block = block_of(["b" * 99] * 1000 + ["a"] * 50)
-    pieces = len(block.text) // PIECE + 1
+    pieces = len(block.text) // PIECE + 2  # once more behind all of them
     nothing = Scanned(matches=0, searched=0, reached=0, hits=[])
     for stopped_after in (0, 1, pieces - 1, pieces, pieces + 1, pieces + 29):
         assert scanned(block, stopped_after, most=30) == nothing

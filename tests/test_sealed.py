@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import Damaged, seal, text_of
 from twistedipc.sealed.grams import bits_of, grams_of, may_hold, row_of
 from twistedipc.sealed.messages import pieces_of
-from twistedipc.sealed.words import searchable
+from twistedipc.sealed.strings import lines_of
+from twistedipc.sealed.words import joined, parted, searchable
 
 NOW = 1_732_300_000_000
 
@@ -136,6 +138,76 @@ def test_what_another_encoder_wrote_comes_out_as_it_wrote_it() -> None:
     assert chunk.text(sealed.data).text == "café\n\n".encode()
 
 
+# What people's programs write between words, by another expression than the one that finds it (ST is in it).
+_SEQUENCE = re.compile(rb"\x1b(?:\[[ -?]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])?")
+
+ESCAPES = [
+    "\x1b[31m",
+    "\x1b[0m",
+    "\x1b[38;5;12m",
+    "\x1b[2K",
+    "\x1b]8;;https://example.org\x07",
+    "\x1b]0;title\x1b\\",
+    "\x1b(B",
+    "\x1b",
+    "\x1b[",
+    "\x1b[31",
+]
+
+_JSON = st.text(
+    st.sampled_from('ab",\\{}[]:é€\x1b\x07\r\t\b\x00\x1f\x7f') | st.characters(exclude_categories=["Cs"]), max_size=12
+)
+
+
+@given(st.lists(st.lists(_JSON, min_size=1, max_size=5), min_size=1, max_size=5))
+@settings(max_examples=examples(300))
+def test_strings_become_lines_as_if_each_was_decoded(parts: list[list[str]]) -> None:
+    found = lines_of([encoder.encode(part)[1:-1] for part in parts])
+    if any("\n" in line for part in parts for line in part):
+        assert found is None
+    else:
+        assert found is not None
+        assert found.text.decode() == "".join(f"{line}\n" for part in parts for line in part)
+        assert found.counts == [len(part) for part in parts]
+
+
+@given(
+    st.lists(
+        st.sampled_from([*'"\\,u01bnt{}a\n\x1b', '","', "\\u001b", "\\u000a", "\\u0041", "\\n", "\\/"]), max_size=12
+    )
+)
+@settings(max_examples=examples(500))
+def test_what_is_taken_for_strings_is_what_the_encoder_writes(pieces: list[str]) -> None:
+    said = f'"{"".join(pieces)}"'.encode()
+    found = lines_of([said])
+    if found is not None:
+        lines = found.text.decode().split("\n")[:-1]
+        assert encoder.encode(lines)[1:-1] == said
+        assert found.counts == [len(lines)]
+    else:
+        with contextlib.suppress(msgspec.DecodeError):
+            lines = msgspec.json.decode(b"[" + said + b"]", type=list[str])
+            assert encoder.encode(lines)[1:-1] != said or any("\n" in line for line in lines)
+
+
+@given(st.lists(st.sampled_from([*ESCAPES, *"[;m\\ é\n\x07"]), max_size=30), st.integers(1, 40))
+@settings(max_examples=examples(300))
+def test_a_text_is_put_together_again(pieces: list[str], times: int) -> None:
+    text = "".join(pieces).encode() * times
+    parts = parted(text)
+    assert b"\x1b" not in parts.plain
+    assert parts.plain == _SEQUENCE.sub(b"", text)
+    assert joined(parts) == text
+    if parts.pieces:
+        for wrong in (
+            parts._replace(gaps=parts.gaps[:-4]),
+            parts._replace(pieces=parts.pieces[1:]),
+            parts._replace(plain=b"", gaps=b"\xff" * len(parts.gaps)),
+        ):
+            with pytest.raises(ValueError, match="piece"):
+                joined(wrong)
+
+
 def test_what_can_not_be_one_chunk() -> None:
     one = Lines(first=1, time=1, step=0, lines=["x"])
     with pytest.raises(ValueError, match="nothing"):
@@ -212,20 +284,6 @@ def test_what_events_say_can_be_searched_for() -> None:
         "",
         "",
     ]
-
-
-ESCAPES = [
-    "\x1b[31m",
-    "\x1b[0m",
-    "\x1b[38;5;12m",
-    "\x1b[2K",
-    "\x1b]8;;https://example.org\x07",
-    "\x1b]0;title\x1b\\",
-    "\x1b(B",
-    "\x1b",
-    "\x1b[",
-    "\x1b[31",
-]
 
 
 @given(

@@ -4,6 +4,7 @@ clock. Used by ``server``, which reads the blocks and shares its threads among s
 
 - ``query``: what somebody asks for, checked, as one RE2 program
 - ``syntax``: reads a regular expression: what RE2 takes and a search doesn't, and which literals each match holds
+- ``literals``: where plain strings are in a text, which is found several times as fast
 - ``blocks``: consecutive records as one text, and the lines of it that match
 - ``scanning``: the work of a search: several blocks, one after the other
 - ``messages``: what a search says, to whom it is for

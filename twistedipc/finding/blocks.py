@@ -1,17 +1,18 @@
 """
 Consecutive records of a log as one text, and the lines of it that match. ``finding``; pure, for any thread.
 
-All matching is done by RE2, block by block: a line that doesn't match costs no Python, and of those that match only
-what is asked for becomes objects.
+A line that doesn't match costs no Python, and of those that match only what is asked for becomes objects. RE2 says what
+matches; plain strings are found without it, many lines at once (`literals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
+from twistedipc.finding.literals import lines_with
 from twistedipc.finding.query import Needle
 
 #: How much of a line a hit shows, in characters, and how much of that is before the first match, at most.
@@ -26,6 +27,11 @@ MAX_NEAR: Final = 500
 #: have found a line each.
 PIECE: Final = 32 * 1024
 _CALLS: Final = 256
+
+#: How many bytes are looked through for plain strings at once, and in how many RE2 takes as long as for a call: with
+#: more lines to be looked at, it rather goes through all of them.
+WIDE: Final = 128 * 1024
+_BYTES_PER_CALL: Final = 1024
 
 # Bytes in which lines are counted one by one.
 _NEAR: Final = 256
@@ -94,28 +100,73 @@ def matches(
     Return how many lines match, and the first ``most`` of them; ``newest``: the last, from the last on. None: the
     search was stopped before its end.
     """
-    text, search = block.text, needle.search
-    end = len(text) - 1  # the last newline: behind it is no line
+    text = block.text
     starts: list[int] = []  # of each line's first match
-    count = position = 0
-    piece = -1  # the newline up to which is searched now
-    while position <= end:
-        if position > piece or count % _CALLS == 0:
-            if stopped():
-                return None
-            piece = text.index(b"\n", position + PIECE) if position + PIECE < end else end
-        start, stop = search(text, position, piece)
-        if start < 0:
-            position = piece + 1
-            continue
-        count += 1
-        if newest or count <= most:
-            starts.append(start)
-        position = text.index(b"\n", stop) + 1
+    count = 0
+    for begin, end in _pieces(text, 0, len(text), WIDE):
+        wanted = len(text) if newest else max(0, most - count)
+        found = _by_literals(needle, text, begin, end, wanted) or _by_calls(needle, text, begin, end, wanted, stopped)
+        if found is None or stopped():
+            return None
+        count += found[0]
+        starts += found[1]
     if newest:
         starts = starts[max(0, count - most) :]
     lines = _numbered(block, starts)
     return Matches(count, lines[::-1] if newest else lines)
+
+
+def _pieces(text: bytes, begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a text of this size and some of a line; each ends behind a newline, as the text does."""
+    while begin < end:
+        stop = text.index(b"\n", begin + size) + 1 if begin + size < end else end
+        yield begin, stop
+        begin = stop
+
+
+def _by_literals(needle: Needle, text: bytes, begin: int, end: int, most: int) -> tuple[int, list[int]] | None:
+    """
+    Return how many lines of a part of the text match, and where in the first ``most`` of them; None if RE2 finds that
+    sooner.
+    """
+    literals = needle.literals
+    lines = None if literals is None else lines_with(literals, text, begin, end)
+    if literals is None or lines is None:
+        return None
+    if literals.exact:
+        return len(lines.firsts), lines.firsts[:most].tolist()
+    if len(lines.firsts) > min(_CALLS, (end - begin) // _BYTES_PER_CALL):
+        return None
+    starts: list[int] = []
+    for from_, to in zip(lines.begins.tolist(), lines.ends.tolist(), strict=True):
+        start, _stop = needle.search(text, from_, to)
+        if start >= 0:
+            starts.append(start)
+    return len(starts), starts[:most]
+
+
+def _by_calls(
+    needle: Needle, text: bytes, begin: int, end: int, most: int, stopped: Callable[[], bool]
+) -> tuple[int, list[int]] | None:
+    """Return the same, by a call of RE2 for each line that matches, or for many that don't; None: it was stopped."""
+    search = needle.search
+    starts: list[int] = []
+    count = 0
+    for position, behind in _pieces(text, begin, end, PIECE):
+        last = behind - 1  # the newline: behind it is another line
+        calls = 0
+        while position <= last:
+            if calls % _CALLS == 0 and stopped():
+                return None
+            calls += 1
+            start, stop = search(text, position, last)
+            if start < 0:
+                break
+            count += 1
+            if count <= most:
+                starts.append(start)
+            position = text.index(b"\n", stop) + 1
+    return count, starts
 
 
 def near(block: Block, first: int, last: int) -> list[Line]:

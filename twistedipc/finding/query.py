@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from twistedipc.finding.literals import Literals, literals_of
 from twistedipc.finding.syntax import UnfitExpression, needed_literals
 from twistedipc.sealed.grams import grams_of
 
@@ -67,8 +68,13 @@ class Needle:
                 self.needed = needed_literals(text)
             except UnfitExpression as error:
                 raise BadQuery(str(error)) from error
+            #: plain strings by which lines are found that may match, or do (`literals`); None: there are none
+            self.literals: Literals | None = literals_of(self.needed)
         else:
             self.needed = [frozenset({piece.lower()}) for piece in _ASCII.findall(text)]
+            whole = (text if query.case else text.lower()).encode()
+            fits = query.case or text.isascii()
+            self.literals = Literals((whole,), fold=not query.case, exact=True) if fits else None
         #: what every text that matches holds, as trigrams (`sealed.grams`): of each tuple, one set
         self.grams = _grams(self.needed)
 

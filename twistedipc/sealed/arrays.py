@@ -1,4 +1,7 @@
-"""numpy, which is loaded when something is sealed or searched first: what does neither does without its 16 MB."""
+"""
+numpy, which is loaded when something is sealed or searched first, or something with colours is read: what does none of
+this does without its 16 MB.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _CHECKSUM: Final = 4
 _FACTOR: Final = 2654435761 << 8 & 0xFFFFFFFF
 
 #: The two letters beyond ASCII that are an ASCII letter where case is ignored: the long s, and the sign for kelvin.
-_TO_ASCII: Final = ((b"\xc5\xbf", b"s"), (b"\xe2\x84\xaa", b"k"))
+TO_ASCII: Final = ((b"\xc5\xbf", b"s"), (b"\xe2\x84\xaa", b"k"))
 
 
 def row_of(text: bytes) -> bytes:
@@ -51,9 +51,9 @@ def row_of(text: bytes) -> bytes:
         grams >>= np.uint32(32 - _MOST)
         bits[grams.astype(np.intp)] = True
     while len(bits) > 1 << _LEAST:
-        half = len(bits) // 2
-        shorter = bits[:half] | bits[half:]
-        if np.count_nonzero(shorter) > _FULL * half:
+        # The lowest bit of each number goes: all bytes of a trigram have their share in the higher ones.
+        shorter = bits[::2] | bits[1::2]
+        if np.count_nonzero(shorter) > _FULL * len(shorter):
             break
         bits = shorter
     packed = np.packbits(bits, bitorder="little").tobytes()
@@ -83,14 +83,15 @@ def grams_of(literal: str) -> frozenset[int]:
 
 def may_hold(bits: bytes, grams: frozenset[int]) -> bool:
     """Return False if what has these trigrams is surely not in the text of the row with these bits (`bits_of`)."""
-    last = len(bits) * 8 - 1
-    if last < 7 or last & (last + 1):
+    size = (len(bits) * 8).bit_length() - 1
+    if len(bits) * 8 != 1 << max(3, size) or size > _MOST:
         return True
-    return all(bits[(gram & last) >> 3] >> (gram & 7) & 1 for gram in grams)
+    shift = _MOST - size
+    return all(bits[gram >> shift + 3] >> (gram >> shift & 7) & 1 for gram in grams)
 
 
 def _folded(text: bytes) -> bytes:
-    for other, letter in _TO_ASCII:
+    for other, letter in TO_ASCII:
         if may_have_bytes(text, other):
             text = text.replace(other, letter)
     return text.lower()

@@ -77,7 +77,8 @@ def _escapes(at: NDArray[np.int64]) -> NDArray[np.int64]:
     if not following.any():
         return at
     index = np.arange(len(at))
-    return at[(index - np.maximum.accumulate(np.where(following, 0, index))) % 2 == 0]
+    every_second: NDArray[np.int64] = at[(index - np.maximum.accumulate(np.where(following, 0, index))) % 2 == 0]
+    return every_second
 
 
 def _unescape(array: Any, escapes: NDArray[np.int64], text: Any, keep: Any) -> bool:

@@ -104,7 +104,7 @@ def _lengths(text: bytes, begins: NDArray[np.int64]) -> NDArray[np.int64]:
     left: Any = np.flatnonzero(array[begins + 1] == 0x5B)  # of control sequences, those whose end isn't found yet
     for behind in range(2, 2 + _EIGHT * _LOOKS, _EIGHT):
         at = begins[left] + behind
-        # Of each byte three bits, which are 0 if it is one of those with which a control sequence goes on: 0x20 to 0x3f.
+        # Three bits of each byte, which are 0 if a control sequence goes on with it: 0x20 to 0x3f.
         others = (windows[at] ^ np.uint64(0x2020202020202020)) & np.uint64(0xE0E0E0E0E0E0E0E0)
         found = others != 0
         if not found.all():
