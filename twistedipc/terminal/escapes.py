@@ -2,8 +2,8 @@
 Strangers' output made safe for a person's terminal. ``terminal``; pure.
 
 A build's output may hold sequences that clear the screen, set the clipboard (OSC 52), hide a link's target (OSC 8), or
-turn the order of letters around. `plain` removes them all; `colours` keeps those that set colours and styles (SGR). Of
-a progress line that is redrawn with ``\r``, both keep what was drawn last.
+turn the order of letters around. `plain` removes them all; `colours` keeps those that set colours and styles (SGR). A
+line that draws over itself (``\\r``, ``\\b``, erasing) is as a terminal would show it in the end (`drawing`).
 
 Both take one line, or several joined by newlines. Text that needs no cleaning costs one search in C.
 """
@@ -11,6 +11,9 @@ Both take one line, or several joined by newlines. Text that needs no cleaning c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from twistedipc.terminal.drawing import MOVES, PLAIN, SEQUENCE, Line, Style, parameters_of, styled
 
 #: Ends all colours and styles.
 RESET = "\x1b[0m"
@@ -20,64 +23,124 @@ _CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f"
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _SUSPECT = re.compile(f"[{_CONTROLS}{_BIDI}]")
 
-# ECMA-48. Each part excludes what begins the next one, so that matching takes linear time. A string sequence without
-# its end loses only its introducer: its text is then harmless, and nothing disappears.
-_SEQUENCE = re.compile(
-    r"(?P<sgr>\x1b\[[0-9;:]{0,64}m)"
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b[ -/]*[0-~]"
-)
-# Remains of sequences, and all other controls but \r and ESC, which are dealt with afterwards.
-_REST = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f{_BIDI}]")
-_SGR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
+# All of them, for what is between sequences; and those without the two that move a line's cursor.
+_REST = re.compile(f"[{_CONTROLS}{_BIDI}]")
+_BUT_MOVES = re.compile(f"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f{_BIDI}]")
+
+# Nothing is drawn behind these.
+_LAST_RETURNS = re.compile(r"\r+(?=\n|\Z)")
 
 
 def plain(text: str) -> str:
     """Return ``text`` without any control: printable characters, tabs and newlines."""
     if _SUSPECT.search(text) is None:
         return text
-    text = _SEQUENCE.sub("", text)
-    text = _REST.sub("", text).replace("\x1b", "")
-    return "\n".join([_drawn_last(line) for line in text.split("\n")]) if "\r" in text else text
+    text = _LAST_RETURNS.sub("", text) if "\r" in text else text
+    if MOVES.search(text) is None:
+        return _cleaned(text)
+    return "\n".join([_shown(line) for line in text.split("\n")])
 
 
 def colours(text: str) -> str:
     """Return ``text`` without any control but the sequences that set colours and styles."""
     if _SUSPECT.search(text) is None:
         return text
-    if "\x1b" in text or _C1.search(text) is not None:
-        # What is removed may have kept the parts of a sequence apart. So the sequences to keep are found first, and the
-        # rest is cleaned piece by piece.
-        text = "".join(
-            [
-                piece if index % 2 else _REST.sub("", piece).replace("\x1b", "")
-                for index, piece in enumerate(_pieces(text))
-            ]
-        )
-    else:
-        text = _REST.sub("", text)
-    return "\n".join([_drawn_last(line) for line in text.split("\n")]) if "\r" in text else text
+    text = _LAST_RETURNS.sub("", text) if "\r" in text else text
+    if MOVES.search(text) is None:
+        return _coloured(text)
+    lines = []
+    style = PLAIN
+    for line in text.split("\n"):
+        last = line if MOVES.search(line) is None else _last_drawing(line)
+        if last is not None:
+            lines.append(_coloured(last))
+            for found in SEQUENCE.finditer(line):
+                style = style if found["sgr"] is None else styled(style, found["sgr"])
+        else:
+            drawn = _drawn(line, style)
+            lines.append(_in_styles(drawn, style))
+            style = drawn.style
+    return "\n".join(lines)
+
+
+def _shown(line: str) -> str:
+    if MOVES.search(line) is None:
+        return _cleaned(line)
+    last = _last_drawing(line)
+    return "".join([cell.text for cell in _drawn(line).cells()]) if last is None else _cleaned(last)
+
+
+def _last_drawing(line: str) -> str | None:
+    """
+    Return what a line draws last, with the sequences before it, if nothing is seen of what it has drawn before. So it
+    is with most progress, and this costs a tenth of drawing it. None if it must be drawn.
+    """
+    if not line.isascii() or _CURSOR.search(line) is not None:
+        return None
+    *before, last = line.split("\r")
+    size = len(_cleaned(last))
+    if any(len(_cleaned(part)) > size for part in before):
+        return None
+    return "".join([found[0] for part in before for found in SEQUENCE.finditer(part)]) + last
+
+
+# What else moves the cursor, and what may have a \r inside.
+_CURSOR = re.compile(r"[\b\t]|\x1b(?:\[[0-9;]{0,16}[A-GJK]|[\]PX^_])")
+
+
+def _cleaned(text: str) -> str:
+    """Return a text that moves nothing, without any control."""
+    return _REST.sub("", SEQUENCE.sub("", text))
+
+
+def _coloured(text: str) -> str:
+    """Return the same with its styles."""
+    if "\x1b" not in text and _C1.search(text) is None:
+        return _REST.sub("", text)
+    # What is removed may have kept the parts of a sequence apart. So the sequences to keep are found first, and the
+    # rest is cleaned piece by piece.
+    return "".join(
+        [
+            _REST.sub("", piece) if isinstance(piece, str) else piece[0] if piece["sgr"] is not None else ""
+            for piece in _pieces(text)
+        ]
+    )
 
 
 _C1 = re.compile("[\x80-\x9f]")
 
 
-def _pieces(text: str) -> list[str]:
-    """Return plain pieces and, between each two, the SGR sequence (or "") that stood there."""
-    pieces = []
+def _pieces(text: str) -> Iterator[str | re.Match[str]]:
+    """Yield what stands between sequences, and the sequences."""
     position = 0
-    for found in _SEQUENCE.finditer(text):
-        pieces += [text[position : found.start()], found["sgr"] or ""]
+    for found in SEQUENCE.finditer(text):
+        yield text[position : found.start()]
+        yield found
         position = found.end()
-    pieces.append(text[position:])
-    return pieces
+    yield text[position:]
 
 
-def _drawn_last(line: str) -> str:
-    """Return what a progress line shows at its end, with the colours that were set before and after it."""
-    parts = line.split("\r")
-    last = len(parts) - 1
-    while last > 0 and not _SGR.sub("", parts[last]):
-        last -= 1  # only colours follow the return: nothing was drawn over yet
-    return "".join([*_SGR.findall("".join(parts[:last])), *parts[last:]])
+def _drawn(text: str, style: Style = PLAIN) -> Line:
+    line = Line(style)
+    line.draw(_BUT_MOVES.sub("", piece) if isinstance(piece, str) else piece for piece in _pieces(text))
+    return line
+
+
+def _in_styles(line: Line, before: Style) -> str:
+    """Return a line that was drawn, with sequences for its styles: from the style before it to the one after it."""
+    parts = []
+    for cell in line.cells():
+        if cell.text and cell.style != before:
+            parts.append(_setting(cell.style, before))
+            before = cell.style
+        parts.append(cell.text)
+    if line.style != before:
+        parts.append(_setting(line.style, before))
+    return "".join(parts)
+
+
+def _setting(style: Style, before: Style) -> str:
+    """Return a sequence that sets a style where another one is set."""
+    if not any(style):
+        return RESET
+    return f"\x1b[{'0;' if any(before) else ''}{parameters_of(style)}m"
