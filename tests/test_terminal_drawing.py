@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 
 from tests.node import node_path
 from twistedipc.terminal import escapes
-from twistedipc.terminal.drawing import FAR, REACH, parameters_of
+from twistedipc.terminal.drawing import FAR, REACH, parameters_of, width
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "fixtures" / "terminal.json").read_text())
-PAGE = Path(__file__).parent.parent / "twistedipc" / "web" / "page" / "static" / "log" / "terminal.js"
+PAGE = Path(__file__).parent.parent / "twistedipc" / "web" / "page" / "static" / "log"
 
 #: JavaScript that reads lists of lines, and writes the rows of each.
 SCRIPT = """
 import { readFileSync } from "node:fs";
-const { draw, runsOf, widthOf, withAddresses, readable, colourOf, contrast } = await import("./terminal.mjs");
+const { draw, runsOf, widthOf } = await import("./drawing.js");
+const { withAddresses } = await import("./weblinks.js");
+const { readable, colourOf, contrast } = await import("./colours.js");
 const asked = JSON.parse(readFileSync(0, "utf8"));
 const texts = (runs) => runs.map(({ text, style }) => [text, style.key]);
 const answer = {
@@ -48,9 +50,11 @@ process.stdout.write(JSON.stringify(answer));
 
 
 def by_page(folder: Path, **asked: Any) -> dict[str, Any]:
-    """What the page's module makes of these."""
+    """What the page's modules make of these."""
     path = node_path()
-    (folder / "terminal.mjs").write_bytes(PAGE.read_bytes())
+    for name in ("drawing.js", "weblinks.js", "colours.js"):
+        (folder / name).write_bytes((PAGE / name).read_bytes())
+    (folder / "package.json").write_text('{"type": "module"}')  # as the browser is told
     (folder / "script.mjs").write_text(SCRIPT)
     defaults: dict[str, Any] = {"rows": [], "alone": [], "widths": "", "links": [], "grounds": []}
     done = subprocess.run(
@@ -140,7 +144,7 @@ def random_lines(draw: random.Random) -> list[str]:
 
 def test_the_page_shows_what_a_terminal_shows(tmp_path: Path) -> None:
     draw = random.Random(19)
-    programs = [random_lines(draw) for _ in range(2000)]
+    programs = [random_lines(draw) for _ in range(400)]
     found = by_page(tmp_path, rows=programs)["rows"]
     for lines, rows in zip(programs, found, strict=True):
         shown = ["".join(text for text, _style in runs) for _number, redrawn, runs in rows if not redrawn]
@@ -155,7 +159,7 @@ def test_the_page_and_python_clean_alike(tmp_path: Path) -> None:
     parts = [*PIECES, "[", "]", "m", "0", "31", "38;5;200", ";", ":", "2J", "\x07", "😀", "P", "(", "\x1b", "\x9b"]
     parts += ["\x1b[?25l", "\x1b]8;;https://a.example/\x07", "\x1b]8;;", "\x1b\\", "\x90", "\x9c", "\u202e", "\x1b[A"]
     parts += ["\x1b[2B", "\x1b[E", "e\u0301", "\x1b[999C", "\x1b[38:2::1:2:3m", "\x1b[4:3m"]
-    lines = ["".join(draw.choices(parts, k=draw.randint(1, 14))) for _ in range(5000)]
+    lines = ["".join(draw.choices(parts, k=draw.randint(1, 14))) for _ in range(2000)]
     found = by_page(tmp_path, alone=lines)["alone"]
     for line, one in zip(lines, found, strict=True):
         assert "".join(text for text, _style in one) == escapes.plain(line), line
@@ -168,8 +172,6 @@ def test_characters_take_as_many_columns_in_both(tmp_path: Path) -> None:
     text = "".join(chr(code) for first, end in blocks for code in range(first, end))
     text = "".join(one for one in text if unicodedata.category(one) != "Cn")
     found = by_page(tmp_path, widths=text)["widths"]
-    from twistedipc.terminal.drawing import width
-
     assert [(one, size) for one, size in zip(text, found, strict=True) if width(one) != size] == []
 
 
@@ -203,7 +205,15 @@ def test_addresses_are_links_and_nothing_else_is(tmp_path: Path) -> None:
 
 
 def test_colours_can_be_read_on_light_and_dark(tmp_path: Path) -> None:
-    grounds = [[255, 255, 255], [246, 247, 249], [28, 33, 44], [18, 21, 28], [0, 0, 0], [128, 128, 128], [118, 118, 118]]
+    grounds = [
+        [255, 255, 255],
+        [246, 247, 249],
+        [28, 33, 44],
+        [18, 21, 28],
+        [0, 0, 0],
+        [128, 128, 128],
+        [118, 118, 118],
+    ]
     assert min(by_page(tmp_path, grounds=grounds)["contrasts"]) >= 4.5
 
 
@@ -213,7 +223,9 @@ def test_nothing_grows_beyond_its_bounds() -> None:
     assert escapes.plain("x\x1b[1A" * (REACH + 50))[-1] == "x"
 
 
-@pytest.mark.parametrize("piece", ["x\x1b[1K", "\x1b[K", "x\x1b[A", "x\r", "x\b", "日\r", "\x1b[J", "\x1b[999C", "x\x1b[2K"])
+@pytest.mark.parametrize(
+    "piece", ["x\x1b[1K", "\x1b[K", "x\x1b[A", "x\r", "x\b", "日\r", "\x1b[J", "\x1b[999C", "x\x1b[2K"]
+)
 def test_a_hostile_line_takes_no_longer_than_others(piece: str) -> None:
     line = piece * (16_384 // len(piece))
     escapes.plain(line)

@@ -8,6 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Error, Page, Route, expect
@@ -684,6 +685,104 @@ def test_output_is_cleaned_as_everywhere_else(page: Page, platform: Platform) ->
     assert shown == [escapes.plain(line) for line in lines]
     # Colours change nothing of what is shown.
     assert shown == [re.sub(r"\x1b\[[0-9;:]*m", "", escapes.colours(line)) for line in lines]
+
+
+#: What is printed, and how its X is to be shown: its colour (a class, or CSS) and the classes of its style.
+RENDITIONS = {
+    "\x1b[31mX": ("f1", ""),
+    "\x1b[1;91mX": ("f9", "b"),
+    "\x1b[38;5;208mX": ("rgb(255, 135, 0)", ""),
+    "\x1b[38:5:208mX": ("rgb(255, 135, 0)", ""),
+    "\x1b[38;2;255;0;10mX": ("rgb(255, 0, 10)", ""),
+    "\x1b[38:2::255:0:10mX": ("rgb(255, 0, 10)", ""),
+    "\x1b[31m\x1b[4:3mX": ("f1", "u"),
+    "\x1b[31;4m\x1b[4:0mX": ("f1", ""),
+    "\x1b[31;4m\x1b[58;5;9mX": ("f1", "u"),
+    "\x1b[31m\x1b[53mX": ("f1", ""),
+    "\x1b[31m\x1b[0;mX": ("", ""),
+    "\x1b[31m\x1b(BX": ("f1", ""),
+    "old\r\x1b[KX": ("", ""),
+    "|\b/\b-\bX": ("", ""),
+    "\x1b]8;;https://example.org/a\x1b\\X\x1b]8;;\x1b\\": ("", ""),
+}
+
+
+def test_colours_and_styles_are_those_that_were_set(page: Page, platform: Platform) -> None:
+    page.goto(platform.url)
+    found = page.evaluate(
+        """async (lines) => {
+          const { nodesOf, Style } = await import("/static/log/terminal.js");
+          return lines.map((line) => {
+            const [node, ...more] = nodesOf(line, new Style());
+            const classes = [...(node.classList ?? [])];
+            const named = classes.find((name) => /^f[0-9]/.test(name));
+            const flags = classes.filter((name) => name.length === 1).join("");
+            return [node.textContent, more.length, named ?? node.style?.color ?? "", flags];
+          });
+        }""",
+        list(RENDITIONS),
+    )
+    assert found == [["X", 0, colour, classes] for colour, classes in RENDITIONS.values()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_256_colours_can_be_read(page: Page, platform: Platform, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(platform.url)
+    worst = page.evaluate(
+        """async () => {
+          const { nodesOf, Style } = await import("/static/log/terminal.js");
+          const { contrast } = await import("/static/log/colours.js");
+          const rgb = (text) => text.match(/[0-9.]+/g).slice(0, 3).map(Number);
+          const ground = document.createElement("div");
+          ground.style.background = "var(--card)";
+          document.body.append(ground);
+          const found = [];
+          for (let n = 16; n < 256; n++) {
+            const alone = [[`38;5;${n}`, false], [`48;5;${n}`, true]];
+            for (const [sequence, own] of [...alone, [`38;5;${n};48;5;${271 - n}`, true], [`31;48;5;${n}`, true]]) {
+              const [node] = nodesOf(`\\u001b[${sequence}mX`, new Style());
+              ground.append(node);
+              const style = getComputedStyle(node);
+              const under = own ? style : getComputedStyle(ground);
+              found.push([contrast(rgb(style.color), rgb(under.backgroundColor)), sequence]);
+            }
+          }
+          return found.sort((a, b) => a[0] - b[0])[0];
+        }"""
+    )
+    assert worst[0] >= 4.5, worst
+
+
+def test_links_in_output_say_where_they_lead(page: Page, platform: Platform) -> None:
+    page.goto(platform.url)
+    lines = [
+        "see https://a.example/x.",
+        "\x1b]8;;https://a.example/x\x07docs\x1b]8;;\x07",
+        "\x1b]8;;https://evil.example/\x07https://good.example/\x1b]8;;\x07",
+        "\x1b]8;;javascript:alert(1)\x07no\x1b]8;;\x07 javascript:alert(1) ftp://a.example",
+        "http://localhost:\x1b[1m5173\x1b[22m/",
+    ]
+    found = page.evaluate(
+        """async (lines) => {
+          const { nodesOf, Style } = await import("/static/log/terminal.js");
+          return lines.map((line) => {
+            const box = document.createElement("div");
+            box.append(...nodesOf(line, new Style()));
+            const links = [...box.querySelectorAll("a")];
+            return links.map((a) => [a.textContent, a.href, a.title, a.rel, a.target, a.dataset.to ?? ""]);
+          });
+        }""",
+        lines,
+    )
+    rest = ["noreferrer noopener", "_blank"]
+    assert found == [
+        [["https://a.example/x", "https://a.example/x", "https://a.example/x", *rest, ""]],
+        [["docs", "https://a.example/x", "https://a.example/x", *rest, "a.example"]],
+        [["https://good.example/", "https://evil.example/", "https://evil.example/", *rest, "evil.example"]],
+        [],
+        [["http://localhost:5173/", "http://localhost:5173/", "http://localhost:5173/", *rest, ""]],
+    ]
 
 
 def test_its_digest_is_sha256(page: Page, platform: Platform) -> None:
