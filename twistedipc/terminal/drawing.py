@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 #: What moves the cursor, or erases: a line without it is drawn from left to right.
@@ -78,39 +79,50 @@ _VALUES = {"5": 1, "2": 3}
 def styled(style: Style, parameters: str) -> Style:
     """Return the style that these parameters of an SGR sequence make of ``style``."""
     slots = list(style)
-    items = parameters.split(";")
-    at = 0
-    while at < len(items):
-        head, *rest = items[at].split(":")
+    items = iter(parameters.split(";"))
+    for item in items:
+        head, *rest = item.split(":")
         code = int(head or 0)
-        at += 1
-        if rest:
+        if code in _EXTENDED:
+            values = _values(rest) if rest else _values_behind(items)
+            if values is None:
+                break  # what follows can't be told apart
+            if values:
+                slots[_AT[_EXTENDED[code]]] = _colour(code, values)
+        elif rest:
             if code == 4:
                 slots[_AT["underline"]] = _UNDERLINES.get(rest[0], "")
-            elif code in _EXTENDED and rest[0] in _VALUES and len(rest) > _VALUES[rest[0]]:
-                # With four values of a colour, the first is its colour space.
-                values = rest[2:] if rest[0] == "2" and len(rest) > 4 else rest[1:]
-                slots[_AT[_EXTENDED[code]]] = _colour(code, rest[0], values)
         elif code == 0:
             slots = list(PLAIN)
         elif code in _SETS:
             name, value = _SETS[code]
             slots[_AT[name]] = value
-        elif code in _UNSETS:
-            for name in _UNSETS[code]:
+        else:
+            for name in _UNSETS.get(code, ()):
                 slots[_AT[name]] = ""
-        elif code in _EXTENDED:
-            size = _VALUES.get(items[at] if at < len(items) else "")
-            if size is None or len(items) < at + 1 + size:
-                break  # what follows can't be told apart
-            slots[_AT[_EXTENDED[code]]] = _colour(code, items[at], items[at + 1 : at + 1 + size])
-            at += 1 + size
     return tuple(slots)
 
 
-def _colour(code: int, mode: str, values: list[str]) -> str:
-    """Return one of 256 colours (``mode`` "5"), or one by red, green and blue ("2"), as SGR parameters."""
-    numbers = [str(min(255, int(value) if value.isdigit() else 0)) for value in values[: _VALUES[mode]]]
+def _values(parts: list[str]) -> list[str]:
+    """Return the mode and the values of a colour with ":" between them; none if it isn't whole."""
+    mode, *values = parts
+    size = _VALUES.get(mode, 0)
+    # With four values, the first is its colour space.
+    values = values[1:] if mode == "2" and len(values) > size else values
+    return [mode, *values[:size]] if size and len(values) >= size else []
+
+
+def _values_behind(items: Iterator[str]) -> list[str] | None:
+    """Return the same with ";" between them, from what follows; None if it isn't whole."""
+    mode = next(items, "")
+    values = list(islice(items, _VALUES.get(mode, 0)))
+    return [mode, *values] if values and len(values) == _VALUES[mode] else None
+
+
+def _colour(code: int, values: list[str]) -> str:
+    """Return a colour as SGR parameters."""
+    mode, *levels = values
+    numbers = [str(min(255, int(level) if level.isdigit() else 0)) for level in levels]
     if code == 58:  # with ";", terminals that don't know it would take its values for styles
         return ":".join(["58", mode, *([""] if mode == "2" else []), *numbers])
     return ";".join([str(code), mode, *numbers])
