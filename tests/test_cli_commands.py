@@ -698,7 +698,7 @@ def test_registries(server: Server) -> None:
     assert server.asked[-1].json == {"registries": [first, {"address": other, "secret": "KEY", "scopes": ["@b", "@c"]}]}
     run(server, "project", "registry", "add", "shop", "https://npm.example.org")
     assert server.asked[-1].json == {"registries": [{"address": "https://npm.example.org"}]}
-    assert "https://npm.example.org/  @acme     TOKEN" in run(server, "project", "registry", "list", "shop").stdout
+    assert "https://npm.example.org/\t@acme\tTOKEN" in run(server, "project", "registry", "list", "shop").stdout
     assert run(server, "project", "registry", "remove", "shop", "https://npm.example.org").exit_code == 0
     assert server.asked[-1].json == {"registries": []}
     assert run(server, "project", "registry", "remove", "shop", other).exit_code == 4

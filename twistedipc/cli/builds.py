@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 import uuid
@@ -27,6 +28,7 @@ from twistedipc.cli.grep import Asked, grep_build, grep_options, grep_project
 from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.cli.naming import BuildType, ProjectType, build_argument, project_argument
 from twistedipc.cli.output import (
+    Ago,
     Toned,
     between,
     color_option,
@@ -43,6 +45,9 @@ from twistedipc.terminal import wording
 from twistedipc.terminal.amounts import duration, size
 from twistedipc.terminal.printer import LogPrinter, columns_of
 from twistedipc.web.api import schemas
+
+#: A ref that is a commit.
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 #: Seconds between two looks whether somebody has approved.
 DECISION_INTERVAL = 3.0
@@ -146,6 +151,8 @@ def builds(
         ("BUILD", "PROJECT", "STATE", "REF", "COMMIT", "ASKED FOR", "BY", "TOOK", "SAYS", "DETAIL"),
         [_row(build) for build in found.builds],
         empty="there are no builds",
+        drop=("COMMIT", "BY", "SAYS", "REF", "DETAIL", "TOOK"),
+        wrap=False,
     )
     if found.next is not None:
         note(f"there are older builds: add --before {found.next}")
@@ -407,9 +414,9 @@ def _row(build: schemas.Build) -> list[object]:
         build.id,
         build.project,
         Toned(build.state, build.tone),
-        build.ref,
+        build.ref[:12] if _COMMIT.fullmatch(build.ref) else build.ref,
         build.commit[:12],
-        local_time(build.created),
+        Ago(build.created),
         build.requested_by,
         between(build.started, build.ended),
         ", ".join(part for part in (_progress(build.progress), _remarks(build.annotations)) if part),

@@ -19,8 +19,9 @@ from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.recognition.tree import CantRead, Tree
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.site.budgets import Budgets, shown
+from twistedipc.cli.client import Answer
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.output import note, print_fields, print_table
+from twistedipc.cli.output import json_option, note, print_fields, print_json, print_table
 from twistedipc.cli.settings import settings_options, with_settings
 from twistedipc.trees.folder import FolderTree
 from twistedipc.trees.git import GitTree
@@ -30,7 +31,7 @@ from twistedipc.trees.git import GitTree
 @click.argument("where", metavar="[FOLDER | REPOSITORY]", default=".")
 @click.option("--ref", default="", help="Branch, tag or commit of a repository (default: its HEAD).")
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def inspect(where: str, ref: str, as_json: bool, **options: Any) -> None:
     """Say what a project is and how it would be built, and why; build nothing.
 
@@ -44,7 +45,7 @@ def inspect(where: str, ref: str, as_json: bool, **options: Any) -> None:
         except (BadPlan, CantRead) as error:
             raise Failure(ExitCode.USAGE, str(error)) from error
     if as_json:
-        click.echo(msgspec.json.encode(_answer(plan)))
+        print_json(Answer(msgspec.json.encode(_answer(plan))))
     else:
         _show(plan)
 

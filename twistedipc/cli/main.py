@@ -14,6 +14,7 @@ import click
 
 from twistedipc import __version__
 from twistedipc.cli.failures import ExitCode
+from twistedipc.cli.output import with_fields_joined
 
 #: command -> the module that it is in, and its name there
 COMMANDS = {
@@ -82,6 +83,10 @@ class Commands(click.Group):
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the command line apart. Which words are fields of `--json` is seen before anything else."""
+        return super().parse_args(ctx, with_fields_joined(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. (Click itself would exit with 1 for a broken pipe, which here means that a build failed.)"""

@@ -9,7 +9,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.naming import build_argument, project_argument
-from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table
+from twistedipc.cli.output import Ago, Toned, json_option, local_time, note, print_json, print_table
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.terminal.amounts import size
 from twistedipc.web.api.schemas import (
@@ -58,6 +58,7 @@ def releases(client: Client, project: str, as_json: bool) -> None:
         ),
         [_row(release) for release in found.releases],
         empty=f"{project} has no releases yet",
+        drop=("COMMIT", "TARGET", "FILES", "SIZE"),
     )
     for live in found.releases:
         if live.state is ReleaseState.LIVE and _address(found, live):
@@ -274,7 +275,7 @@ def _row(release: Release) -> list[object]:
         release.commit[:12],
         release.files,
         size(release.size),
-        local_time(release.created),
-        local_time(release.activated),
+        Ago(release.created),
+        Ago(release.activated),
         release.why,
     ]

@@ -210,8 +210,7 @@ def status(context: click.Context, data: Path | None) -> None:
     print_fields(fields)
     if projects:
         click.echo()
-        rows = [(each.name, _live(client, each.name), each.repository) for each in projects]
-        print_table(("PROJECT", "LIVE AT", "REPOSITORY"), rows, empty="")
+        print_table(("PROJECT", "LIVE AT"), [(each.name, _live(client, each.name)) for each in projects], empty="")
     if not running or not linked:
         note("`twistedipc up`, in the folder of a repository, starts what doesn't run")
         context.exit(ExitCode.UNAVAILABLE)
