@@ -103,7 +103,7 @@ def test_builds_at_80_columns(server: Server) -> None:
     assert len(shown) == 3
     assert "cdcdcdcdcdcd " in shown[2]
     assert shown[0].split() == ["BUILD", "PROJECT", "STATE", "REF", "ASKED", "FOR", "BY", "TOOK", "DETAIL"]
-    assert shown[1].startswith("1204   live     failed   main          3 min ago  ann  2 min 0 s  step build ended")
+    assert shown[1].startswith("1204   live     failed   main          3 min ago  ann  2 min 0 s  step build en…")
     assert shown[1].endswith("…")
     assert "just now" in shown[2]
 
