@@ -12,7 +12,7 @@ The modules:
   ``output``: tables, times and JSON, with ``tables`` (which columns
   fit) and ``fields`` (parts of an answer)
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``
-- ``why``: why a build failed
+- ``why``: why a build failed; the folder ``mcp``: the same, and more, for programs
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries; ``environments``: those
   for its environments
 - ``notify``: to whom a project's news go

@@ -60,6 +60,7 @@ COMMANDS = {
     "verify": ("twistedipc.cli.provenance", "verify"),
     "caches": ("twistedipc.cli.caches", "caches"),
     "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
+    "mcp": ("twistedipc.cli.mcp.command", "mcp"),
     "chaos": ("twistedipc.chaos.command", "chaos"),
 }
 

@@ -102,6 +102,7 @@ from twistedipc.ipc.wire.errors import (
     RemoteProtocolError,
     TooManyCalls,
 )
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 from twistedipc.ipc.wire.interface import Interface, Message, Request
 from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
@@ -123,9 +124,11 @@ __all__ = [
     "CreditWindow",
     "DialService",
     "FileOutbox",
+    "FrameTooLong",
     "Hole",
     "Interface",
     "Keys",
+    "LineSplitter",
     "LinkError",
     "LinkReactor",
     "LinkRefused",
