@@ -89,6 +89,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
             "SendWindow",
             "ReceiveWindow",
             "Hole",
+            "LineSplitter",
             "Load",
             "send_at_once",
         ],
