@@ -115,7 +115,7 @@ def test_it_is_migrated_alike_on_postgresql(dump: Path, server: PostgreSQL, tmp_
         with database(tmp_path) as migrated:
             for table in metadata.sorted_tables:
                 assert _rows(connection, table) == _rows(migrated, table), table.name
-        assert {release.target for release in releases.list_all(connection, "shop")} == {"static"}
+        assert {release.target for release in releases.list_page(connection, "shop")} == {"static"}
     for each in (before, engine):
         each.dispose()
 
@@ -210,7 +210,7 @@ def test_all_that_was_in_it_is_read(dump: Path, tmp_path: Path) -> None:
         (published,) = [attempt for attempt in found if attempt.published]
         assert published.published[0].name == "@team/ui"
 
-        states = {release.id: release.state for release in releases.list_all(connection, "shop")}
+        states = {release.id: release.state for release in releases.list_page(connection, "shop")}
         assert states == {1: ReleaseState.SUPERSEDED, 2: ReleaseState.LIVE, 3: ReleaseState.ROLLED_BACK}
         artifact = artifacts.get(connection, "1-1")
         assert artifact is not None

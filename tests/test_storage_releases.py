@@ -48,7 +48,7 @@ def add_release(
 
 
 def states(connection: Connection) -> list[ReleaseState]:
-    return [release.state for release in releases.list_all(connection, "shop")]
+    return [release.state for release in releases.list_page(connection, "shop")]
 
 
 def test_a_new_release_is_packed_and_its_attempts_only_one(ledger: Connection) -> None:
@@ -56,7 +56,7 @@ def test_a_new_release_is_packed_and_its_attempts_only_one(ledger: Connection) -
     assert (release.state, release.activated, release.project, release.build) == (S.PACKED, None, "shop", 1)
     assert (release.attempt, release.files, release.size, release.commit) == ("1-1", 3, 99, "c" * 40)
     assert add_release(ledger, attempt="1-1") == release
-    assert releases.list_all(ledger, "shop") == [release]
+    assert releases.list_page(ledger, "shop") == [release]
     assert releases.live(ledger, "shop", "static") is None
 
 
@@ -89,7 +89,7 @@ def test_another_projects_release_is_none(ledger: Connection) -> None:
         add_release(ledger, "none", "1-1")
     with pytest.raises(IntegrityError), ledger.begin_nested():
         add_release(ledger, attempt="999-1")
-    assert releases.list_all(ledger, "none") == []
+    assert releases.list_page(ledger, "none") == []
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(15))
@@ -100,7 +100,7 @@ def test_one_is_live_and_each_step_is_in_the_table(ledger: Connection, order: li
         seen = {release.id: release.state for release in made}
         for index in order:
             releases.activate(ledger, "shop", made[index].id, NOW, who="ada")
-            now = {release.id: release.state for release in releases.list_all(ledger, "shop")}
+            now = {release.id: release.state for release in releases.list_page(ledger, "shop")}
             assert [key for key, state in now.items() if state is S.LIVE] == [made[index].id]
             for key, state in now.items():
                 assert state is seen[key] or state in RELEASE_STATES[seen[key]].then
@@ -320,7 +320,7 @@ def test_each_target_has_its_own_live_release(ledger: Connection) -> None:
     _hold, resumed = releases.resume(ledger, "shop", LATER + 1)
     assert {release.id for release in resumed} == {release.id for release in fourth}
     assert live() == {"static": fourth[0].id, "copies": fourth[1].id}
-    assert {release.id for release in releases.list_all(ledger, "shop") if release.state is S.PACKED} == set()
+    assert {release.id for release in releases.list_page(ledger, "shop") if release.state is S.PACKED} == set()
 
 
 def test_a_release_whose_build_did_not_succeed_does_not_wait(ledger: Connection) -> None:

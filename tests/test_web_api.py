@@ -616,6 +616,19 @@ class Builds(World):
         assert build["attempts"][0]["release"] == made[1]
         assert build["release_url"] == "http://shop.localhost:8081/"
 
+    async def test_releases_come_in_pages_and_what_is_live_is_on_each(self) -> None:
+        made = [await self._released() for _ in range(5)]
+        await self.ask("POST", f"/api/v1/projects/shop/releases/{made[0]}/activate")
+        found: list[int] = []
+        at = query = "/api/v1/projects/shop/releases?limit=2"
+        while query:
+            page = (await self.ask("GET", query)).json
+            assert [each["id"] for each in page["live"]] == made[:1]
+            found += [each["id"] for each in page["releases"]]
+            query = f"{at}&before={page['next']}" if page["next"] else ""
+        assert found == made[::-1]
+        self.problem(await self.ask("GET", "/api/v1/projects/shop/releases?limit=201"), 422)
+
     async def test_a_rollback_holds_the_releases(self) -> None:
         made = [await self._released() for _ in range(2)]
         at = "/api/v1/projects/shop/releases"

@@ -27,6 +27,9 @@ from twistedipc.web.api.schemas import (
 #: How many files are shown of what a release has other than another.
 MAX_LISTED = 50
 
+#: How many releases are listed at most, at a time.
+MAX_PAGE = 200
+
 #: The sizes of a file that isn't there.
 NO_FILE = FileSizes(size=0, gzip=0, br=0)
 
@@ -34,10 +37,14 @@ NO_FILE = FileSizes(size=0, gzip=0, br=0)
 @click.command()
 @with_client
 @project_argument
+@click.option("--before", type=click.IntRange(min=1), metavar="ID", help="Only releases older than this one.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_PAGE), default=50, show_default=True, help="At most so many releases."
+)
 @json_option
-def releases(client: Client, project: str, as_json: bool) -> None:
+def releases(client: Client, project: str, before: int | None, limit: int, as_json: bool) -> None:
     """List a project's releases, newest first."""
-    answer = client.get(path("projects", project, "releases"))
+    answer = client.get(path("projects", project, "releases"), {"before": before, "limit": limit})
     if as_json:
         print_json(answer)
         return
@@ -60,8 +67,10 @@ def releases(client: Client, project: str, as_json: bool) -> None:
         empty=f"{project} has no releases yet",
         drop=("COMMIT", "TARGET", "FILES", "SIZE"),
     )
-    for live in found.releases:
-        if live.state is ReleaseState.LIVE and _address(found, live):
+    if found.next is not None:
+        note(f"there are older releases: add --before {found.next}")
+    for live in found.live or [each for each in found.releases if each.state is ReleaseState.LIVE]:
+        if _address(found, live):
             note(f"live at {_address(found, live)}")
     for each in found.previews:
         note(f"{each.ref.removeprefix('refs/heads/')} (build {each.build}) at {each.url}")
@@ -81,10 +90,9 @@ def rollback(client: Client, project: str, release: int | None, target: str | No
     After that no release of PROJECT goes live by itself, until `twistedipc release resume PROJECT`.
     """
     if release is None:
-        found = client.get(path("projects", project, "releases")).decode(Releases)
-        release = _before_the_live_one(project, found, target)
+        release = _before_the_live_one(project, _all(client, project), target)
     activated = client.post(path("projects", project, "releases", release, "activate")).decode(Release)
-    found = client.get(path("projects", project, "releases")).decode(Releases)
+    found = client.get(path("projects", project, "releases"), {"limit": 1}).decode(Releases)
     address = _address(found, activated)
     note(f"release {release} of {project} is live" + (f" at {address}" if address else ""))
     _say_if_held(project, found)
@@ -233,8 +241,21 @@ def _address(found: Releases, release: Release) -> str:
     return found.addresses.get(release.target, found.url if release.target == Static.name else "")
 
 
-def _before_the_live_one(project: str, found: Releases, target: str | None) -> int:
-    live = [r for r in found.releases if r.state is ReleaseState.LIVE and target in (None, r.target)]
+def _all(client: Client, project: str) -> list[Release]:
+    """Return all releases of a project, newest first, page by page."""
+    found: list[Release] = []
+    before: int | None = None
+    while True:
+        answer = client.get(path("projects", project, "releases"), {"before": before, "limit": MAX_PAGE})
+        page = answer.decode(Releases)
+        found += page.releases
+        before = page.next
+        if before is None:
+            return found
+
+
+def _before_the_live_one(project: str, found: list[Release], target: str | None) -> int:
+    live = [r for r in found if r.state is ReleaseState.LIVE and target in (None, r.target)]
     if not live:
         raise Failure(ExitCode.NOT_FOUND, f"{project} has no live release" + (f" of {target}" if target else ""))
     if len(live) > 1:
@@ -243,9 +264,9 @@ def _before_the_live_one(project: str, found: Releases, target: str | None) -> i
     return _before(project, found, live[0])
 
 
-def _before(project: str, found: Releases, live: Release) -> int:
+def _before(project: str, found: list[Release], live: Release) -> int:
     # Only releases that were live: not those of other refs, nor those that never went live.
-    once_live = [r for r in found.releases if r.activated is not None and r.target == live.target]
+    once_live = [r for r in found if r.activated is not None and r.target == live.target]
     earlier = [r for r in once_live if _order(r) < _order(live)]
     if not earlier:
         raise Failure(ExitCode.NOT_FOUND, f"{project} has no release before the live one ({live.id})")

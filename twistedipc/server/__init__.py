@@ -8,7 +8,8 @@
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
 - ``builder_keys``: the keys by which builders link, and what the ledger says of each
 - ``releasing``: releases on disk, as the ledger says; ``precedence``: what gives way to what people wait for;
-  ``tidying``: what is too old of them goes; ``pruning``: what the rules of retention don't keep goes
+  ``tidying``: what is too old of them goes; ``pruning``: what the rules of retention don't keep goes;
+  ``discarding``: files that no row needs any more
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
 - ``provenance``: what is signed of releases and packages
 - ``passwords``: one-time passwords on their way; ``jobs``: what the process is told that publishes, and what it says

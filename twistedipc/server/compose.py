@@ -24,6 +24,7 @@ from twistedipc.server.comparing import Comparing
 from twistedipc.server.delivering import Delivering
 from twistedipc.server.delivery_log import DeliveryLog
 from twistedipc.server.diagnosing import Diagnosing
+from twistedipc.server.discarding import Discarding
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
@@ -285,7 +286,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             log_of=lambda row: DeliveryLog(row, ledger, logs, gists, workflows, writers, now),
             workflows=workflows,
             secrets=secrets,
-            artifact_store=outside.artifact_store,
+            files=Discarding(outside.artifact_store, outside.in_thread),
             program=outside.program,
             clock=clock,
             passwords=deliveries.passwords,

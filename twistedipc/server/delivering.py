@@ -30,14 +30,14 @@ from twistedipc.publish.stored import Delivered, Needs, Row
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.server.bell import Bell
 from twistedipc.server.delivery_log import DeliveryLog
+from twistedipc.server.discarding import Discarding
 from twistedipc.server.jobs import PublishProgram, job_of, published_of, start_of, write_row
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.passwords import Given, Passwords
 from twistedipc.server.rejecting import Rejecting
 from twistedipc.server.target_secrets import NoSecret, TargetSecrets
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import attempts, package_requests, permits, publications
-from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage import attempts, package_requests, permits, publications, retention
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.permits import Answer
 from twistedipc.storage.rows import AttemptRow, PublicationRow
@@ -56,7 +56,7 @@ _NOT_PUBLISHED = frozenset(
     {PublicationState.CONFLICT, PublicationState.REJECTED, PublicationState.FAILED, PublicationState.DROPPED}
 )
 
-#: How many files are deleted at a time that nothing needs any more.
+#: How many files are forgotten at a time that nothing needs any more.
 TIDIED = 20
 
 
@@ -80,7 +80,7 @@ class Delivering:
         log_of: Callable[[AttemptRow], DeliveryLog],
         workflows: Workflows,
         secrets: TargetSecrets,
-        artifact_store: ArtifactStore,
+        files: Discarding,
         program: PublishProgram,
         clock: IReactorTime,
         passwords: Passwords,
@@ -91,7 +91,7 @@ class Delivering:
         self._log_of = log_of
         self._workflows = workflows
         self._secrets = secrets
-        self._artifact_store = artifact_store
+        self._files = files
         self._program = program
         self._clock = clock
         self._passwords = passwords
@@ -149,19 +149,19 @@ class Delivering:
             self._looking = False
 
     async def _tidy(self) -> None:
-        """Delete files that nothing needs any more."""
-        store = self._artifact_store
+        """Forget files that nothing needs any more, and once that is committed, delete them."""
 
-        def tidy(connection: Connection) -> int:
+        def forget(connection: Connection) -> int:
             gone = publications.no_longer_needed(connection, TIDIED)
             for sha256 in gone:
-                store.remove(sha256)  # in the transaction: nothing can come to need it meanwhile
                 publications.forget_file(connection, sha256)
+            retention.note_files(connection, gone)
             return len(gone)
 
         try:
-            while await self._ledger.write(tidy):
+            while await self._ledger.write(forget):
                 pass
+            await self._files.discard(self._ledger.read, self._ledger.write, _nothing)
         except (LedgerUnavailable, OSError) as error:
             self._log.error("packages that are needed no longer can't be deleted now: {error}", error=error)
 
@@ -312,7 +312,7 @@ class Delivering:
             secrets = await self._secrets.open(answer.settings, answer.sealed, answer.claims, named)
         except NoSecret as error:
             return Delivered(reason=f"{target}: {error}")
-        job = job_of(row.project, packages, answer, secrets, self._artifact_store, start=start)
+        job = job_of(row.project, packages, answer, secrets, self._files.store, start=start)
         renew = self._secrets.renewing(answer.settings, answer.claims, named)
 
         async def write(said: Row) -> dict[str, str] | None:
@@ -324,6 +324,10 @@ class Delivering:
                 return None
 
         return await self._program.run(job, log.add, lambda said: Deferred.fromCoroutine(write(said)))
+
+
+def _nothing(removed: object) -> None:
+    """What was deleted isn't counted."""
 
 
 def _standing(connection: Connection, attempt: str, target: str) -> tuple[list[PublicationRow], bool]:

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.retention import DAY, Kind, Lost, Plan, PlanLine, Rules, Run
 from twistedipc.server.boundaries import InThread
+from twistedipc.server.discarding import Discarding
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import audit, retention
@@ -41,10 +42,9 @@ FIRST = 300.0
 SHARE = 0.2
 LONGEST_PAUSE = 0.5
 
-#: How many builds are looked at at a time, and how many rows of other kinds, and files, go at a time.
+#: How many builds are looked at at a time, and how many rows of other kinds go at a time.
 LOOKED = 50
 ROWS = 200
-FILES = 20
 
 #: Seconds that a transaction may take: what builds print meanwhile comes to its viewers later by as much. So many
 #: builds go at once as fit into that, but this many at least, since to look what keeps them takes half of it; and so
@@ -299,28 +299,15 @@ class Pruning:
                     await self._write(retention.note_files, unknown)
 
     async def _remove_files(self, run: Run) -> None:
-        try:
-            await self._in_thread(self._store.delete_set_aside)  # a run before this one may have been ended
-            await self._remove_noted_files(run)
-        except OSError as error:
-            run.problem = f"archives can't be removed now: {error}"
-            self._log.error("{problem}", problem=run.problem)
-
-    async def _remove_noted_files(self, run: Run) -> None:
-        after, left = "", await self._read(retention.any_files)
-        while left:
-
-            def remove(connection: Connection, after: str = after) -> tuple[Removed, str]:
-                found = retention.remove_files(connection, self._store, FILES, after)
-                crash_point(CrashPoint.APISERVER_PRUNED_FILES)
-                return found
-
-            removed, after = await self._write(remove)
-            # Not in the transaction: what has gigabytes takes its time, and nothing else could be written meanwhile.
-            await self._in_thread(self._store.delete_set_aside)
+        def note(removed: Removed) -> None:
             run.files.count += removed.count
             run.files.size += removed.size
-            left = removed.left
+
+        try:
+            await self._in_thread(self._store.delete_set_aside)  # a run before this one may have been ended
+            await Discarding(self._store, self._in_thread).discard(self._read, self._write, note)
+        except OSError as error:
+            run.problem = f"archives can't be removed now: {error}"
 
     async def _give_back(self, run: Run) -> None:
         space = await self._read(retention.free_space)
@@ -336,6 +323,8 @@ class Pruning:
             free = space.free
 
     async def _tell(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:
+        if run.problem and not self._stopped:
+            self._log.error("what isn't kept any more can't all be removed now: {problem}", problem=run.problem)
         if run.did_anything:
             detail = {kind.value: f"{freed.count} ({freed.size} bytes)" for kind, freed in run.freed.items()}
             if run.files.count:

@@ -150,10 +150,6 @@ class ArtifactStore:
         """Delete the upload, if it is under way."""
         self.partial(upload).unlink(missing_ok=True)
 
-    def remove(self, sha256: str) -> None:
-        """Delete what is in the store under this name, if it is there. The caller knows that nothing needs it."""
-        self.path(sha256).unlink(missing_ok=True)
-
     def set_aside(self, sha256: str) -> None:
         """
         Take what is under this name out of the store, if it is there: at once, however large it is. The caller knows

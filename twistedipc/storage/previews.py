@@ -78,7 +78,7 @@ def named(connection: Connection, project: str, name: str, now: int) -> ReleaseR
     if name == "live":
         return releases.live(connection, project, Static.name)
     if name == "latest":
-        return next((each for each in releases.list_all(connection, project) if _is_shown(each, project)), None)
+        return releases.latest(connection, project, Static.name)
     if name.isdecimal():
         found = releases.get(connection, project, int(name)) if len(name) < _DIGITS else None
         return found if found is not None and found.target == Static.name else None

@@ -360,7 +360,7 @@ def no_longer_needed(connection: Connection, limit: int) -> list[str]:
 
 
 def forget_file(connection: Connection, sha256: str) -> None:
-    """Note that this file isn't in the artifact store any more."""
+    """Note that this file isn't needed in the artifact store any more."""
     connection.execute(update(publications).where(publications.c.sha256 == sha256).values(sha256=""))
 
 

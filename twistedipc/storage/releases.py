@@ -243,10 +243,20 @@ def _set_hold(connection: Connection, project: str, hold: Hold | None) -> None:
 # -- looking ---------------------------------------------------------------------------------------------------------
 
 
-def list_all(connection: Connection, project: str) -> list[ReleaseRow]:
-    """The project's releases, newest first."""
-    query = _SELECT.where(projects.c.name == project).order_by(releases.c.id.desc())
+def list_page(connection: Connection, project: str, *, before: int | None = None, limit: int = 200) -> list[ReleaseRow]:
+    """Return up to ``limit`` of the project's releases, newest first: those with a number below ``before``."""
+    query = _SELECT.where(projects.c.name == project).order_by(releases.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(releases.c.id < integer(before))
     return [_row(row) for row in connection.execute(query)]
+
+
+def latest(connection: Connection, project: str, target: str) -> ReleaseRow | None:
+    """Return the newest release of a target that an attempt has made which succeeded."""
+    made = (releases.c.target == target, attempts.c.state == AttemptState.SUCCEEDED)
+    query = _SELECT.where(projects.c.name == project, *made).order_by(releases.c.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else _row(row)
 
 
 def of_build(connection: Connection, build: int) -> list[ReleaseRow]:

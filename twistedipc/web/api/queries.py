@@ -38,6 +38,13 @@ class ListBuilds(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
+class ListReleases(Query, frozen=True, kw_only=True):
+    """Which releases of a project to list."""
+
+    before: LineId | UnsetType = UNSET  # only releases with a smaller number
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
 ReleaseName = Annotated[str, Meta(min_length=1, max_length=255)]
 
 

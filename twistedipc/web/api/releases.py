@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from sqlalchemy import Connection
@@ -19,7 +20,7 @@ from twistedipc.web.access.auth import forbidden
 from twistedipc.web.api.builds import shown_build
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.projects import addresses
-from twistedipc.web.api.queries import CompareReleases
+from twistedipc.web.api.queries import CompareReleases, ListReleases
 from twistedipc.web.api.schemas import (
     DiskUse,
     FileDifference,
@@ -43,33 +44,44 @@ from twistedipc.web.http.problems import not_found
 MAX_DIFFERENCES = 500
 
 
-async def list_all(call: Call[None, None]) -> Reply[Releases]:
-    """
-    List the project's releases, newest first, the caller that holds them back, if one does, and what they take of the
-    apiserver's disk.
-    """
-    context, project = call.context, call.project.name
+class _Listed(NamedTuple):
+    """What the ledger has of a project's releases."""
 
-    now = context.now()
+    about: Standing | None
+    page: list[ReleaseRow]
+    live: list[ReleaseRow]
+    previews: list[PreviewRow]
+    password: PreviewPasswordRow | None
 
-    def look(
-        connection: Connection,
-    ) -> tuple[Standing | None, list[ReleaseRow], list[PreviewRow], PreviewPasswordRow | None]:
-        return (
+
+async def list_page(call: Call[ListReleases, None]) -> Reply[Releases]:
+    """
+    List the project's releases, newest first, those that are live, the caller that holds them back, if one does, and
+    what they take of the apiserver's disk. ``next`` is the ``before`` of the next page.
+    """
+    context, project, query = call.context, call.project.name, call.query
+    now, before = context.now(), query.before if isinstance(query.before, int) else None
+
+    def look(connection: Connection) -> _Listed:
+        return _Listed(
             standing(connection, project),
-            releases.list_all(connection, project),
+            releases.list_page(connection, project, before=before, limit=query.limit + 1),
+            releases.all_live(connection, project),
             previews.list_all(connection, project, now),
             preview_passwords.get(connection, project),
         )
 
-    about, rows, shown, password = await context.ledger.read(look)
+    about, rows, live, shown, password = await context.ledger.read(look)
     if about is None:
         raise not_found(f"there is no project {project}")
     hold = about.project.hold
     disk = await context.releasing.disk_use(project)
+    more, rows = len(rows) > query.limit, rows[: query.limit]
     return Reply(
         body=Releases(
             releases=[_release(row, about, now) for row in rows],
+            next=rows[-1].id if more else None,
+            live=[_release(row, about, now) for row in live],
             url=context.release_url(project),
             addresses=addresses(call, about.project),
             previews=[_preview(each, context.release_url) for each in shown],

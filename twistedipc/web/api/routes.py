@@ -157,7 +157,7 @@ ROUTES: tuple[Route, ...] = (
     route("stream_log", f"GET {_B}/log/stream", logs.stream_log, needs="read"),
     route("stream", "GET /api/v1/stream", logs.stream, needs="read"),
     # Releases.
-    route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
+    route("list_releases", f"GET {_P}/releases", releases.list_page, needs="read"),
     route("compare_releases", f"GET {_P}/releases/diff", releases.compare, needs="read"),
     route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="publish"),
     route("promote_build", f"POST {_B}/promote", releases.promote, needs="publish"),

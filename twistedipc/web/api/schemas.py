@@ -1558,9 +1558,11 @@ class DiskUse(Response, frozen=True, kw_only=True):
 
 
 class Releases(Response, frozen=True, kw_only=True):
-    """A project's releases, newest first."""
+    """A page of a project's releases, newest first, and what is live, whichever page that is on."""
 
     releases: list[Release]
+    next: int | None = None  # the ``before`` of the next page; null: there is none
+    live: list[Release] = []  # of each target that has a live one
     url: str  # where the live static release is served
     addresses: dict[str, str] = {}  # target -> where its live release is found; not those that can't say
     previews: list[Preview] = []  # of its branches and pull requests, the newest first

@@ -34,9 +34,9 @@ export function projectView(name, again) {
 /** Add to the list of a project's builds what else there is about the project. */
 async function showProject(name, element, head, again, stopped) {
   const at = `/projects/${encodeURIComponent(name)}`;
-  const [project, listed, { targets }] = await Promise.all([api("GET", at), api("GET", `${at}/releases`), api("GET", "/targets")]);
+  const [project, listed, { targets }] = await Promise.all([api("GET", at), api("GET", `${at}/releases?limit=200`), api("GET", "/targets")]);
   if (stopped()) return;
-  if (listed.releases.some((release) => release.state === "live" && release.target === "static")) {
+  if (listed.live.some((release) => release.target === "static")) {
     head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
   }
   if (may("build", name)) {
