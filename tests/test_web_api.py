@@ -1102,6 +1102,7 @@ class Service(World):
             "status": "ok",
             "version": "1.2.3",
             "builders": 2,
+            "no_builder_since": None,
             "isolation": ["bubblewrap"],
             "database": "ok",
         }

@@ -278,6 +278,7 @@ class TwinDispatch:
 
     def __init__(self) -> None:
         self.linked = 2
+        self.no_builder_since: int | None = None
         self.isolations = ["bubblewrap"]
         self.waiting: Waiting | None = None
 

@@ -427,6 +427,10 @@ class Dispatch(Protocol):
     def linked(self) -> int:
         """How many builders are linked now."""
 
+    @property
+    def no_builder_since(self) -> int | None:
+        """Since when no builder is linked, in milliseconds since the epoch; None while one is."""
+
     def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
         """
         Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued

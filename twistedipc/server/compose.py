@@ -187,7 +187,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     )
     grants = UploadGrants(outside.random)
     resting = Resting(clock, bell.ring)
-    linked = LinkedBuilders(resting)
+    linked = LinkedBuilders(resting, now)
     releasing = Releasing(
         outside.in_thread, now, ledger, outside.artifact_store, outside.releases, workflows, settings.retention
     )

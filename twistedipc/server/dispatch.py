@@ -88,6 +88,11 @@ class QueueDispatch:
         self._expiring.clear()
 
     @property
+    def no_builder_since(self) -> int | None:
+        """See `boundaries.Dispatch`."""
+        return self._linked.none_since
+
+    @property
     def linked(self) -> int:
         """See `boundaries.Dispatch`."""
         return len(self._linked.ready())

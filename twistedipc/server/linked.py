@@ -5,7 +5,7 @@ The builders that are linked now, by name, and what everyone beside the link its
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -68,23 +68,31 @@ class Link(Protocol):
 
 
 class LinkedBuilders:
-    """The links. A builder has one at most: a newer one supersedes it."""
+    """
+    The links. A builder has one at most: a newer one supersedes it. ``now``: milliseconds since the epoch;
+    ``none_since``: since when there is no link at all, None while there is one.
+    """
 
-    def __init__(self, resting: Resting) -> None:
+    def __init__(self, resting: Resting, now: Callable[[], int]) -> None:
         self._resting = resting
+        self._now = now
         self._links: dict[str, Link] = {}
+        self.none_since: int | None = now()
 
     def add(self, link: Link) -> Link | None:
         """Add a builder's new link. Return the one that it takes the place of."""
         name = link.peer.info.name
         previous = self._links.get(name)
         self._links[name] = link
+        self.none_since = None
         return previous
 
     def remove(self, link: Link) -> None:
         """Remove a link that is lost, unless another has its place already."""
         if self._links.get(link.peer.info.name) is link:
             del self._links[link.peer.info.name]
+            if not self._links:
+                self.none_since = self._now()
 
     def link_of(self, builder: str) -> Link | None:
         """Return the link of the builder with this name."""

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, assert_never
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from twistedipc.builds.origin import Origin
 from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation, states_where
@@ -39,16 +39,21 @@ __all__ = [
     "IdempotencyConflict",
     "NotFound",
     "NotPossible",
+    "Sought",
     "attempts",
     "create",
     "get",
     "list_page",
+    "newest_of_each",
     "position",
     "request_cancel",
     "retry",
     "some",
     "usual",
 ]
+
+#: Joins a build with its newest attempt.
+_NEWEST = and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt)
 
 _OFFERABLE = states_where(lambda info: info.offerable)
 
@@ -146,6 +151,33 @@ def get(connection: Connection, build: int) -> BuildRow | None:
     return None if found is None else _row(found)
 
 
+class Sought(msgspec.Struct, frozen=True):
+    """What somebody looks for among builds; what is empty finds all."""
+
+    ref: str = ""  # the ref, as it was asked for; or a branch's or a tag's name
+    by: str = ""  # who asked for the build, or its commit's author: a part of the name
+    text: str = ""  # a part of the commit's subject or of the ref; or how the commit's hash begins
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what holds for the builds that are found."""
+        newest = attempts_table.c
+        found: list[ColumnElement[bool]] = []
+        if self.ref:
+            found.append(builds.c.ref.in_([self.ref, f"refs/heads/{self.ref}", f"refs/tags/{self.ref}"]))
+        if self.by:
+            people = (builds.c.requested_by, newest.author)
+            found.append(or_(*[name.icontains(self.by, autoescape=True) for name in people]))
+        if self.text:
+            found.append(
+                or_(
+                    newest.subject.icontains(self.text, autoescape=True),
+                    builds.c.ref.icontains(self.text, autoescape=True),
+                    newest.commit_id.startswith(self.text.lower(), autoescape=True),
+                )
+            )
+        return found
+
+
 def list_page(
     connection: Connection,
     *,
@@ -153,11 +185,13 @@ def list_page(
     states: frozenset[AttemptState] | None,
     before: int | None,
     limit: int,
+    sought: Sought | None = None,
 ) -> list[BuildRow]:
     """
     Up to ``limit`` builds, newest first, that come before the build ``before`` (None: from the newest on), of the
-    ``projects`` and in the ``states`` (None: all).
+    ``projects`` and in the ``states`` (None: all), and as they are ``sought``.
     """
+    conditions = [] if sought is None else sought.conditions()
     # One look into an index for each pair, whose newest are then merged: no plan that a database may choose for an
     # IN over thousands of rows with an ORDER BY is as good.
     newest: set[int] = set()
@@ -171,6 +205,8 @@ def list_page(
             query = query.where(builds.c.state == state)
         if before is not None:
             query = query.where(builds.c.id < integer(before))
+        if conditions:
+            query = query.join(attempts_table, _NEWEST).where(*conditions)
         newest.update(connection.execute(query).scalars())
     return some(connection, sorted(newest, reverse=True)[:limit])
 
@@ -182,6 +218,13 @@ def newest_ended(connection: Connection, project: int, refs: Collection[str] | N
     if refs is not None:
         query = query.where(builds.c.ref.in_(sorted(refs)))
     return some(connection, list(connection.execute(query.order_by(builds.c.id.desc()).limit(limit)).scalars()))
+
+
+def newest_of_each(connection: Connection) -> dict[str, BuildRow]:
+    """Return the newest build of each project that has one, by the project's name."""
+    last = select(func.max(builds.c.id)).where(builds.c.project_id == projects.c.id).scalar_subquery()
+    found = connection.execute(select(last).select_from(projects).where(projects.c.deleted.is_(None))).scalars()
+    return {row.project: row for row in some(connection, [number for number in found if number is not None])}
 
 
 def some(connection: Connection, numbers: Collection[int]) -> list[BuildRow]:
@@ -396,7 +439,7 @@ _SELECT = (
         *GIST,
     )
     .join(projects, projects.c.id == builds.c.project_id)
-    .join(attempts_table, and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt))
+    .join(attempts_table, _NEWEST)
     .outerjoin(said, and_(said.c.build_id == builds.c.id, said.c.number == builds.c.attempt))
     .where(projects.c.deleted.is_(None))
 )

@@ -18,7 +18,7 @@ from twistedipc.builds import environments, labels, names, variables, versions
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import STATES
+from twistedipc.builds.states import STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
@@ -137,17 +137,58 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
         if visible is not None:
             wanted &= visible
     before = query.before if isinstance(query.before, int) else None
-    states = frozenset(query.state) or None
+    found = builds.Sought(
+        ref="" if isinstance(query.ref, UnsetType) else query.ref,
+        by="" if isinstance(query.by, UnsetType) else query.by,
+        text="" if isinstance(query.text, UnsetType) else query.text,
+    )
 
-    def page(connection: Connection) -> tuple[list[BuildRow], dict[str, PersonName]]:
-        rows = builds.list_page(connection, projects=wanted, states=states, before=before, limit=query.limit + 1)
-        return rows, _people_of(connection, rows)
+    def page(connection: Connection) -> tuple[list[BuildRow], dict[str, PersonName], list[_WhyWaiting]]:
+        rows = builds.list_page(
+            connection, projects=wanted, states=_states(query), before=before, limit=query.limit + 1, sought=found
+        )
+        waits = [_why_waiting(connection, row) for row in rows] if query.waiting == "true" else []
+        return rows, _people_of(connection, rows), waits
 
-    rows, authors = await call.context.ledger.read(page)
+    rows, authors, waits = await call.context.ledger.read(page)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     await _served(call.context, [row.id for row in rows])
-    return Reply(body=Builds(builds=[shown_build(row, authors) for row in rows], next=rows[-1].id if more else None))
+    shown = [shown_build(row, authors) for row in rows]
+    if waits:
+        shown = [
+            msgspec.structs.replace(build, waiting=why.shown(call.context))
+            for build, why in zip(shown, waits, strict=False)
+        ]
+    return Reply(body=Builds(builds=shown, next=rows[-1].id if more else None))
+
+
+def _states(query: ListBuilds) -> frozenset[AttemptState] | None:
+    """Return the states of which a query wants builds; None: all."""
+    states = {
+        state
+        for state, info in STATES.items()
+        if (not query.state or state in query.state)
+        and (not query.tone or info.tone in query.tone)
+        and (isinstance(query.ended, UnsetType) or (state in TERMINAL) == (query.ended == "true"))
+    }
+    return None if len(states) == len(STATES) else frozenset(states)
+
+
+class _WhyWaiting(msgspec.Struct, frozen=True):
+    """What the ledger knows of why a build doesn't go on."""
+
+    attempt: AttemptRow
+    position: int | None  # in the queue
+    turn: int | None  # the build before it of the same ref
+
+    def shown(self, context: WebContext) -> schemas.Waiting | None:
+        return _waiting(context.dispatch.why_waiting(self.attempt, self.position), self.turn)
+
+
+def _why_waiting(connection: Connection, row: BuildRow) -> _WhyWaiting:
+    attempt = builds.attempts(connection, row.id)[-1]
+    return _WhyWaiting(attempt, builds.position(connection, row.id), builds.before_in_turn(connection, row.id))
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
@@ -281,7 +322,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
         previews=[context.release_url(labels.host_name(label, row.project)) for label in labelled],
         position=position,
-        waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position), turn) if attempts else None,
+        waiting=_WhyWaiting(attempts[-1], position, turn).shown(context) if attempts else None,
         publications=[publication(each) for each in published],
         usual=usual,
     )

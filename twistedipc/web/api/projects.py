@@ -15,18 +15,21 @@ from twistedipc.builds.access import GIT_TOKEN
 from twistedipc.builds.environments import PRODUCTION, Environment
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
+from twistedipc.builds.states import STATES
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
-from twistedipc.storage import projects
+from twistedipc.publish.targets.static.target import Static
+from twistedipc.storage import builds, projects, releases
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import ProjectRow, RunsOn
+from twistedipc.storage.rows import BuildRow, ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import feeds, repositories, retention, schemas
-from twistedipc.web.api.call import Call, Reply, moment
+from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.queries import RemoveSecret
+from twistedipc.web.api.queries import ListProjects, RemoveSecret
 from twistedipc.web.api.schemas import (
     BuildSecret,
     NeededSecret,
+    NewestBuild,
     NewProject,
     NewSecret,
     OfContexts,
@@ -38,10 +41,40 @@ from twistedipc.web.api.schemas import (
 from twistedipc.web.http.problems import not_found
 
 
-async def list_all(call: Call[None, None]) -> Reply[Projects]:
-    """List all projects that the caller may see."""
-    rows = await call.context.ledger.read(projects.list_all, call.token.allowance.projects_with("read"))
-    return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
+async def list_all(call: Call[ListProjects, None]) -> Reply[Projects]:
+    """List all projects that the caller may see; with ``newest``, also each one's newest build."""
+    visible, wanted = call.token.allowance.projects_with("read"), call.query.newest == "true"
+
+    def read(connection: Connection) -> tuple[list[ProjectRow], dict[str, BuildRow], frozenset[str]]:
+        rows = projects.list_all(connection, visible)
+        if not wanted:
+            return rows, {}, frozenset()
+        return rows, builds.newest_of_each(connection), releases.released_projects(connection, Static.name)
+
+    rows, newest, released = await call.context.ledger.read(read)
+    shown = [_project(call, row) for row in rows]
+    if wanted:
+        shown = [
+            msgspec.structs.replace(each, newest=_newest(newest.get(each.name)), released=each.name in released)
+            for each in shown
+        ]
+    return Reply(body=Projects(projects=shown))
+
+
+def _newest(row: BuildRow | None) -> NewestBuild | None:
+    if row is None:
+        return None
+    return NewestBuild(
+        id=row.id,
+        ref=row.ref,
+        state=row.state,
+        tone=STATES[row.state].tone,
+        commit=row.commit,
+        subject=row.subject,
+        requested_by=row.requested_by,
+        created=moment(row.created),
+        ended=moment_or_none(row.ended),
+    )
 
 
 async def add(call: Call[None, NewProject]) -> Reply[Project]:

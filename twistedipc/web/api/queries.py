@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType, field
 
 from twistedipc.builds.names import ATTEMPT
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.states import AttemptState, Tone
 from twistedipc.web.api.schemas import PackageName, ProjectName
 from twistedipc.web.http.queries import Query
 
@@ -34,8 +34,22 @@ class ListBuilds(Query, frozen=True, kw_only=True):
 
     project: ProjectName | UnsetType = UNSET
     state: Annotated[list[AttemptState], Meta(max_length=20)] = field(default_factory=list)
+    tone: Annotated[list[Tone], Meta(max_length=5)] = field(default_factory=list)  # only those of these states
+    ended: Literal["true", "false"] | UnsetType = UNSET  # only those that have, or haven't
+    ref: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET  # a branch, a tag, or any other ref
+    by: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET  # who asked, or the commit's author
+    text: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = (
+        UNSET  # in its commit's subject, its ref, its commit's hash
+    )
+    waiting: Literal["true", "false"] = "false"  # true: also say why those that wait do
     before: BuildId | UnsetType = UNSET  # only builds with a smaller number
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class ListProjects(Query, frozen=True, kw_only=True):
+    """What to say of the projects that are listed."""
+
+    newest: Literal["true", "false"] = "false"  # true: also its newest build, and whether a release of it is live
 
 
 class ListReleases(Query, frozen=True, kw_only=True):

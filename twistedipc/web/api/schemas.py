@@ -432,6 +432,7 @@ class Health(Response, frozen=True, kw_only=True):
     status: Literal["ok", "draining", "degraded"]
     version: str
     builders: int  # linked now
+    no_builder_since: datetime | None = None  # when the last one went, or the service began; null: one is linked
     isolation: list[
         str
     ] = []  # what isolates builds on these: "bubblewrap", "landlock", "none", or "" for those that take none
@@ -640,6 +641,20 @@ class Pruning(Response, frozen=True, kw_only=True):
     busy: bool = False  # a run goes on that isn't of the caller's projects alone
 
 
+class NewestBuild(Response, frozen=True, kw_only=True):
+    """A project's newest build, in short."""
+
+    id: int
+    ref: str
+    state: AttemptState
+    tone: Tone
+    commit: str
+    subject: str
+    requested_by: str
+    created: datetime
+    ended: datetime | None
+
+
 class Project(Response, frozen=True, kw_only=True):
     """A project."""
 
@@ -674,6 +689,8 @@ class Project(Response, frozen=True, kw_only=True):
     created: datetime
     updated: datetime
     notices: list[str] = []  # what to know of the change that was just made: secrets that it made void, for one
+    newest: NewestBuild | None = None  # in a listing that is asked for it; null: it has none
+    released: bool | None = None  # likewise: whether a release of it is live
 
 
 class TargetField(Response, frozen=True, kw_only=True):
@@ -1005,6 +1022,28 @@ class Attempt(Response, frozen=True, kw_only=True):
     summary: str  # Markdown of the build's own, not to be trusted; "" if there is none
 
 
+WaitingCode = Literal[
+    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval", "turn"
+]
+
+
+class Waiting(Response, frozen=True, kw_only=True):
+    """
+    Why a build doesn't go on now. ``no_builder``: none is linked, or none that can publish to the project's targets.
+    ``draining``: those that are take nothing new. ``slots``: all are taken. ``next``: one is free, and is asked.
+    ``resting``: the builders that are free have declined it, or have not answered, and are asked again a little later.
+    ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
+    ``turn``: an earlier build of the same ref goes on, and the project wants one after the other. ``approval``: another
+    person than who asked is to approve it.
+    ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
+    """
+
+    code: WaitingCode
+    text: str  # for people
+    position: int | None  # in the queue, from 1, while it is queued
+    until: datetime | None
+
+
 class Build(Response, frozen=True, kw_only=True):
     """A build in a listing, or one that was just asked for."""
 
@@ -1035,28 +1074,7 @@ class Build(Response, frozen=True, kw_only=True):
     annotations: Annotations  # likewise
     origin: Origin | None = None  # where it came from: a push, a pull request, a schedule; null: a person asked for it
     pinned: datetime | None = None  # since when a person wants all of it kept; null: the rules of retention decide
-
-
-WaitingCode = Literal[
-    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval", "turn"
-]
-
-
-class Waiting(Response, frozen=True, kw_only=True):
-    """
-    Why a build doesn't go on now. ``no_builder``: none is linked, or none that can publish to the project's targets.
-    ``draining``: those that are take nothing new. ``slots``: all are taken. ``next``: one is free, and is asked.
-    ``resting``: the builders that are free have declined it, or have not answered, and are asked again a little later.
-    ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
-    ``turn``: an earlier build of the same ref goes on, and the project wants one after the other. ``approval``: another
-    person than who asked is to approve it.
-    ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
-    """
-
-    code: WaitingCode
-    text: str  # for people
-    position: int | None  # in the queue, from 1, while it is queued
-    until: datetime | None
+    waiting: Waiting | None = None  # why it doesn't go on now; a listing says it if it is asked to
 
 
 class BuildDetail(Build, frozen=True, kw_only=True):
@@ -1066,7 +1084,6 @@ class BuildDetail(Build, frozen=True, kw_only=True):
     release_url: str | None  # where to look at it, if it is (or was) released
     previews: list[str] = []  # addresses of what it made: its ref's (unless a newer build has that by now), its own
     position: int | None  # while it is queued: how many are before it
-    waiting: Waiting | None = None  # why it doesn't go on now
     publications: list[Publication] = []  # of its newest attempt, by the apiserver: by target, in their order
     usual: int | None = None  # milliseconds: the median of the project's last 9 that succeeded before it; null: none
 

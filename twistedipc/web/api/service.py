@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from twistedipc.storage import tokens
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.call import Call, Reply, moment_or_none
 from twistedipc.web.api.schemas import Health
 
 #: Seconds for the ledger to answer before it counts as failing.
@@ -29,6 +29,7 @@ async def show_health(call: Call[None, None]) -> Reply[Health]:
             status="degraded" if not database else "draining" if draining else "ok",
             version=context.version,
             builders=context.dispatch.linked,
+            no_builder_since=moment_or_none(context.dispatch.no_builder_since),
             isolation=context.dispatch.isolations,
             database="ok" if database else "failing",
         ),

@@ -8,11 +8,18 @@ export class Refused extends Error {
   }
 }
 
-/** Send a request to the API, and return its JSON. Throws `Refused`. */
+/**
+ * Send a request to the API, and return its JSON. Throws `Refused`.
+ * @param {string} method
+ * @param {string} path below /api/v1, or /healthz
+ * @param {any} [body]
+ * @param {Record<string, string>} [headers]
+ * @returns {Promise<any>}
+ */
 export async function api(method, path, body, headers = {}) {
   let response, text;
   try {
-    response = await fetch(`/api/v1${path}`, {
+    response = await fetch(path === "/healthz" ? path : `/api/v1${path}`, {
       method,
       credentials: "same-origin",
       headers: { Accept: "application/json", ...(body ? { "Content-Type": "application/json" } : {}), ...headers },

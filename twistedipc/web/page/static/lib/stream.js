@@ -1,23 +1,34 @@
 // The one WebSocket for all that the page follows (docs/protocol.md).
 
 import { api } from "./api.js";
+import { Store } from "./store.js";
 
-const LONGEST_PAUSE = 15_000; // milliseconds between two attempts to connect
+const SOON = 1_000; // milliseconds between the first attempts to connect again
+const SOON_TIMES = 10;
+const LONGEST_PAUSE = 15_000; // between later ones
+
+/**
+ * How the connection is: `at` is when it is tried next (0: now), and `since` when it was lost.
+ * @typedef {{ state: "" | "live" | "reconnecting", at: number, since: number }} Connection
+ */
 
 /** One WebSocket for everything that the page follows. It reconnects by itself, and subscribes again. */
 export class Stream {
+  /** @type {Store<Connection>} */
+  connection = new Store({ state: "", at: 0, since: 0 });
   #socket = null;
   #topics = new Set();
-  #pause = 500;
+  #tries = 0;
   #timer = 0;
+  #connecting = false;
   #stopped = true;
   #refused;
-  #tell;
 
-  /** `tell(state)`: "live", "reconnecting" or ""; `refused(error)`: the person isn't signed in any more. */
-  constructor(tell, refused) {
-    this.#tell = tell;
+  /** `refused(error)`: the person isn't signed in any more. */
+  constructor(refused) {
     this.#refused = refused;
+    addEventListener("online", () => this.now());
+    document.addEventListener("visibilitychange", () => document.hidden || this.now());
   }
 
   start() {
@@ -31,7 +42,14 @@ export class Stream {
     clearTimeout(this.#timer);
     this.#socket?.close();
     this.#socket = null;
-    this.#tell("");
+    this.connection.set({ state: "", at: 0, since: 0 });
+  }
+
+  /** Try to connect at once, if it is waited for. */
+  now() {
+    if (this.#stopped || this.#socket || this.#connecting) return;
+    clearTimeout(this.#timer);
+    this.#connect();
   }
 
   /** `topic`: { request() → subscribe message, concerns(message), heard(message) }; it may hear `subscribed` more than once. */
@@ -50,6 +68,9 @@ export class Stream {
   }
 
   async #connect() {
+    this.#connecting = true;
+    const { state, since } = this.connection.value;
+    if (state === "reconnecting") this.connection.set({ state, at: 0, since });
     let ticket;
     try {
       ({ ticket } = await api("POST", "/tickets"));
@@ -57,6 +78,8 @@ export class Stream {
       if (error.status === 401) this.#refused(error);
       else this.#again();
       return;
+    } finally {
+      this.#connecting = false;
     }
     if (this.#stopped) return;
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
@@ -68,7 +91,7 @@ export class Stream {
     let opened = 0;
     socket.onopen = () => {
       opened = Date.now();
-      this.#tell("live");
+      this.connection.set({ state: "live", at: 0, since: opened });
       for (const topic of this.#topics) this.#send({ type: "subscribe", ...topic.request() });
     };
     socket.onmessage = (event) => {
@@ -79,16 +102,19 @@ export class Stream {
       if (this.#socket !== socket) return;
       this.#socket = null;
       // After a connection that didn't last, the pauses get longer.
-      if (opened && Date.now() - opened > 5_000) this.#pause = 500;
+      if (opened && Date.now() - opened > 5_000) this.#tries = 0;
       this.#again();
     };
   }
 
   #again() {
     if (this.#stopped) return;
-    this.#tell("reconnecting");
-    this.#timer = setTimeout(() => this.#connect(), this.#pause * (0.5 + Math.random() / 2));
-    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
+    const { state, since } = this.connection.value;
+    this.#tries += 1;
+    const longer = Math.min(SOON * 2 ** Math.max(0, this.#tries - SOON_TIMES), LONGEST_PAUSE);
+    const pause = longer * (0.75 + Math.random() / 4); // many pages don't come back at the same moment
+    this.connection.set({ state: "reconnecting", at: Date.now() + pause, since: state === "reconnecting" ? since : Date.now() });
+    this.#timer = setTimeout(() => this.#connect(), pause);
   }
 
   #send(message) {

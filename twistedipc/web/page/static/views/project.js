@@ -1,87 +1,61 @@
-// The view of one project: its builds, its releases, and how it is set up.
+// One project: its builds, its releases, its packages, and how it is set up.
 
 import { api } from "../lib/api.js";
-import { el, size, stateOf, timeOf } from "../lib/elements.js";
+import { useApi, useTopic } from "../lib/data.js";
+import { html, useRef, useState } from "../lib/html.js";
+import { projectAt } from "../lib/router.js";
 import { act, may, trouble } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
-import { domainsOf } from "../parts/domains.js";
-import { environmentOf } from "../parts/environment.js";
-import { messagesOf } from "../parts/hooks.js";
-import { membersOf } from "../parts/members.js";
+import { BuildList } from "../parts/build-list.js";
+import { Filters } from "../parts/filters.js";
+import { Check, Field, Form } from "../parts/form.js";
+import { Icon } from "../parts/icon.js";
 import { packagesOf } from "../parts/packages.js";
-import { previewsOf } from "../parts/previews.js";
-import { receiversOf } from "../parts/receivers.js";
-import { recognisedFacts } from "../parts/recognised.js";
-import { schedulesOf } from "../parts/schedules.js";
-import { publishesTo, targetsForm } from "../parts/targets.js";
-import { toldOf } from "../parts/told.js";
-import { buildsView } from "./builds.js";
+import { Recognised } from "../parts/recognised.js";
+import { Previews, Releases } from "../parts/releases.js";
+import { publishesTo } from "../parts/targets.js";
+import { Answer, Empty, Head, Made, Tabs } from "../parts/view.js";
+import { queryOf, TONES } from "./builds.js";
+import { Settings } from "./settings.js";
 
-/** The view of one project: `again()` shows it again. */
-export function projectView(name, again) {
-  const { element, head, stop } = buildsView(name);
-  let stopped = false;
-  showProject(name, element, head, again, () => stopped).catch(trouble);
-  return {
-    element,
-    stop() {
-      stopped = true;
-      stop();
-    },
-  };
-}
+const TOGETHER = 300;
+const PARTS = [["", "Builds"], ["releases", "Releases"], ["packages", "Packages"], ["settings", "Settings"]];
 
-/** Add to the list of a project's builds what else there is about the project. */
-async function showProject(name, element, head, again, stopped) {
+/** @param {{ address: any }} properties */
+export function Project({ address }) {
+  const { project: name, part } = address;
   const at = `/projects/${encodeURIComponent(name)}`;
-  const [project, listed, { targets }] = await Promise.all([api("GET", at), api("GET", `${at}/releases?limit=200`), api("GET", "/targets")]);
-  if (stopped()) return;
-  if (listed.live.some((release) => release.target === "static")) {
-    head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
-  }
-  if (may("build", name)) {
-    const button = el("button", { type: "button" }, may("publish", name) ? "Publish" : "Build a preview");
-    button.addEventListener("click", () => act(button, async () => {
-      const build = await api("POST", `${at}/builds`, {}, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") });
-      location.hash = `#/builds/${build.id}`;
-    }));
-    head.append(button);
-  }
-  const facts = el("p", { class: "facts" },
-    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref === "HEAD" && project.head ? project.head : project.default_ref)),
-    el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
-    project.protected?.length ? el("span", {}, "from ", el("b", {}, project.protected.join(" "))) : null,
-    ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
-  head.after(facts);
-  if (may("admin", name)) element.append(targetsOf(at, project, targets), cachesOf(at));
-  element.append(variablesOf(at, project), schedulesOf(name, may("admin", name), act), membersOf(name, may("admin", name), act));
-  element.append(domainsOf(name, may("admin", name), act));
-  if (may("admin", name)) element.append(receiversOf(name, act));
-  element.append(toldOf(name, may("admin", name), act));
-  if (project.access) element.append(accessOf(project.access));
-  const messages = messagesOf(name, may("build", name), act);
-  element.append(messages.section);
-  messages.load().catch(trouble);
-  const packages = packagesOf(name, act);
-  element.append(packages.section);
-  packages.load().catch(trouble);
-  element.append(previewsOf(name, listed, { mayPublish: may("publish", name), editable: may("admin", name), act, changed: again }));
-  if (listed.held || listed.releases.length) element.append(el("h2", {}, "Releases"));
-  if (listed.held) element.append(heldBack(name, at, listed.held, again));
-  if (listed.releases.length) element.append(releasesTable(name, at, listed.releases, again));
-  if (listed.disk) element.append(el("p", { class: "facts" }, el("span", {}, "on disk ", el("b", {}, size(listed.disk.size)), ` for ${listed.disk.releases} releases`)));
-  const recognised = await lastRecognised(name);
-  if (!stopped() && recognised) facts.after(recognised);
+  const project = useApi(at), releases = useApi(`${at}/releases?limit=200`), targets = useApi("/targets");
+  const timer = useRef(0);
+  useTopic({ topic: "builds", project: name }, ({ type, project: whose }) => type === "state" && whose === name, () => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => Promise.all([releases.reload(), project.reload()]), TOGETHER);
+  });
+  const [asks, setAsks] = useState(false);
+  const listed = releases.data;
+  const live = listed?.live.find(({ target }) => target === "static");
+  const tabs = PARTS.map(([address_, text]) => ({ text, href: address_ ? projectAt(name, address_) : projectAt(name), count: address_ === "releases" && listed?.held ? "held" : undefined }));
+  return html`<div class="view"><${Answer} answer=${project} what=${`the project ${name}`}>${(found) => html`
+    <${Head} name=${name} tab=${PARTS.find(([each]) => each === part)?.[1] ?? ""} about=${html`<${Facts} project=${found} targets=${targets.data?.targets ?? []} />`}>
+      ${live && html`<a class="button quiet" href=${listed.url} rel="noreferrer" target="_blank">Open the release<${Icon} name="out" /></a>`}
+      ${may("build", name) && html`<button type="button" class="quiet" aria-expanded=${asks} onClick=${() => setAsks(!asks)}>Build …</button><${Publish} name=${name} />`}
+    <//>
+    ${asks && html`<${BuildForm} project=${found} close=${() => setAsks(false)} />`}
+    <${Tabs} name=${`Parts of ${name}`} tabs=${tabs} href=${part ? projectAt(name, part) : projectAt(name)} />
+    ${part === "releases" ? html`<${Answer} answer=${releases} what="the releases">${() => html`<${Releases} name=${name} listed=${listed} reload=${releases.reload} />
+        <${Previews} name=${name} listed=${listed} reload=${releases.reload} />`}<//>`
+      : part === "packages" ? html`<${Made} key="packages" make=${() => madePackages(name)} />`
+      : part === "settings" ? html`<${Settings} project=${found} section=${address.section ?? ""} reload=${project.reload} put=${project.put} />`
+      : html`<${Builds} name=${name} query=${address.query} listed=${listed} />`}
+  `}<//></div>`;
 }
 
-/** The same of the newest of a project's last builds that got so far. */
-async function lastRecognised(name) {
-  const { builds } = await api("GET", `/builds?project=${encodeURIComponent(name)}&limit=5`);
-  for (const { id } of builds) {
-    const facts = [...(await api("GET", `/builds/${id}`)).attempts].reverse().map(recognisedFacts).find((each) => each.length);
-    if (facts) return el("p", { class: "facts" }, el("span", {}, "recognised in ", el("a", { href: `#/builds/${id}` }, `#${id}`)), ...facts);
-  }
-  return null;
+/** What a project is, in a line. */
+function Facts({ project, targets }) {
+  const { repository, default_ref: ref, head, protected: patterns = [], settings = {} } = project;
+  const facts = [["repository", repository], ["builds", ref === "HEAD" && head ? head : ref], ["publishes", publishesTo(project, targets)],
+    ...(patterns.length ? [["from", patterns.join(" ")]] : []), ...Object.entries(settings).map(([name, value]) => [name, settingOf(value)])];
+  return html`<p class="facts">${facts.map(([name, value]) => html`<span>${name} <b>${clean(value)}</b></span>`)}</p>`;
 }
 
 /** A setting of how a project is built, as people write it. */
@@ -90,87 +64,43 @@ function settingOf(value) {
   return Array.isArray(value) ? value.join(" ") : value || "nothing is run";
 }
 
-/** Where the project publishes, to be changed. */
-function targetsOf(at, project, known) {
-  const form = targetsForm(project, known, (button, targets, saved) => act(button, async () => {
-    saved((await api("PATCH", at, { targets })).notices);
-  }));
-  return el("details", { class: "targets" }, el("summary", {}, "Where it publishes"), form);
+function Builds({ name, query, listed }) {
+  return html`
+    ${listed?.held && html`<p class="held warn" role="status"><span>No release goes live by itself: ${listed.held.by} rolled back to release ${listed.held.release}.</span> <a href=${projectAt(name, "releases")}>Releases</a></p>`}
+    <${Recognised} name=${name} />
+    <${Filters} path=${projectAt(name)} query=${query} filters=${[{ name: "text", label: "Search subject, commit, branch" }, { name: "tone", label: "State", options: TONES },
+      { name: "ref", label: "Branch or tag" }, { name: "by", label: "Asked for by" }]} />
+    <${BuildList} name=${`Builds of ${name}, newest first`} query=${{ ...queryOf(query), project: name }}>
+      <${Empty} title=${Object.keys(queryOf(query)).length ? "No build is like this" : "Nothing has been built yet"}>
+        ${Object.keys(queryOf(query)).length ? html`<a href=${projectAt(name)}>Show all builds of ${name}</a>` : html`<code>twistedipc build ${name}</code>, or the button above.`}<//>
+    <//>`;
 }
 
-/** The environments, the variables and the secrets of the project's builds; an administrator can change them. */
-function variablesOf(at, project) {
-  const said = el("p", { class: "soft", role: "status" });
-  const place = el("div");
-  const draw = (now) => place.replaceChildren(environmentOf(now, may("admin", project.name) ? change : null));
-  const changed = async (now) => {
-    draw(now ?? await api("GET", at));
-    said.textContent = ["Saved.", ...(now?.notices ?? [])].join(" ");
-  };
-  const secret = (name) => `${at}/secrets/${encodeURIComponent(name)}`;
-  const change = {
-    variables: (button, variables) => act(button, async () => changed(await api("PATCH", at, { variables }))),
-    setSecret: (button, name, body) => act(button, async () => changed(await api("PUT", secret(name), body))),
-    removeSecret: (button, name, builds) => act(button, async () => changed(await api("DELETE", `${secret(name)}?builds=${encodeURIComponent(builds)}`))),
-    environments: (button, environments) => act(button, async () => changed(await api("PATCH", at, { environments }))),
-  };
-  draw(project);
-  return el("details", { class: "targets" }, el("summary", {}, "Environments, variables and secrets"), place, said);
+const requestBuild = async (name, body) => {
+  const build = await api("POST", `/projects/${encodeURIComponent(name)}/builds`, body, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") });
+  location.hash = `#/builds/${build.id}`;
+};
+
+function Publish({ name }) {
+  const publish = ({ currentTarget: button }) => act(button, () => requestBuild(name, {}));
+  return html`<button type="button" onClick=${publish}>${may("publish", name) ? "Publish" : "Build a preview"}</button>`;
 }
 
-/** What builds keep for the next ones, to be cleared. */
-function cachesOf(at) {
-  const said = el("span", { class: "soft", role: "status" });
-  const button = el("button", { class: "quiet", type: "button" }, "Clear caches");
-  button.addEventListener("click", () => act(button, async () => {
-    await api("DELETE", `${at}/caches`);
-    said.textContent = "Builds begin from now on without what was kept before.";
-  }));
-  return el("p", {}, button, " ", said);
+/** A build of another branch, tag or commit, or one that publishes nothing. */
+function BuildForm({ project: { name, default_ref: ref, environments = [] }, close }) {
+  const send = ({ ref: wanted, publish, environment }) => requestBuild(name, {
+    ...(wanted ? { ref: wanted } : {}), ...(publish ? {} : { publish: false }), ...(environment ? { environment } : {}),
+  });
+  return html`<section class="card pad" aria-label="Build"><${Form} send=${send} verb="Build" done="" stays>
+    <${Field} name="ref" label="Branch, tag or commit" placeholder=${ref} help="A branch that isn't protected gets a preview, and nothing of it goes live." />
+    ${environments.length > 0 && html`<${Field} name="environment" label="Environment" options=${[["", "the one of its branch"], ...environments.map((each) => [each.name, each.name])]} />`}
+    <${Check} name="publish" label="Publish what is built, where it may" checked />
+    <button type="button" class="quiet" onClick=${close}>Don't</button>
+  <//></section>`;
 }
 
-/** What a private repository is read with: nothing of it is secret. */
-function accessOf(access) {
-  const keys = access.host_keys.map((key) => key.fingerprint).join(", ");
-  return el("details", { class: "facts" },
-    el("summary", {}, `Credentials for ${access.host}`),
-    access.public_key ? el("p", {}, "deploy key ", el("code", {}, access.public_key)) : null,
-    access.token ? el("p", {}, "git_token is set") : null,
-    access.host.startsWith("ssh:") ? el("p", {}, "host key ", el("code", {}, keys || "pinned at the first contact")) : null);
-}
-
-/** Tells that releases are held after a rollback, and offers to resume them. */
-function heldBack(name, at, held, again) {
-  const said = el("p", { class: "held", role: "status" },
-    `No release goes live by itself: ${held.by} rolled back to release ${held.release}, `, timeOf(held.since), ". ");
-  if (may("publish", name)) {
-    const button = el("button", { type: "button" }, "Resume");
-    button.addEventListener("click", () => act(button, async () => {
-      await api("POST", `${at}/releases/resume`);
-      again();
-    }));
-    said.append(button);
-  }
-  return said;
-}
-
-function releasesTable(name, at, releases, again) {
-  const several = new Set(releases.map(({ target }) => target)).size > 1;
-  return el("table", {}, el("tbody", {}, ...releases.map((release) => {
-    const cells = el("tr", {},
-      el("td", { class: "tight" }, stateOf(release)),
-      several ? el("td", { class: "tight" }, release.target) : null,
-      el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.ref}, ${release.files} files`,
-        release.why ? el("div", { class: "why" }, clean(release.why)) : null),
-      el("td", { class: "tight" }, el("a", { href: `#/builds/${release.build}` }, `#${release.build}`)),
-      el("td", { class: "tight" }, timeOf(release.created)));
-    const button = el("button", { class: "quiet", type: "button" }, "Make live");
-    button.addEventListener("click", () => act(button, async () => {
-      await api("POST", `${at}/releases/${release.id}/activate`);
-      again();
-    }));
-    const goesBack = release.state !== "live" && may("publish", name);
-    cells.append(el("td", { class: "tight" }, goesBack ? button : null));
-    return cells;
-  })));
+function madePackages(name) {
+  const { section, load } = packagesOf(name, act);
+  load().catch(trouble);
+  return { element: section, stop() {} };
 }

@@ -1,45 +1,37 @@
 // Where people sign in.
 
 import { api } from "../lib/api.js";
-import { el } from "../lib/elements.js";
-import { act, title } from "../lib/shell.js";
+import { useAction } from "../lib/data.js";
+import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { farewell, title } from "../lib/shell.js";
+import { useStore } from "../lib/store.js";
 
-/** What is added to the form of the sign-in, in which a token can be typed: the provider's button, and why it failed. */
-async function providerOf(failure) {
-  const { provider, failures } = await api("GET", "/sign-in");
-  return {
-    button: provider ? el("a", { class: "button", href: provider.url }, `Sign in with ${provider.name}`) : null,
-    said: failure ? failures[failure] ?? "The sign-in has failed: begin again." : "",
-  };
-}
-
-/** The form in which somebody signs in: `signIn(token)` does it; `message` and `failure` say why it is shown. */
-export function signInView(signIn, message, failure) {
-  const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: "", spellcheck: "false" });
-  const said = el("p", { class: "reason", role: "alert", hidden: !message }, message ?? "");
-  const button = el("button", {}, "Sign in");
-  const form = el("form", { class: "sign-in" }, el("h1", {}, "Sign in"), el("label", { for: "token" }, "Token, or an invitation's code"), input, button, said,
-    el("p", { class: "soft" }, "An administrator invites people with ", el("code", {}, "twistedipc people invite"), "."));
-  form.addEventListener("submit", (event) => {
+/**
+ * The form: a token or a code, and the provider's button. `failure`: what a provider's sign-in has led to.
+ * @param {{ signIn: (token: string) => Promise<void>, failure: string }} properties
+ */
+export function SignIn({ signIn, failure }) {
+  const said = useStore(farewell);
+  const [ways, setWays] = useState({ provider: null, failures: {} });
+  const field = useRef(null);
+  const { run, busy, error } = useAction(signIn);
+  useEffect(() => {
+    title("Sign in");
+    field.current.focus();
+    api("GET", "/sign-in").then(setWays, () => {}); // a token is a way in all the same
+  }, []);
+  const submit = async (event) => {
     event.preventDefault();
-    act(button, async () => {
-      try {
-        await signIn(input.value.trim());
-      } catch (error) {
-        said.textContent = error.message;
-        said.hidden = false;
-        input.select();
-      }
-    });
-  });
-  title("Sign in");
-  providerOf(failure).then(({ button: way, said: why }) => {
-    way?.addEventListener("click", () => sessionStorage.setItem("then", location.hash || "#/"));
-    if (way) form.querySelector("h1").after(way);
-    if (why) {
-      said.textContent = why;
-      said.hidden = false;
-    }
-  }).catch(() => {}); // a token is a way in all the same
-  return { element: form, stop() {} };
+    if (!await run(field.current.value.trim())) field.current?.select();
+  };
+  const why = error?.message ?? (failure ? ways.failures[failure] ?? (ways.provider ? "The sign-in has failed: begin again." : "") : said);
+  return html`<form class="sign-in" onSubmit=${submit}>
+    <h1>Sign in</h1>
+    ${ways.provider && html`<a class="button" href=${ways.provider.url} onClick=${() => sessionStorage.setItem("then", location.hash || "#/")}>Sign in with ${ways.provider.name}</a>`}
+    <label for="token">Token, or an invitation's code</label>
+    <input id="token" ref=${field} type="password" autocomplete="current-password" required spellcheck="false" />
+    <p class="reason" role="alert" hidden=${!why}>${why}</p>
+    <button disabled=${busy}>Sign in</button>
+    <p class="soft">An administrator invites people with <code>twistedipc people invite</code>.</p>
+  </form>`;
 }
