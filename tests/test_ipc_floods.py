@@ -51,7 +51,7 @@ reactor = cast(LinkReactor, global_reactor)
 
 #: How much more may be allocated at any moment of a flood than before it, in bytes: so often as a line of the greatest
 #: length is copied on its way (what is kept of it until it ends, the block, what it is decoded to), and a bit.
-GROWTH = 7 << 20
+GROWTH = 6 << 20
 
 #: How much waits for a peer that doesn't read, before it is closed; here as in its settings.
 OUTBOUND = 1 << 20
@@ -152,7 +152,7 @@ class Flood:
     """
     One way to flood.
 
-    :param block: the n-th block of bytes; the same one again and again if it is no function
+    :param block: the n-th block of bytes, in parts; the same one again and again if it is no function
     :param code: with which the listener closes; "" if it doesn't
     :param first: what is said once, before
     :param total: bytes to send on all connections together, if it isn't made to wait before; ten times as many by
@@ -163,7 +163,7 @@ class Flood:
     :param waits: whether the listener reads no more after a while
     """
 
-    block: bytes | Callable[[int], bytes]
+    block: bytes | Callable[[int], Sequence[bytes]]
     code: str = ""
     first: bytes = b""
     total: int = 1 << 19
@@ -172,9 +172,9 @@ class Flood:
     reads: bool = True
     waits: bool = False
 
-    def at(self, n: int) -> bytes:
-        """The n-th block."""
-        return self.block if isinstance(self.block, bytes) else self.block(n)
+    def at(self, n: int) -> Sequence[bytes]:
+        """The n-th block, in parts."""
+        return [self.block] if isinstance(self.block, bytes) else self.block(n)
 
 
 def line(type_: str, **fields: object) -> bytes:
@@ -187,12 +187,12 @@ def many(frame: bytes, size: int = 1 << 16) -> bytes:
     return frame * max(1, size // len(frame))
 
 
-def counted(make: Callable[[int], bytes], per_block: int = 1000) -> Callable[[int], bytes]:
+def counted(make: Callable[[int], bytes], per_block: int = 1000) -> Callable[[int], Sequence[bytes]]:
     """Blocks of frames that differ by their number, from 1."""
-    return lambda n: b"".join([make(n * per_block + k) for k in range(1, per_block + 1)])
+    return lambda n: [b"".join([make(n * per_block + k) for k in range(1, per_block + 1)])]
 
 
-def ids(template: bytes) -> Callable[[int], bytes]:
+def ids(template: bytes) -> Callable[[int], Sequence[bytes]]:
     """The same, of a template with one number in it."""
     return counted(lambda n: template % n)
 
@@ -202,8 +202,12 @@ WAIT = line("call", id=1, request={"type": "wait"})
 AWAY = b'{"type":"stream-items","id":"x","first":%d,"items":[{"n":1}]}\n'
 SLOW = (
     b'{"type":"stream-open","stream":"slow","id":"%(id)b","first":1}\n'
-    b'{"type":"stream-items","id":"%(id)b","first":1,"items":[{"n":1,"text":"%(text)b"}]}\n'
+    b'{"type":"stream-items","id":"%(id)b","first":1,"items":[{"n":1,"text":"'
 )
+# Made once, since the flooder is in the process that is measured: up to three copies of a text that it made for each
+# block, while it still had the block before, were taken for growth of the listener.
+TEXT = b"x" * 900_000
+END = b'"}]}\n'
 COUNTER = count(1)
 # What comes to a sender is about its one stream, whose outbox's id the test puts in.
 POSITION = b'{"type":"stream-position","id":"ID","next":%d,"credit":%d}\n'
@@ -291,13 +295,15 @@ FLOODS: dict[str, Flood] = {
     "items that are no array": Flood(many(b'{"type":"stream-items","id":"x","first":1,"items":{}}\n'), first=OPEN),
     "big items": Flood(
         lambda n: (
-            b'{"type":"stream-items","id":"x","first":%d,"items":[{"n":1,"text":"%b"}]}\n' % (n + 1, b"x" * 1_000_000)
+            b'{"type":"stream-items","id":"x","first":%d,"items":[{"n":1,"text":"' % (n + 1),
+            TEXT,
+            END,
         ),
         first=OPEN,
         total=32 << 20,
     ),
     "items of many streams that aren't taken": Flood(
-        lambda _: SLOW % {b"id": b"%d" % next(COUNTER), b"text": b"x" * 900_000},
+        lambda _: (SLOW % {b"id": b"%d" % next(COUNTER)}, TEXT, END),
         total=64 << 20,
         waits=True,
     ),
@@ -363,18 +369,18 @@ class Flooder:
     def _send(self, connection: socket.socket, blocks: Iterator[int], left: int) -> int:
         connection.settimeout(self._patience)
         while left > 0 and not self.stop:
-            block = self._flood.at(next(blocks)).replace(b"ID", self._outbox)
-            view = memoryview(block)
-            while view:
-                try:
-                    sent = connection.send(view)
-                except TimeoutError:
-                    self.waits = True
-                    return 0
-                view = view[sent:]
-                left -= sent
-                if self._flood.reads:
-                    self._listen(connection)
+            for part in self._flood.at(next(blocks)):
+                view = memoryview(part.replace(b"ID", self._outbox))
+                while view:
+                    try:
+                        sent = connection.send(view)
+                    except TimeoutError:
+                        self.waits = True
+                        return 0
+                    view = view[sent:]
+                    left -= sent
+                    if self._flood.reads:
+                        self._listen(connection)
         return left
 
     def _listen(self, connection: socket.socket, *, to_the_end: bool = False) -> None:
