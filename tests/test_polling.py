@@ -156,8 +156,8 @@ class World:
 
     def hook(self, ref: str, at: str, before: str = "", **more: Any) -> HookDeliveryRow:
         self._deliveries += 1
-        told: dict[str, Any] = {"what": "push" if at else "gone", "delivery": str(self._deliveries)}
-        event = HookEvent(kind="github", ref=ref, commit=at, before=before, **{**told, **more})
+        told: dict[str, Any] = {"kind": "github", "what": "push" if at else "gone", "delivery": str(self._deliveries)}
+        event = HookEvent(ref=ref, commit=at, before=before, **{**told, **more})
         taken: list[Any] = []
         Deferred.fromCoroutine(self.apiserver.lifecycle.take_message("hello", event)).addBoth(taken.append)
         self.time = self.apiserver.time
@@ -457,7 +457,7 @@ def test_while_polling_fails_a_message_in_doubt_builds(world: World) -> None:
     assert world.commits() == [("main", C), ("fix", "")]  # that one hasn't begun yet: it finds D
 
 
-def test_a_program_that_names_no_commit_has_the_repository_looked_at(world: World) -> None:
+def test_a_message_that_names_no_commit_has_the_repository_looked_at(world: World) -> None:
     world.first(main=A)
     world.host.refs = {MAIN: B}
     before = world.hook(MAIN, "", what="push")
@@ -470,6 +470,23 @@ def test_a_program_that_names_no_commit_has_the_repository_looked_at(world: Worl
     world.hook(MAIN, "", what="gone")  # it isn't: it was made again since
     world.pass_by(MINUTE)
     assert [each.state for each in world.built()] == [AttemptState.QUEUED]
+
+
+def test_a_program_that_names_a_branch_alone_has_it_built(world: World) -> None:
+    """Nothing was built, since nothing had moved."""
+    world.first(main=A)
+    first = world.hook(MAIN, "", what="push", kind="plain")
+    assert first.outcome == "built"
+    world.look()
+    assert [build.id for build in world.built()] == [first.build]
+    # What is pushed meanwhile is found by that build, which hasn't begun; a second wish is a second build.
+    world.host.refs = {MAIN: B}
+    world.look()
+    assert len(world.built()) == 1
+    assert world.hook(MAIN, "", what="push", kind="plain").outcome == "built"
+    assert world.hook(MAIN, "", what="gone", kind="plain").outcome == "ignored"  # a look tells
+    world.pass_by(MINUTE)
+    assert len(world.built()) == 2
 
 
 def test_a_message_about_a_repository_that_was_not_looked_at_yet_builds(world: World) -> None:

@@ -83,8 +83,8 @@ def test_compression_goes_on_where_it_was_broken_off(store: ReleaseStore, tmp_pa
 def test_compression_ends_early_where_it_is_told_to(store: ReleaseStore, tmp_path: Path) -> None:
     files = {f"{number}.html": f"{number}{TEXT}" for number in range(4)}
     store.unpack("shop", 1, site_of(tmp_path, "one", files))
-    asked = iter([True, True, False])
-    made = store.compress("shop", 1, 1 << 20, lambda: next(asked))
+    asked = iter([*["a folder", "that of old assets", "a content", "another"], ""])
+    made = store.compress("shop", 1, 1 << 20, lambda: bool(next(asked)))
     assert made is not None
     assert not made.complete
     store.take_compressed("shop", made)

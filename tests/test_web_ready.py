@@ -18,7 +18,10 @@ from twistedipc.publish.targets.static import releases
 from twistedipc.publish.targets.static.history import History
 from twistedipc.publish.targets.static.release import Release
 from twistedipc.publish.targets.static.target import StaticSettings
+from twistedipc.storage.rows import DomainRow
 from twistedipc.web.access.audience import Audience, Sought
+from twistedipc.web.access.domains import Domains
+from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.releases import ready
 from twistedipc.web.releases.ready import ReadyAnswers
 from twistedipc.web.releases.site import Releases
@@ -280,3 +283,13 @@ def test_an_answer_that_is_ready_says_how_long_it_is(tmp_path: Path) -> None:
             answer = client.get(path)
             assert answer.headers["Transfer-Encoding"] is None
             assert answer.headers["Content-Length"] == str(len(answer.body))
+
+
+def test_a_host_that_becomes_a_projects_has_no_answers_from_before(tmp_path: Path) -> None:
+    """The same address is another file then."""
+    domains = Domains(Hosts(), lambda project: [f"http://{project}.localhost/"])
+    client = SiteClient(tmp_path, domains=domains)
+    client.release(1, {"index.html": b"home", "shop/index.html": b"below"})
+    assert [client.get("/shop/", host="127.0.0.2").body for _ in range(2)] == [b"home"] * 2
+    domains.changed("shop", [DomainRow(name="127.0.0.2", project="shop", redirect=False, main=True, created=0)])
+    assert [client.get("/shop/", host="127.0.0.2").body for _ in range(2)] == [b"below"] * 2

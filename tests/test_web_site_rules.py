@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import brotli
 import pytest
 
 from tests.site_client import SiteClient
@@ -15,6 +16,7 @@ from twistedipc.web.http.encodings import encoding_for
 
 SCRIPT = b"console.log(1);\n" * 100
 PACKED = gzip.compress(SCRIPT, mtime=0)
+BEST = brotli.compress(SCRIPT, quality=1)
 FILES = {
     "index.html": b"home",
     "404.html": b"top",
@@ -22,7 +24,10 @@ FILES = {
     "docs/index.html": b"index of docs",
     "app.js": SCRIPT,
     "app.js.gz": PACKED,
-    "app.js.br": b"not really brotli",
+    "app.js.br": BEST,
+    "other.js": SCRIPT + b"// other",
+    "other.js.gz": PACKED,
+    "other.js.br": b"not really brotli",
     "logo.png": b"png",
     "logo.png.gz": b"never used",
     "apple-app-site-association": b"{}",
@@ -54,7 +59,16 @@ def site(tmp_path: Path) -> SiteClient:
     client = SiteClient(tmp_path / "releases")
     rules = Serving(redirects=read_redirects(REDIRECTS.encode()), headers=read_headers(HEADERS.encode()))
     client.release(1, FILES, serving=rules)
+    compress(client)
     return client
+
+
+def compress(client: SiteClient) -> None:
+    """Compress what is live, as it is done in the background."""
+    made = client.store.compress("shop", 1, 1 << 20)
+    assert made is not None
+    assert made.complete
+    client.store.take_compressed("shop", made)
 
 
 BOTH = [("", "shop.localhost"), ("/shop", "127.0.0.2")]
@@ -115,7 +129,7 @@ def test_what_the_build_has_compressed_is_sent(site: SiteClient) -> None:
     plain = site.get("/app.js")
     packed = site.get("/app.js", ("Accept-Encoding", "gzip"))
     best = site.get("/app.js", ("Accept-Encoding", "gzip, deflate, br"))
-    assert (plain.body, packed.body, best.body) == (SCRIPT, PACKED, FILES["app.js.br"])
+    assert (plain.body, packed.body, best.body) == (SCRIPT, PACKED, BEST)
     assert [each.headers["Content-Encoding"] for each in (plain, packed, best)] == [None, "gzip", "br"]
     assert len({each.headers["ETag"] for each in (plain, packed, best)}) == 3
     for each in (plain, packed, best):
@@ -123,6 +137,20 @@ def test_what_the_build_has_compressed_is_sent(site: SiteClient) -> None:
         assert each.headers["Content-Type"] == "text/javascript; charset=utf-8"
     assert site.get("/logo.png", ("Accept-Encoding", "gzip")).body == b"png"
     assert site.get("/", ("Accept-Encoding", "gzip")).headers["Vary"] is None
+
+
+def test_what_the_build_has_compressed_is_not_sent_before_it_is_known_to_be_the_same(tmp_path: Path) -> None:
+    client = SiteClient(tmp_path / "releases")
+    client.release(1, FILES)
+    for path in ("/app.js", "/other.js"):
+        for encoding in ("gzip", "br"):
+            assert client.get(path, ("Accept-Encoding", encoding)).headers["Content-Encoding"] is None
+    compress(client)
+    assert client.get("/app.js", ("Accept-Encoding", "br")).body == BEST
+    best = client.get("/other.js", ("Accept-Encoding", "br"))
+    assert brotli.decompress(best.body) == FILES["other.js"]
+    packed = client.get("/other.js", ("Accept-Encoding", "gzip"))
+    assert gzip.decompress(packed.body) == FILES["other.js"]
 
 
 def test_conditions_and_ranges_are_about_what_is_sent(site: SiteClient) -> None:

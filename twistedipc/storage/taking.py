@@ -12,7 +12,8 @@ doubt it builds: then there is one build more of the newest commit, and never on
 **A push and its pull request make one build**, whichever message comes first.
 
 **Where the repository is polled as well**, no doubt is left to a build: a message that doesn't follow on what is known
-builds nothing, and has the repository looked at (``moved``), which tells where the ref is.
+builds nothing, and has the repository looked at (``moved``), which tells where the ref is. A program that names a
+branch alone wants a build, and gets it.
 
 **Builds of one ref replace one another**, as the project's settings say (`hooks.settings.Concurrency`). Builds that
 people asked for are left alone.
@@ -227,6 +228,8 @@ def _is_in_doubt(connection: Connection, about: ProjectRow, event: HookEvent) ->
     if event.fork or not polls.is_relied_on(connection, about):
         return False
     told = event.before if event.what == "gone" else event.commit
+    if event.kind == "plain" and event.what != "gone" and not told:
+        return False  # a program wants what is there to be built, moved or not: content may be somewhere else
     if not told:
         return not event.number  # a look may have told of it already. That a pull request is closed, none can see
     known = ref_of(connection, about.id, lane_of(event))

@@ -52,8 +52,8 @@ _OWN = frozenset({b"Server", b"Date", b"X-Request-Id", b"Content-Length", b"Conn
 
 _COOKIE = COOKIE.encode()
 
-#: The address, whether it is asked for by https, the hosts, and the encodings.
-Key = tuple[bytes, bool, tuple[bytes, ...], tuple[bytes, ...]]
+#: The address, what of it names the project, whether it is asked for by https, the hosts, and the encodings.
+Key = tuple[bytes, str, bool, tuple[bytes, ...], tuple[bytes, ...]]
 
 
 class Standing(NamedTuple):
@@ -92,8 +92,11 @@ class _Project:
         )
 
 
-def key_of(request: BoundedRequest) -> Key | None:
-    """Return what an answer is looked up by; None: it is made each time."""
+def key_of(request: BoundedRequest, prefix: str) -> Key | None:
+    """
+    Return what an answer is looked up by; None: it is made each time. ``prefix``: the part of the address that names
+    the project; "": the host does. A host of no project may become one's.
+    """
     headers = dict(request.requestHeaders.getAllRawHeaders())
     if request.method != b"GET" or not headers.keys().isdisjoint(_DECIDING):
         return None
@@ -102,7 +105,8 @@ def key_of(request: BoundedRequest) -> Key | None:
     if b"Sec-Fetch-Dest" in headers and any(_COOKIE in line for line in headers.get(b"Cookie", ())):
         return None
     secure = request.isSecure() or request.remote.secure
-    return request.uri, secure, tuple(headers.get(b"Host", ())), tuple(headers.get(b"Accept-Encoding", ()))
+    hosts, encodings = tuple(headers.get(b"Host", ())), tuple(headers.get(b"Accept-Encoding", ()))
+    return request.uri, prefix, secure, hosts, encodings
 
 
 class ReadyAnswers:
@@ -197,6 +201,6 @@ class ReadyAnswers:
 
 
 def _size(key: Key, names: Iterable[bytes], head: bytes, body: bytes) -> int:
-    uri, _, hosts, encodings = key
-    texts = (uri, *hosts, *encodings, *names, head, body)
+    uri, prefix, _, hosts, encodings = key
+    texts = (uri, prefix, *hosts, *encodings, *names, head, body)
     return _LEAST + sum(_TEXT + len(text) for text in texts)

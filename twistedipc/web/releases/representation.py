@@ -1,8 +1,8 @@
 """
 Which content of a release's file is sent, and what may be kept of it. ``web.releases``; pure, used by ``site``.
 
-A file can be there compressed too: the build has made it (``app.js.br`` beside ``app.js``), or the release has it. Each
-of them has an ETag of its own, since ranges and conditions are about the bytes that are sent.
+A file can be there compressed too, once the release has variants of it. Each of them has an ETag of its own, since
+ranges and conditions are about the bytes that are sent.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ OF_FILES = frozenset({"cache-control", "content-type"})
 
 #: Headers beside ``Cache-Control`` and its kin that say what a cache between may keep, in small letters.
 _OF_CACHES = frozenset({"expires", "edge-control"})
-
-#: How build tools name what they have compressed.
-_ENDINGS = (("br", ".br"), ("gzip", ".gz"))
 
 
 class Representation(NamedTuple):
@@ -75,11 +72,9 @@ def represent(
     above, _, name = path.rpartition("/")
     contents: dict[str, Content] = {"": Content(entry.sha256, entry.size)}
     if entry.size and is_compressible(name):
+        # Not the build's own ``app.js.br`` beside it: it may be of something else until it is compared, and then it is
+        # one of these.
         contents.update(entry.variants)
-        for encoding, ending in _ENDINGS:
-            made = release.files.get(path + ending)
-            if made is not None and encoding not in contents:  # what the release has of it is known to be the same
-                contents[encoding] = Content(made.sha256, made.size)
     chosen = encoding_for(accepted, contents)
     kept = said.get("cache-control", ("", ""))[1] or ""
     if not kept:

@@ -233,7 +233,7 @@ class Releases(Resource):
         self, request: BoundedRequest, sought: Sought, name: str, segments: list[str], prefix: str
     ) -> int | bytes:
         """Answer with what is ready, or else as `_make` does."""
-        key = None if sought.for_some or sought.release is not None else key_of(request)
+        key = None if sought.for_some or sought.release is not None else key_of(request, prefix)
         live = None if key is None else self._store.live(sought.project)
         if key is None or live is None:
             return self._make(request, sought, name, segments, prefix)

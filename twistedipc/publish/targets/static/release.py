@@ -8,7 +8,7 @@ A release never changes, so what is found out about it is kept with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import msgspec
@@ -116,6 +116,13 @@ class Release:
         rules, that takes up to a second, so it belongs in a thread.
         """
         _ = self.site, self.has_plain_scripts, self.has_service_worker
+
+    def find_out_of_folders(self, go_on: Callable[[], bool]) -> None:
+        """Find out how the files of each folder are named: at first a request would. Ends when ``go_on`` says False."""
+        for folder in self._folders.values():
+            if not go_on():
+                return
+            _ = folder.forms, folder.likely_forms, folder.has_plain_scripts, folder.is_of_assets
 
     def with_variants(self, index: Index) -> Release:
         """

@@ -338,11 +338,16 @@ class ReleaseStore:
     ) -> Compressed | None:
         """
         Compress contents of a release that have no variants yet, until they have ``most`` bytes, and store the variants
-        durably, with an index that has them. None if all have been compressed, or the release is gone. Others may
-        change the project meanwhile, but only one may compress. Raises OSError. ``go_on``: see `target.Pooled`.
+        durably, with an index that has them. None if all have been compressed, or the release is gone. Before, it is
+        found out how hashed names look in the folders: of the release, and of what was live. Others may change the
+        project meanwhile, but only one may compress. Raises OSError. ``go_on``: see `target.Pooled`.
         """
         release = self.release(project, release_id)
-        if release is None or release.compressed:
+        if release is None:
+            return None
+        for each in (release, self.old_assets(project)):
+            each.find_out_of_folders(go_on)
+        if release.compressed:
             return None
         self._made[project] = _Made()
         try:
