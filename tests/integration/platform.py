@@ -164,7 +164,7 @@ class Service:
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
 
-def _processes(*words: bytes) -> list[int]:
+def processes(*words: bytes) -> list[int]:
     """The processes whose command line has all these words in it. One that has ended has none."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -258,7 +258,7 @@ class Platform:
 
     def _kill_runner(self, attempt: Path) -> None:
         """A runner outlives its builder: not the test, though."""
-        for process in _processes(b"twistedipc.runner", str(attempt).encode()):
+        for process in processes(b"twistedipc.runner", str(attempt).encode()):
             os.kill(process, signal.SIGTERM)
 
     def _end_tidying(self) -> None:
@@ -269,7 +269,7 @@ class Platform:
         caches = str(self.folder / "builder-data" / "caches").encode()
 
         def ended() -> bool:
-            found = _processes(caches)
+            found = processes(caches)
             for process in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)

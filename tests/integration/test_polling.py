@@ -1,4 +1,7 @@
-"""From a push to a build without a hook, on real services and by ssh: polling; and the end of a branch's preview."""
+"""
+From a push to a build without a hook, on real services and by ssh: polling, also where a builder is
+killed in the middle of a look; and the end of a branch's preview.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.git_servers import SshServer, needs_sshd
-from tests.integration.platform import Platform, git, wait_for
+from tests.integration.platform import Platform, git, processes, wait_for
 
 SITE = {".twistedipc.toml": '[build]\nsteps = ["mkdir -p dist && git log -1 --format=%s > dist/index.html"]\n'}
 POLL = "/api/v1/projects/shop/poll"
@@ -67,6 +70,21 @@ def test_pushes_build_and_a_branch_that_is_gone_has_no_preview(tmp_path: Path) -
             assert platform.succeed(told["build"])["origin"]["kind"] == "poll"
             assert platform.released("shop") == "first\n"
 
+            # The builder is killed while it waits for the host: what asked there ends, and nothing is lost or doubled.
+            second = platform.commit(repository, {"a": "1b"}, "second")
+            asking = str(tmp_path / "builder-data" / "remotes").encode()
+            with server.hanging():
+                platform.api("POST", f"{POLL}/look")
+                wait_for("the host is asked", lambda: processes(asking))
+                platform.builder.kill()
+                wait_for("nothing asks it any more", lambda: not processes(asking))
+            platform.builder.start()
+            platform.linked()
+            told = wait_for("the push is seen", lambda: looked(platform)["reason"] == "" and messages(platform)[:-1])
+            assert [(each["commit"], each["outcome"]) for each in told] == [(second, "built")]
+            platform.succeed(told[0]["build"])
+            assert platform.released("shop") == "second\n"
+
             platform.commit(repository, {"a": "2"}, "Release\n\n[skip ci]")
             git(repository, "checkout", "-q", "-b", "fix")
             platform.commit(repository, {"a": "3"}, "fixed")
@@ -74,7 +92,7 @@ def test_pushes_build_and_a_branch_that_is_gone_has_no_preview(tmp_path: Path) -
             platform.apiserver.start()
             platform.linked()
             looked(platform)
-            release, fix, _first = messages(platform)
+            release, fix, *_before = messages(platform)
             assert (release["outcome"], release["reason"]) == ("ignored", "the commit's message says so: [skip ci]")
             platform.succeed(fix["build"])
             assert previewed(platform) == "fixed\n"
@@ -84,7 +102,7 @@ def test_pushes_build_and_a_branch_that_is_gone_has_no_preview(tmp_path: Path) -
             looked(platform)
             assert messages(platform)[0]["outcome"] == "gone"
             assert previewed(platform) == ""
-            assert len(messages(platform)) == 4
+            assert len(messages(platform)) == 5
             assert "every 60 minutes" in platform.command("project", "show", "shop").stdout
         finally:
             server.stop()
