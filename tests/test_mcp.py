@@ -358,6 +358,14 @@ def test_a_range_of_a_log(server: Server) -> None:
     assert (text, failed) == ("build 7 has no attempt 3", True)
 
 
+def test_a_line_looks_like_one(server: Server) -> None:
+    """Whatever is in it: else a log could show lines with numbers that aren't its own."""
+    log = "10:a\u2028999:b\x0b\x85\x1b[2J\u202e\n11:c\td\n"
+    server.on("GET /api/v1/builds/7/log", Say(200, log.encode(), "text/plain"))
+    text, _ = call(protocol(server), "read_log", build=7, first=10, records=2)
+    assert text.splitlines()[1:3] == ["10:a\ufffd999:b\ufffd\ufffd\ufffd[2J\ufffd", "11:c    d"]
+
+
 def hit(record: int, build: int = 7) -> LogHit:
     return LogHit(
         build=build,

@@ -301,15 +301,18 @@ class Platform:
         token: str = json.loads(done.stdout)["token"]
         return token
 
-    def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run ``twistedipc``, signed in."""
-        environment = {
+    def command_environment(self) -> dict[str, str]:
+        """The environment in which ``twistedipc`` is signed in."""
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "TWISTEDIPC_URL": self.url,
             **({"TWISTEDIPC_TOKEN": self.token} if self.token else {}),
         }
+
+    def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``twistedipc``, signed in."""
         with (
             tempfile.TemporaryFile() as output,
             tempfile.TemporaryFile() as error,
@@ -321,7 +324,7 @@ class Platform:
                 "twistedipc",
                 arguments,
                 cwd=self.folder,
-                environment=environment,
+                environment=self.command_environment(),
                 output=output,
                 error=error,
                 stdin=given,

@@ -42,9 +42,9 @@ _EMPTY: Final = re.compile(
 
 # What is wrong comes below.
 _HEADING: Final = re.compile(
-    r"\s*(?:.*\berror during build:|ERROR in \S.*|(?:✗ )?Build failed(?: in [\d.]+ ?m?s| with \d+ errors?:?)?"
+    r"\s*(?:.*\berror during build:|ERROR in \S.*|\W{0,4}Build failed\.?(?: in [\d.]+ ?m?s| with \d+ errors?:?)?"
     r"|(?:> )?Failed to compile\.?|.*Test suite failed to run|Module build failed.*:|[⎯─━ ]*Failed Tests \d+[⎯─━ ]*"
-    r"|.*\bfailed with \d+ errors?:|(?:Error|error|errors|Errors):|> Build error occurred|\[ERROR\]"
+    r"|.*\b(?:[Ff]ail(?:ed|ure)|FAILED|[Ee]rrors?)\b.*:|> Build error occurred|\[ERROR\]"
     r"|failed to load config from \S+|.*\bFailed Suites \d+[⎯─━ ]*)\s*$"
 )
 
@@ -88,12 +88,15 @@ MARKS: Final[tuple[tuple[str, ...], ...]] = (
     (
         r"\s*(?:[✖✘×✗❌⨯⛔]|\[!\]|\[?(?:ERROR|FATAL|FAIL|FAILED|CRITICAL)\b|[Ee]rror\b|[Ff]atal\b|Failed\b|Oops!)",
         r".*(?:\b[A-Za-z]*Error: |\berror: |\bERROR\b|\bERR!|\bE[A-Z]{4,}\b:)",
+        # a place in a file, as most tools begin what they have to say of it
+        r"[\w@./-]+\.\w{1,6}:\d+(?::\d+)?(?::| -)? +(?!at\b|warn|info|note)\S",
     ),
     # words
     (
         r".*\b(?:[Ff]ail(?:ed|ure|s)?|[Cc](?:an't|annot|ould not)|[Ii]n(?:compatible|valid)|[Mm]issing|[Dd]enied"
         r"|[Uu]n(?:able|known|expected|defined|resolved|handled)|[Nn]ot (?:found|defined|exist|supported|allowed"
-        r"|permitted|compatible)|[Rr]efused|[Rr]equire[sd]|[Ee]rrors?|does not|[Mm]ust|[Tt]imed out)\b",
+        r"|permitted|compatible)|[Uu]n(?:used|listed)|[Rr]efused|[Rr]equire[sd]|[Ee]rrors?|does not|[Mm]ust"
+        r"|[Tt]imed out)\b",
     ),
 )
 
@@ -113,7 +116,19 @@ _HINTS: Final = (
         "timed out",
         "exceed",
     ),
-    *("unable", "unknown", "unexpected", "undefined", "unresolved", "unhandled", "unrecognized", "resolve", "exported"),
+    *(
+        "unable",
+        "unknown",
+        "unexpected",
+        "undefined",
+        "unresolved",
+        "unhandled",
+        "unrecognized",
+        "unused",
+        "unlisted",
+        "resolve",
+        "exported",
+    ),
     *(
         "killed",
         "abort",
@@ -132,6 +147,7 @@ _HINTS: Final = (
 )
 
 _HINT: Final = re.compile("|".join(map(re.escape, _HINTS)))
+_PLACED: Final = re.compile(r"\.[a-z]{1,6}:\d")
 
 #: How many such lines are looked at, from the first on.
 MAX_LOOKED: Final = 3000
@@ -170,7 +186,7 @@ def _best(texts: Sequence[str], known: Container[str]) -> int | None:
     for at, text in enumerate(texts):
         line = text[:MAX_LINE]
         lower = line.lower()
-        if not _HINT.search(lower):
+        if not _HINT.search(lower) and not _PLACED.search(lower):
             continue
         looked += 1
         if looked > MAX_LOOKED:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from twistedipc.builds.names import shown
+
 #: Tokens of an answer, unless somebody says otherwise, and the fewest.
 TOKENS: Final = 10_000
 FEWEST_TOKENS: Final = 500
@@ -34,13 +36,14 @@ class Budget:
 
     def add(self, line: str) -> bool:
         """Add a line, cut if it is very long; False: there is no room for it, and none for what follows."""
-        shown = line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"
-        size = len(shown.encode("utf-8", "replace")) + 1
+        # What isn't to be seen and does something could make one line look like two, with a number of its own.
+        visible = shown(line.expandtabs(8), MAX_LINE)
+        size = len(visible.encode()) + 1
         if self.full or size > self._left:
             self.full = True
             return False
         self._left -= size
-        self._lines.append(shown)
+        self._lines.append(visible)
         return True
 
     def extend(self, lines: Iterable[str]) -> int:

@@ -293,7 +293,7 @@ def read_log(asking: Asking, given: ReadLog, budget: Budget) -> None:
     }
     body = asking.client.get(path("builds", given.build, "log"), query).body
     last = first - 1
-    for line in body.decode("utf-8", "replace").splitlines():
+    for line in body.decode("utf-8", "replace").removesuffix("\n").split("\n"):
         number, colon, _ = line.partition(":")
         numbered = bool(colon) and number.isascii() and number.isdigit()
         if not budget.add(line):
