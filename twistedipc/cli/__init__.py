@@ -9,9 +9,10 @@ The modules:
 - ``client``: HTTP; ``access``: which server, which token; ``contexts``: those that are kept; ``naming``: a project or
   a build that isn't typed; ``folder``: the repository of a folder; ``waiting``: why a build doesn't go on
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``grep``: lines of logs that match;
-  ``output``: tables, times and JSON, with ``tables`` (which columns
-  fit) and ``fields`` (parts of an answer)
+  ``parts``: which part is shown; ``output``: tables, times and JSON, with ``tables`` (which columns fit) and ``fields``
+  (parts of an answer)
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``
+- ``watch``: builds as they go, and the page in the browser; ``helping``: help, and what shells complete
 - ``why``: why a build failed; the folder ``mcp``: the same, and more, for programs
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries; ``environments``: those
   for its environments

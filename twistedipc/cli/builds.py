@@ -40,6 +40,7 @@ from twistedipc.cli.output import (
     print_table,
     wants_colour,
 )
+from twistedipc.cli.parts import Part, Range, part_options, range_of
 from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.terminal import wording
 from twistedipc.terminal.amounts import duration, size
@@ -227,7 +228,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 @click.option(
     "--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt (else of the newest)."
 )
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="From the line after line N on.")
+@part_options
 @follow_option
 @grep_options
 @click.option("--numbers", is_flag=True, help="Show each line's number, as the page and --after have it.")
@@ -242,14 +243,14 @@ def logs(
     client: Client,
     build_id: int | None,
     attempt: int | None,
-    after: int,
+    part: Part,
     follow_log: bool,
     asked: Asked | None,
     numbers: bool,
     project: str | None,
     colour: bool | None,
 ) -> None:
-    """Show the log of BUILD, and check that it is complete.
+    """Show the log of BUILD, or a part of it, and check that it is complete.
 
     With --follow, also exit with 1 if the build doesn't succeed. With --grep, search in it, or in those of a project,
     and exit with 1 if nothing matches.
@@ -264,14 +265,25 @@ def logs(
             _finish(grep_project(client, project, asked))
         else:
             assert build_id is not None, "one of them is named"
-            _finish(grep_build(client, build_id, attempt, after, asked))
+            attempt = _attempt(client, build_id, attempt)
+            _finish(grep_build(client, build_id, attempt, range_of(client, build_id, attempt, part), asked))
         return
     if build_id is None:
         raise click.UsageError("a --project is for --grep PATTERN")
-    if attempt is None:
-        attempt = client.get(path("builds", build_id)).decode(schemas.BuildDetail).attempt
+    if follow_log and part.has_end:
+        raise click.UsageError("--follow goes to the log's end, and --failed and --step to that of a step")
+    attempt = _attempt(client, build_id, attempt)
+    records = range_of(client, build_id, attempt, part)
     colour = wants_colour(colour)
-    _finish(show_log(client, build_id, attempt, after, live=follow_log, colour=colour, numbers=numbers))
+    if records.last is not None:
+        _finish(show_part(client, build_id, attempt, records, colour=colour, numbers=numbers))
+    else:
+        _finish(show_log(client, build_id, attempt, records.after, live=follow_log, colour=colour, numbers=numbers))
+
+
+def _attempt(client: Client, build_id: int, attempt: int | None) -> int:
+    """Return which attempt is meant: the newest, if none is named."""
+    return attempt or client.get(path("builds", build_id)).decode(schemas.BuildDetail).attempt
 
 
 @click.command()
@@ -319,6 +331,19 @@ def show_log(
     """
     with going_on(build_id) if live else contextlib.nullcontext():
         return _show_log(client, build_id, attempt, after, live=live, colour=colour, wait=wait, numbers=numbers)
+
+
+def show_part(client: Client, build_id: int, attempt: int, records: Range, *, colour: bool, numbers: bool) -> ExitCode:
+    """Show some records of an attempt's log, and say which these are. Return the exit code."""
+    check = LogCheck(records.after)
+    columns = columns_of(sys.stdout)
+    with LogPrinter(sys.stdout, colour=colour, columns=columns, live=False, numbers=numbers) as printer:
+        for message in read(client, build_id, attempt, records.after, records.last):
+            check.see(message)
+            printer.show(message)
+    code, said = check.verdict_of_part()
+    note(said)
+    return code
 
 
 @contextlib.contextmanager
@@ -369,7 +394,7 @@ def _show_log(
         if state != AttemptState.SUCCEEDED.value:
             note(f"build {build_id} {state.replace('_', ' ')}")
             return ExitCode.NOT_SUCCEEDED
-        _say_success(client, build_id, attempt)
+        say_success(client, build_id, attempt)
     return code
 
 
@@ -385,7 +410,7 @@ def _decided(client: Client, build_id: int, attempt: int, *, wait: bool) -> Atte
         client.sleep(DECISION_INTERVAL)
 
 
-def _say_success(client: Client, build_id: int, attempt: int) -> None:
+def say_success(client: Client, build_id: int, attempt: int) -> None:
     """Say that a build has succeeded, and first of all where what it has made can be seen."""
     try:
         found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)

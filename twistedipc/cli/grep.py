@@ -17,6 +17,7 @@ import msgspec
 from twistedipc.cli.client import Client, Query, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
+from twistedipc.cli.parts import Range
 from twistedipc.finding.blocks import Line
 from twistedipc.finding.messages import LogHit, SearchedLog, SearchEnd
 from twistedipc.terminal import escapes
@@ -74,10 +75,12 @@ def grep_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_asked
 
 
-def grep_build(client: Client, build: int, attempt: int | None, after: int, asked: Asked) -> ExitCode:
-    """Show the lines of a build's log that match. Return whether there are any, as grep's exit code says it."""
+def grep_build(client: Client, build: int, attempt: int, records: Range, asked: Asked) -> ExitCode:
+    """Show the lines of a part of a log that match. Return whether there are any, as grep's exit code says it."""
     newest = bool(asked.newest)
-    query: Query = {"attempt": attempt, "after": after, "order": "newest" if newest else "oldest"}
+    order = "newest" if newest else "oldest"
+    before = None if records.last is None else records.last + 1
+    query: Query = {"attempt": attempt, "after": records.after, "before": before, "order": order}
     return _Grep(client, path("builds", build, "log", "search"), query, asked, newest=newest).run()
 
 

@@ -148,15 +148,20 @@ def follow(
         interruption.wait(broken)
 
 
-def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Message]:
-    """Yield the messages behind record ``after`` that there are now, with the log's `End` if it has ended."""
+def read(client: Client, build: int, attempt: int, after: int, last: int | None = None) -> Iterator[Message]:
+    """
+    Yield the messages behind record ``after`` that there are now: up to record ``last``, or with the log's `End` if it
+    has ended.
+    """
     where = path("builds", build, "log")
-    while True:
-        query: Query = {"format": "json", "attempt": attempt, "after": after, "limit": PAGE}
+    while last is None or after < last:
+        limit = PAGE if last is None else min(PAGE, last - after)
+        query: Query = {"format": "json", "attempt": attempt, "after": after, "limit": limit}
         page = client.get(where, query).decode(LogPage)
         yield from map(with_events, page.batches)
         if page.end is not None:
-            yield page.end
+            if last is None:
+                yield page.end
             return
         if page.after <= after:
             return
@@ -188,6 +193,13 @@ class LogCheck:
             case End():
                 self.end = message
 
+    def verdict_of_part(self) -> tuple[ExitCode, str]:
+        """Return the exit code for a part that has no end of its own, and a sentence about it."""
+        seen = f"lines {self.after + 1} to {self._next - 1}" if self._next > self.after + 1 else "no lines"
+        if missing := self._digest.missing:
+            return ExitCode.INCOMPLETE, f"{seen}, of which {missing} are missing"
+        return ExitCode.OK, seen
+
     def verdict(self) -> tuple[ExitCode, str]:
         """Return the exit code, and a sentence about the log."""
         end, seen = self.end, self._next - 1
@@ -195,7 +207,7 @@ class LogCheck:
             return ExitCode.OK, f"{seen} lines so far; the log goes on"
         if self._digest.missing:
             return ExitCode.INCOMPLETE, f"incomplete: {self._digest.missing} of {end.lines} lines are missing"
-        if self.after > end.lines:
+        if self.after and self.after >= end.lines:
             return ExitCode.OK, f"has {end.lines} lines: there is none after line {self.after}"
         if seen != end.lines:
             return ExitCode.INCOMPLETE, f"incomplete: {seen} of {end.lines} lines came"

@@ -41,6 +41,8 @@ COMMANDS = {
     "show": ("twistedipc.cli.builds", "show"),
     "logs": ("twistedipc.cli.builds", "logs"),
     "why": ("twistedipc.cli.why", "why"),
+    "watch": ("twistedipc.cli.watch", "watch"),
+    "open": ("twistedipc.cli.watch", "open_command"),
     "cancel": ("twistedipc.cli.builds", "cancel"),
     "retry": ("twistedipc.cli.builds", "retry"),
     "changes": ("twistedipc.cli.approvals", "changes"),
@@ -61,6 +63,8 @@ COMMANDS = {
     "caches": ("twistedipc.cli.caches", "caches"),
     "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
     "mcp": ("twistedipc.cli.mcp.command", "mcp"),
+    "completion": ("twistedipc.cli.helping", "completion"),
+    "help": ("twistedipc.cli.helping", "help_command"),
     "chaos": ("twistedipc.chaos.command", "chaos"),
 }
 

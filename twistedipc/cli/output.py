@@ -193,32 +193,32 @@ def print_table(
     :param drop: the columns that a narrow terminal leaves out first
     :param wrap: whether a long text in the last column may take several lines
     """
-    filled = [[cell(value) for value in row] for row in rows]
+    filled = list(rows)
     if not filled:
         note(empty)
-        return
-    if not sys.stdout.isatty():
-        _print_rows([[Text(column) for column in columns], *filled])
-        return
-    console().print(_fitting(columns, filled, console().width, drop=drop, wrap=wrap))
+    elif sys.stdout.isatty():
+        console().print(table_of(columns, filled, drop=drop, wrap=wrap))
+    else:
+        _print_rows([[Text(column) for column in columns], *([cell(value) for value in row] for row in filled)])
 
 
-def _fitting(
-    columns: Sequence[str], rows: Sequence[Sequence[Text]], room: int, *, drop: Sequence[str], wrap: bool
+def table_of(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, drop: Sequence[str] = (), wrap: bool = True
 ) -> Table:
-    """Return a table with the columns that fit into so many cells."""
-    needs = [max(row[index].cell_len for row in rows) for index in range(len(columns))]
+    """Return a table of at least one row, with the columns that fit into the terminal, as `print_table` has it."""
+    cells = [[cell(value) for value in row] for row in rows]
+    needs = [max(row[index].cell_len for row in cells) for index in range(len(columns))]
     widths = [max(need, len(column)) if need else 0 for need, column in zip(needs, columns, strict=True)]
     last = len(columns) - 1
     wrapped = last if wrap and columns[last] in _WRAPPED else None
-    shown = fitted(widths, room, drop=[columns.index(name) for name in drop], wrapped=wrapped)
+    shown = fitted(widths, console().width, drop=[columns.index(name) for name in drop], wrapped=wrapped)
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for index, width in shown:
         if index == wrapped:
             table.add_column(columns[index], width=width, overflow="fold")
         else:
             table.add_column(columns[index], width=width, no_wrap=True, overflow="ellipsis")
-    for row in rows:
+    for row in cells:
         table.add_row(*(row[index] for index, _width in shown))
     return table
 
