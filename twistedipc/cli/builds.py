@@ -265,7 +265,6 @@ def logs(
             _finish(grep_project(client, project, asked))
         else:
             assert build_id is not None, "one of them is named"
-            attempt = _attempt(client, build_id, attempt)
             _finish(grep_build(client, build_id, attempt, range_of(client, build_id, attempt, part), asked))
         return
     if build_id is None:

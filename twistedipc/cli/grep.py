@@ -75,7 +75,7 @@ def grep_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_asked
 
 
-def grep_build(client: Client, build: int, attempt: int, records: Range, asked: Asked) -> ExitCode:
+def grep_build(client: Client, build: int, attempt: int | None, records: Range, asked: Asked) -> ExitCode:
     """Show the lines of a part of a log that match. Return whether there are any, as grep's exit code says it."""
     newest = bool(asked.newest)
     order = "newest" if newest else "oldest"

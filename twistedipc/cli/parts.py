@@ -67,7 +67,7 @@ def part_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_part
 
 
-def range_of(client: Client, build: int, attempt: int, part: Part) -> Range:
+def range_of(client: Client, build: int, attempt: int | None, part: Part) -> Range:
     """Return the records that a part of a log has. Raises `Failure` if there is no such step."""
     if not part.has_end and part.tail is None and part.since is None:
         return Range(part.after)
@@ -102,7 +102,7 @@ def _step(build: int, outline: LogOutline, part: Part) -> OutlineStep:
     return named[-1]
 
 
-def _behind(client: Client, build: int, attempt: int, since: datetime, low: int, high: int) -> int:
+def _behind(client: Client, build: int, attempt: int | None, since: datetime, low: int, high: int) -> int:
     """Return the last record before this time, between ``low`` and ``high``; by asking for few of them."""
     wanted = since.timestamp() * 1000
     while low < high:

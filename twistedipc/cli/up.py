@@ -223,7 +223,7 @@ def _builder(name: str, linked: bool) -> str:
 def _live(client: Client, project: str) -> str:
     """Return where a project's live release is, or where a preview is, or that there is none."""
     found = client.get(path("projects", project, "releases")).decode(Releases)
-    if any(each.state == "live" for each in found.releases):
+    if found.live:
         return found.url
     return found.previews[0].url if found.previews else "nothing yet"
 

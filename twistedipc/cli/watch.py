@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -12,12 +13,12 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from twistedipc.builds.states import STATES, AttemptState
+from twistedipc.builds.states import STATES, AttemptState, ReleaseState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.builds import going_on, say_success
 from twistedipc.cli.client import Client, Query, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.naming import HERE, Asked, BuildType, ProjectHere, ProjectType
+from twistedipc.cli.naming import HERE, LATEST, Asked, BuildType, ProjectHere, ProjectType, project_here
 from twistedipc.cli.opening import open_page
 from twistedipc.cli.output import Ago, Toned, cell, console, note, table_of
 from twistedipc.terminal import wording
@@ -69,33 +70,31 @@ def open_command(client: Client, what: str, release: bool, only_print: bool) -> 
 
 
 def _address(client: Client, what: str, *, release: bool) -> str:
-    if what.isdecimal() or what.startswith("latest"):
+    if what.isdecimal() or what.partition(":")[0] == LATEST:
         build = BuildType().convert(what, None, click.get_current_context())
         number = str(build.found(client) if isinstance(build, Asked) else build)
-        if not release:
-            return f"{client.url}/#/builds/{number}"
-        found = client.get(path("builds", number)).decode(BuildDetail)
-        made = next((each for each in reversed(found.attempts) if each.release is not None), None)
-        address = found.release_url if made is not None and made.release_state == "live" else None
-        if address is None and found.previews:
-            address = found.previews[0]
-        if address is None:
-            raise Failure(ExitCode.NOT_FOUND, f"build {number} has made no release that can be looked at")
-        return address
-    name = what
-    if what == HERE:
-        try:
-            name = ProjectHere().found(client)
-        except Failure:
-            if release:
-                raise
-            return f"{client.url}/"
-    if release:
-        releases = client.get(path("projects", name, "releases")).decode(Releases)
-        if not any(each.state == "live" for each in releases.releases):
-            raise Failure(ExitCode.NOT_FOUND, f"nothing of {name} is live")
-        return releases.url
-    return f"{client.url}/#/projects/{client.get(path('projects', name)).decode(Project).name}"
+        return _made_by(client, number) if release else f"{client.url}/#/builds/{number}"
+    if what == HERE and not release:
+        name = project_here(client, Path.cwd())
+        return f"{client.url}/#/projects/{name}" if name else f"{client.url}/"
+    name = ProjectHere().found(client) if what == HERE else what
+    if not release:
+        return f"{client.url}/#/projects/{client.get(path('projects', name)).decode(Project).name}"
+    releases = client.get(path("projects", name, "releases")).decode(Releases)
+    if not releases.live:
+        raise Failure(ExitCode.NOT_FOUND, f"nothing of {name} is live")
+    return releases.url
+
+
+def _made_by(client: Client, number: str) -> str:
+    """Return where to look at what a build has made."""
+    found = client.get(path("builds", number)).decode(BuildDetail)
+    made = next((each for each in reversed(found.attempts) if each.release is not None), None)
+    if made is not None and made.release_state is ReleaseState.LIVE and found.release_url:
+        return found.release_url
+    if not found.previews:
+        raise Failure(ExitCode.NOT_FOUND, f"build {number} has made no release that can be looked at")
+    return found.previews[0]
 
 
 # -- one build -------------------------------------------------------------------------------------------------------
