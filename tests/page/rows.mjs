@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { BLOCK, Blocks, blockOf, firstOf } from "./log/blocks.js";
+import { Outline } from "./log/outline.js";
+import { Ranges } from "./log/ranges.js";
+import { rowAt, rowsOf } from "./log/rows.js";
+
+const lines = (first, records, more = [], time = 1000) => ({ type: "lines", first, time, step: 0, lines: records, more });
+const shown = (blocks, index, folded = new Ranges()) => rowsOf(blocks.get(index), folded).map((row) => [row.number, row.last, row.text || row.event?.type || ""]);
+
+test("fragments are one row; progress and a summary break none, every other event does", () => {
+  const blocks = new Blocks();
+  const records = ["compil", { type: "progress", value: 0.5 }, { type: "summary", markdown: "x" }, "ing", "dangl", { type: "notice", level: "info", message: "n" }, "ing", ""];
+  blocks.take(lines(1, records, [0, 4]));
+  assert.deepEqual(shown(blocks, 0), [[1, 4, "compiling"], [5, 5, "dangl"], [6, 6, "notice"], [7, 7, "ing"], [8, 8, ""]]);
+  assert.equal(rowsOf(blocks.get(0), new Ranges())[1].open, true);
+});
+
+test("what isn't known, ends groups, or is of a newer version has no row", () => {
+  const blocks = new Blocks();
+  blocks.take(lines(1, ["a", { type: "group", name: "g" }, { type: "group", name: "" }, { type: "weather", sun: true }, "b"]));
+  assert.deepEqual(shown(blocks, 0), [[1, 1, "a"], [2, 2, "group"], [5, 5, "b"]]);
+});
+
+test("records come in any order and more than once, and each is in its block", () => {
+  const blocks = new Blocks();
+  const total = 3 * BLOCK + 5;
+  const all = Array.from({ length: total }, (_, index) => `line ${index + 1}`);
+  blocks.take(lines(500, all.slice(499)));
+  assert.equal(blocks.get(0), undefined);
+  assert.equal(blocks.get(1).has(total), false);
+  blocks.take(lines(1, all.slice(0, 600)));
+  for (const index of [0, 1, 2, 3]) {
+    assert.equal(blocks.get(index).has(total), true);
+    const rows = rowsOf(blocks.get(index), new Ranges());
+    assert.equal(rows[0].text, `line ${firstOf(index)}`);
+    assert.equal(rows.length, Math.min(BLOCK, total - firstOf(index) + 1));
+  }
+  assert.equal(blocks.get(3).has(total + 1), false, "one more is missing now");
+  assert.deepEqual([1, BLOCK, BLOCK + 1].map(blockOf), [0, 0, 1]);
+});
+
+test("only what is wanted is kept, also of a gap of a thousand million records", () => {
+  const blocks = new Blocks();
+  blocks.take(lines(1, Array(1000).fill("x")), (number) => blockOf(number) === 1);
+  assert.equal(blocks.count, 1);
+  blocks.take({ type: "gap", from: 300, to: 1_000_000_000, reason: "lost" });
+  assert.ok(blocks.count < 6);
+  assert.deepEqual(shown(blocks, 2), [[513, 768, "gap"]]);
+});
+
+test("those that weren't looked at for longest go first, and what is shown stays", () => {
+  const blocks = new Blocks(2_000_000);
+  for (let index = 0; index < 200; index++) {
+    blocks.take(lines(firstOf(index), Array(BLOCK).fill("x".repeat(100))));
+    blocks.get(0);
+  }
+  assert.ok(blocks.size <= 2_000_000);
+  assert.ok(blocks.get(0));
+  assert.equal(blocks.get(5), undefined);
+  assert.ok(blocks.get(199));
+  for (let index = 0; index < 30; index++) blocks.take(lines(firstOf(index), ["x".repeat(400_000)]));
+  assert.equal(blocks.count, 8, "however large they are");
+});
+
+test("a row of a folded line has what its escape sequences have set", () => {
+  const blocks = new Blocks();
+  blocks.take(lines(1, ["a", "\x1b[31mb", "c", "d"]));
+  const rows = rowsOf(blocks.get(0), new Ranges([[2, 3]]));
+  assert.deepEqual(rows.map(({ number, before }) => [number, before]), [[1, []], [4, ["\x1b[31mb"]]]);
+  assert.deepEqual([0, 1, 2, 3, 4, 9].map((number) => rowAt(rows, number)), [-1, 0, 0, 0, 1, 1]);
+});
+
+test("times are those of the batch", () => {
+  const blocks = new Blocks();
+  blocks.take(lines(3, ["c"], [], 30));
+  blocks.take(lines(1, ["a", "b"], [], 10));
+  assert.deepEqual(rowsOf(blocks.get(0), new Ranges()).map(({ time }) => time), [10, 10, 30]);
+});
+
+test("an outline is the same from the server and from what has come", () => {
+  const events = [
+    { type: "step_started", index: 0, name: "install", command: "npm ci" }, "x", { type: "step_ended", index: 0, outcome: "succeeded", milliseconds: 5, exit_code: 0 },
+    { type: "step_started", index: 1, name: "build", command: "" }, { type: "group", name: "one" }, "y", { type: "group", name: "two" }, "z",
+    { type: "annotation", level: "error", message: "no" }, { type: "group", name: "" }, "w", { type: "step_ended", index: 1, outcome: "failed", milliseconds: 5, exit_code: 1 },
+  ];
+  const live = new Outline();
+  assert.equal(live.add(lines(1, events, [], 2000)), true);
+  assert.equal(live.add(lines(13, ["x"])), false);
+  const told = new Outline();
+  told.begin({
+    records: 12,
+    steps: [{ index: 0, name: "install", outcome: "succeeded", exit_code: 0, started: "1970-01-01T00:00:01.995Z", ended: "1970-01-01T00:00:02Z", first: 1, last: 3 },
+      { index: 1, name: "build", outcome: "failed", exit_code: 1, started: "1970-01-01T00:00:01.995Z", ended: "1970-01-01T00:00:02Z", first: 4, last: 12 }],
+    groups: [{ record: 5, step: 1, name: "one" }, { record: 7, step: 1, name: "two" }, { record: 10, step: 1, name: "" }],
+    errors: [{ record: 9 }, { record: 12 }],
+  });
+  assert.equal(told.add(lines(1, events, [], 2000)), false, "it is known already");
+  for (const outline of [live, told]) {
+    assert.deepEqual(outline.errors, [9, 12]);
+    assert.equal(outline.failed.name, "build");
+    assert.equal(outline.cause, 9);
+    assert.deepEqual([5, 7, 10, 6].map((record) => outline.groupRange(record)), [[6, 6], [8, 9], null, null]);
+    assert.deepEqual([...outline.folded(new Set([0]), new Set([7]))], [[2, 3], [8, 9]]);
+    assert.deepEqual(outline.stepRange(outline.steps.get(1)), [5, 12]);
+  }
+});

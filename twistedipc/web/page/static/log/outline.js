@@ -1,0 +1,100 @@
+// Where things are in a log: its steps, groups and errors, by the server's outline and by what has come since. Pure.
+
+import { Ranges } from "./ranges.js";
+
+/**
+ * @typedef {{ index: number, name: string, outcome: string, started: number, ended: number | null,
+ *   first: number | null, last: number | null }} Step times in milliseconds
+ * @typedef {{ record: number, step: number, name: string }} Group
+ */
+
+const MAX_GROUPS = 1000; // that can be folded; further groups are plain headings
+const MAX_ERRORS = 1000; // that are found one after the other
+
+export class Outline {
+  /** By index. @type {Map<number, Step>} */
+  steps = new Map();
+  /** In the log's order; one without a name ends the one before. @type {Group[]} */
+  groups = [];
+  /** Records that say that something has failed, in order. @type {number[]} */
+  errors = [];
+  #step = -1; // that goes on now
+  #until = 0; // events up to this record are known
+
+  /** Take over what the server says of the log up to a record. @param {any} said */
+  begin(said) {
+    for (const step of said.steps) {
+      this.steps.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
+      if (step.first !== null && step.last === null) this.#step = step.index;
+    }
+    this.groups = said.groups.slice(0, MAX_GROUPS);
+    this.errors = said.errors.map((/** @type {{ record: number }} */ { record }) => record);
+    this.#until = said.records;
+  }
+
+  /** Take a message of the log into account, behind all before it; whether that changed anything. @param {any} message */
+  add(message) {
+    if (message.type !== "lines") return false;
+    let changed = false;
+    message.lines.forEach((/** @type {any} */ record, /** @type {number} */ index) => {
+      if (typeof record === "string" || message.first + index <= this.#until) return;
+      changed = this.#event(record, message.first + index, message.time) || changed;
+    });
+    return changed;
+  }
+
+  /** @param {any} event @param {number} record @param {number} time */
+  #event(event, record, time) {
+    if (event.type === "step_started") {
+      this.#step = event.index;
+      this.steps.set(event.index, { index: event.index, name: event.name, outcome: "running", started: time, ended: null, first: record, last: null });
+    } else if (event.type === "step_ended") {
+      const known = this.steps.get(event.index);
+      const name = known?.name ?? `step ${event.index + 1}`;
+      this.steps.set(event.index, { index: event.index, name, outcome: event.outcome, started: time - event.milliseconds, ended: time,
+        first: known?.first ?? null, last: record });
+      if (event.outcome !== "succeeded") this.#error(record);
+    } else if (event.type === "group") {
+      if (this.groups.length < MAX_GROUPS) this.groups.push({ record, step: this.#step, name: event.name });
+    } else if ((event.type === "annotation" || event.type === "notice") && event.level === "error") {
+      this.#error(record);
+    } else return false;
+    return true;
+  }
+
+  #error(/** @type {number} */ record) {
+    if (this.errors.length < MAX_ERRORS) this.errors.push(record);
+  }
+
+  /** The step that has failed; undefined if none has. */
+  get failed() {
+    return [...this.steps.values()].find(({ outcome }) => outcome !== "succeeded" && outcome !== "running");
+  }
+
+  /** Where to look first: an error of the step that failed, before its end; else the first error. @returns {number | undefined} */
+  get cause() {
+    const step = this.failed;
+    return this.errors.find((record) => step && record >= (step.first ?? 0) && record <= (step.last ?? Infinity)) ?? this.errors[0];
+  }
+
+  /** The records below a step's heading. @param {Step} step @returns {[number, number] | null} */
+  stepRange({ first, last }) {
+    return first === null ? null : [first + 1, last ?? Infinity];
+  }
+
+  /** The records below a group's heading. @param {number} record @returns {[number, number] | null} */
+  groupRange(record) {
+    const at = this.groups.findIndex((group) => group.record === record);
+    if (at < 0 || !this.groups[at].name) return null;
+    const { step } = this.groups[at];
+    const next = this.groups[at + 1];
+    const end = this.steps.get(step)?.last ?? Infinity;
+    return [record + 1, Math.min(end, next ? next.record : Infinity) - 1];
+  }
+
+  /** What is folded away. @param {Set<number>} steps by index @param {Set<number>} groups by record */
+  folded(steps, groups) {
+    const pairs = [...steps].map((index) => this.steps.get(index)).map((step) => step && this.stepRange(step));
+    return new Ranges([...pairs, ...[...groups].map((record) => this.groupRange(record))].filter((pair) => pair !== null && pair !== undefined));
+  }
+}
