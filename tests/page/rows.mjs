@@ -94,11 +94,12 @@ test("an outline is the same from the server and from what has come", () => {
     steps: [{ index: 0, name: "install", outcome: "succeeded", exit_code: 0, started: "1970-01-01T00:00:01.995Z", ended: "1970-01-01T00:00:02Z", first: 1, last: 3 },
       { index: 1, name: "build", outcome: "failed", exit_code: 1, started: "1970-01-01T00:00:01.995Z", ended: "1970-01-01T00:00:02Z", first: 4, last: 12 }],
     groups: [{ record: 5, step: 1, name: "one" }, { record: 7, step: 1, name: "two" }, { record: 10, step: 1, name: "" }],
-    errors: [{ record: 9 }, { record: 12 }],
+    errors: [{ record: 9, what: "annotation", message: "no" }, { record: 12, what: "step", message: "" }],
   });
   assert.equal(told.add(lines(1, events, [], 2000)), false, "it is known already");
   for (const outline of [live, told]) {
     assert.deepEqual(outline.errors, [9, 12]);
+    assert.deepEqual(outline.told.map(({ record, message }) => [record, message]), [[9, "no"], [12, ""]]);
     assert.equal(outline.failed.name, "build");
     assert.equal(outline.cause, 9);
     assert.deepEqual([5, 7, 10, 6].map((record) => outline.groupRange(record)), [[6, 6], [8, 9], null, null]);

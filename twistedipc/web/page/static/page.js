@@ -26,6 +26,7 @@ import { Frame } from "./views/frame.js";
 import { Project } from "./views/project.js";
 import { Projects } from "./views/projects.js";
 import { Queue } from "./views/queue.js";
+import { searchView } from "./views/search.js";
 import { SignIn } from "./views/sign-in.js";
 import { visitView } from "./views/visit.js";
 
@@ -34,7 +35,8 @@ const VIEWS = { builds: Builds, projects: Projects, project: Project, queue: Que
 
 /** Views that make their elements themselves: `element`, `stop()`, and maybe `goes(address)`, whether the view shows that by itself. */
 const MADE = {
-  build: ({ id, attempt }) => buildView(id, attempt),
+  build: ({ id, attempt, lines }) => buildView(id, attempt, lines),
+  search: ({ project, text, options }) => searchView(project, text, options),
   package({ project, name }) {
     const { elements, stop } = packageView(project, name, { act, mayPublish: may("publish", project), trouble });
     title(name);
@@ -69,7 +71,7 @@ function Page() {
 function View({ address }) {
   const made = useRef(null), before = useRef(null);
   const goes = made.current?.goes?.(address);
-  const key = goes ? before.current : `${address.view} ${address.project ?? ""} ${address.id ?? ""} ${address.attempt ?? ""} ${address.name ?? ""}`;
+  const key = goes ? before.current : `${address.view} ${address.project ?? ""} ${address.id ?? ""} ${address.attempt ?? ""} ${address.name ?? ""} ${address.text ?? ""} ${address.options ?? ""}`;
   before.current = key;
   useLayoutEffect(() => trouble(null), [key]);
   if (MADE[address.view]) return html`<${Made} key=${key} make=${() => MADE[address.view](address)} made=${(view) => (made.current = view)} />`;

@@ -2,6 +2,8 @@
 
 import { Store } from "./store.js";
 
+import { linesOf } from "../log/address.js";
+
 const NUMBER = /^[1-9][0-9]{0,14}$/;
 
 /** The address as it is now, without its "#". */
@@ -47,8 +49,12 @@ export function parse(hash) {
  */
 function named(path, [what, first, second, third, fourth, ...more]) {
   if (path === "" || path === "builds") return { view: "builds" };
-  if (what === "builds" && NUMBER.test(first) && (second === undefined || NUMBER.test(second)) && third === undefined) {
-    return { view: "build", id: Number(first), attempt: second ? Number(second) : null };
+  if (what === "builds" && NUMBER.test(first) && (second === undefined || NUMBER.test(second)) && fourth === undefined) {
+    const lines = third === undefined ? null : linesOf(third);
+    if (third === undefined || lines) return { view: "build", id: Number(first), attempt: second ? Number(second) : null, lines };
+  }
+  if (what === "projects" && first && second === "search" && (third === undefined || third) && !more.length) {
+    return { view: "search", project: first, text: third ?? "", options: (fourth ?? "").split(",") };
   }
   if (what === "projects" && first && second === "packages" && third && fourth === undefined) return { view: "package", project: first, name: third };
   if (what === "projects" && first && third === undefined && PROJECT_PARTS.includes(second ?? "")) return { view: "project", project: first, part: second ?? "" };

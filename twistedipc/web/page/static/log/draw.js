@@ -28,17 +28,17 @@ export function timeText(time, form, begun) {
  */
 export function drawn(row, style, about) {
   for (const text of row.before) nodesOf(text, style);
-  if (row.kind === "line") return el("pre", { class: "row text" }, ...nodesOf(row.text, style));
+  if (row.kind === "line") return el("pre", { class: "record text" }, ...nodesOf(row.text, style));
   if (row.kind === "gap") {
     const lost = row.event.to - row.event.from + 1;
-    return el("div", { class: "row gap" }, `… ${lost === 1 ? "1 line is" : `${count(lost)} lines are`} missing here: ${clean(row.event.reason)}`);
+    return el("div", { class: "record gap" }, `… ${lost === 1 ? "1 line is" : `${count(lost)} lines are`} missing here: ${clean(row.event.reason)}`);
   }
   const event = row.event;
   try {
     return known(row, event, style, about);
   } catch (error) {
     console.warn("an event that isn't known", event, error); // of a newer version, with other fields
-    return el("div", { class: "row notice" }, "…");
+    return el("div", { class: "record notice" }, "…");
   }
 }
 
@@ -48,7 +48,7 @@ function known(row, event, style, about) {
     const step = about.stepOf(event.index);
     const folded = about.isFolded(row);
     const over = folded && step?.ended ? ` ${step.outcome === "succeeded" ? "✓" : "✗"} ${duration(step.ended - step.started)}` : "";
-    return el("div", { class: `row step-line ${folded ? step?.outcome ?? "" : ""}`, "data-step": event.index }, toggle(folded, event.name),
+    return el("div", { class: `record step-line ${folded ? step?.outcome ?? "" : ""}`, "data-step": event.index }, toggle(folded, event.name),
       `${clean(event.name)} `, event.command && event.command !== event.name ? el("code", {}, clean(event.command)) : null, over);
   }
   if (event.type === "step_ended") {
@@ -57,12 +57,12 @@ function known(row, event, style, about) {
     const code = event.exit_code ? `, exit code ${event.exit_code}` : "";
     const took = duration(event.milliseconds);
     const text = event.outcome === "succeeded" ? `✓ ${took}` : `✗ ${clean(name)} ${words(event.outcome)} after ${took}${code}`;
-    return el("div", { class: `row step-line ended ${event.outcome}` }, text);
+    return el("div", { class: `record step-line ended ${event.outcome}` }, text);
   }
-  if (event.type === "notice") return el("div", { class: `row notice ${event.level}` }, clean(event.message));
-  if (event.type === "annotation") return el("pre", { class: "row text" }, remarkNode(event, row.number));
+  if (event.type === "notice") return el("div", { class: `record notice ${event.level}` }, clean(event.message));
+  if (event.type === "annotation") return el("pre", { class: "record text" }, remarkNode(event, row.number));
   const folded = about.isFolded(row);
-  return el("div", { class: "row group", "data-group": row.number }, toggle(folded, event.name), clean(event.name));
+  return el("div", { class: "record group", "data-group": row.number }, toggle(folded, event.name), clean(event.name));
 }
 
 /** The button that folds what is below a heading. */

@@ -4,11 +4,13 @@ import { Ranges } from "./ranges.js";
 
 /**
  * @typedef {{ index: number, name: string, outcome: string, started: number, ended: number | null,
- *   first: number | null, last: number | null }} Step times in milliseconds
+ *   first: number | null, last: number | null, exit_code?: number | null }} Step times in milliseconds
  * @typedef {{ record: number, step: number, name: string }} Group
  */
 
 const MAX_GROUPS = 1000; // that can be folded; further groups are plain headings
+const MAX_TOLD = 50; // whose words are kept
+const MAX_TEXT = 300; // characters of these
 const MAX_ERRORS = 1000; // that are found one after the other
 
 export class Outline {
@@ -18,6 +20,8 @@ export class Outline {
   groups = [];
   /** Records that say that something has failed, in order. @type {number[]} */
   errors = [];
+  /** The first of them, in words. @type {{ record: number, what: string, message: string }[]} */
+  told = [];
   #step = -1; // that goes on now
   #until = 0; // events up to this record are known
 
@@ -29,6 +33,7 @@ export class Outline {
     }
     this.groups = said.groups.slice(0, MAX_GROUPS);
     this.errors = said.errors.map((/** @type {{ record: number }} */ { record }) => record);
+    this.told = said.errors.slice(0, MAX_TOLD);
     this.#until = said.records;
   }
 
@@ -52,17 +57,18 @@ export class Outline {
       const known = this.steps.get(event.index);
       const name = known?.name ?? `step ${event.index + 1}`;
       this.steps.set(event.index, { index: event.index, name, outcome: event.outcome, started: time - event.milliseconds, ended: time,
-        first: known?.first ?? null, last: record });
-      if (event.outcome !== "succeeded") this.#error(record);
+        first: known?.first ?? null, last: record, exit_code: event.exit_code });
+      if (event.outcome !== "succeeded") this.#error(record, "step", "");
     } else if (event.type === "group") {
       if (this.groups.length < MAX_GROUPS) this.groups.push({ record, step: this.#step, name: event.name });
     } else if ((event.type === "annotation" || event.type === "notice") && event.level === "error") {
-      this.#error(record);
+      this.#error(record, event.type, String(event.message ?? ""));
     } else return false;
     return true;
   }
 
-  #error(/** @type {number} */ record) {
+  #error(/** @type {number} */ record, /** @type {string} */ what, /** @type {string} */ message) {
+    if (this.told.length < MAX_TOLD) this.told.push({ record, what, message: message.slice(0, MAX_TEXT) });
     if (this.errors.length < MAX_ERRORS) this.errors.push(record);
   }
 

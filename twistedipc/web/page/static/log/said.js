@@ -63,6 +63,12 @@ export class Said {
     this.summary = el("details", { class: "card", open: "", hidden: true }, el("summary", {}, "Summary"), this.text);
   }
 
+  /** Take over how many remarks there are, and the first of them: of a log that isn't read from its beginning. */
+  begin(counts, remarks) {
+    for (const level of LEVELS) this.#counts[level] = counts[`${level}s`];
+    for (const remark of remarks) this.#fresh.push([levelOf(remark), remark, remark.record]);
+  }
+
   progress(event) {
     this.#step = event;
   }

@@ -7,7 +7,7 @@
 import { api } from "../lib/api.js";
 import { count, el } from "../lib/elements.js";
 import { addressOf } from "./address.js";
-import { BLOCK, blockOf, Blocks, firstOf } from "./blocks.js";
+import { blockOf, Blocks, firstOf } from "./blocks.js";
 import { drawn, TIMES, timeText } from "./draw.js";
 import { Finder } from "./finder.js";
 import { Marks } from "./marks.js";
@@ -25,7 +25,6 @@ const REQUESTS = 3; // that go on at once
 const AGAIN = 2000; // milliseconds until what couldn't be read is asked for again
 const CONTEXT = 3; // records around a hit, where only hits are shown
 const MAX_COPY = 10_000; // records that are copied
-const GUTTER = 72; // pixels from the left, in which a click is for a row's number
 const HASH_AHEAD = 50_000; // records that wait to be hashed; with more, the digest isn't checked here
 
 const NOTHING = new Ranges();
@@ -143,7 +142,7 @@ export class LogView {
       this.toHit(1);
     });
     this.errorButton = button("Next error", "Go to the next error (e)", () => this.toError(), { hidden: true });
-    this.times = el("select", { "aria-label": "Times of lines" }, el("option", { value: "off" }, "No times"), el("option", { value: "clock" }, "Time of day"), el("option", { value: "since" }, "Since the start"));
+    this.times = el("select", { "aria-label": "Times of lines" }, el("option", { value: "off" }, "No times"), el("option", { value: "clock" }, "Clock"), el("option", { value: "since" }, "Since start"));
     this.times.value = TIMES.find((each) => each === this.#time) ?? "off";
     this.times.addEventListener("change", () => {
       this.#time = this.times.value;
@@ -197,12 +196,11 @@ export class LogView {
   // -- its life
 
   async start() {
-    const place = history.state?.place;
     for (;;) {
       try {
         const said = await api("GET", `/builds/${this.#build}/log/outline?attempt=${this.#attempt}`);
         if (this.#stopping.signal.aborted) return;
-        this.#open(said, place?.build === this.#build && place.attempt === this.#attempt ? place.number : null);
+        this.#open(said, this.#placeKept());
         return;
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
@@ -529,6 +527,12 @@ export class LogView {
     }, 300);
   }
 
+  /** The record that was in the middle of the window when this entry of the history was left. @returns {number | null} */
+  #placeKept() {
+    const place = history.state?.place;
+    return place?.build === this.#build && place.attempt === this.#attempt ? place.number : null;
+  }
+
   // -- folding
 
   #refold() {
@@ -593,6 +597,7 @@ export class LogView {
       this.window.redraw();
     }
     this.window.reveal(number);
+    this.frame.scrollIntoView({ block: "nearest" });
     requestAnimationFrame(() => requestAnimationFrame(() => {
       const row = this.window.rowOf(number);
       (/** @type {HTMLElement} */ (row?.querySelector("[tabindex]")) ?? this.window.element).focus({ preventScroll: true });
@@ -608,6 +613,7 @@ export class LogView {
     this.#refold();
     this.window.redraw();
     this.window.reveal(step.first, "top");
+    this.frame.scrollIntoView({ block: "nearest" });
   }
 
   /** Go to the error behind the one that was gone to last, or to the first one. */
@@ -642,7 +648,11 @@ export class LogView {
     this.#picked = lines;
     this.#showPicked();
     this.#emphasise();
-    if (!lines) return;
+    if (!lines) {
+      const place = this.#placeKept();
+      if (place !== null) this.window.reveal(place);
+      return;
+    }
     if (lines[0] > this.#total && this.#end) this.#warn(`Line ${count(lines[0])} isn't in this log, which has ${count(this.#total)} lines.`);
     else this.go(lines[0]);
   }
@@ -663,13 +673,14 @@ export class LogView {
 
   #clicked(/** @type {MouseEvent} */ event) {
     const target = /** @type {HTMLElement} */ (event.target);
-    const row = /** @type {HTMLElement | null} */ (target.closest(".row"));
+    const row = /** @type {HTMLElement | null} */ (target.closest(".record"));
     if (!row) return;
     if (target.closest(".fold")) {
       this.#toggle(row);
       return;
     }
-    if (event.clientX - this.window.element.getBoundingClientRect().left > GUTTER) return;
+    const gutter = parseFloat(getComputedStyle(row, "::before").width);
+    if (event.clientX - this.window.element.getBoundingClientRect().left > gutter) return;
     const number = Number(row.dataset.n);
     if (event.shiftKey && this.#picked) {
       getSelection()?.removeAllRanges(); // the browser has selected what is between

@@ -86,14 +86,14 @@ export class LogWindow {
 
   /** Where a record is, as a share of all that is seen of the log. @param {number} number */
   shareOf(number) {
-    const total = this.#heights.total;
+    const total = Math.max(this.#heights.total, this.element.clientHeight);
     return total ? Math.min(1, this.#topOf(number) / total) : 0;
   }
 
   /** Where the window is, likewise. */
   get share() {
-    const total = this.#heights.total;
-    return total ? { top: this.#top / total, height: Math.min(1, this.element.clientHeight / total) } : { top: 0, height: 1 };
+    const total = Math.max(this.#heights.total, this.element.clientHeight);
+    return total ? { top: this.#top / total, height: this.element.clientHeight / total } : { top: 0, height: 1 };
   }
 
   /** Records have come, or others are folded: show it with the next frame. */

@@ -2,10 +2,13 @@
 
 import { api } from "../lib/api.js";
 import { el, hostsOf, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { favicon } from "../lib/favicon.js";
 import { act, begins, may, stream, title, trouble } from "../lib/shell.js";
 import { duration } from "../lib/times.js";
-import { LogView } from "../log/log.js";
+import { failureOf } from "../log/failure.js";
+import { stepsOf } from "../log/steps.js";
 import { clean } from "../log/terminal.js";
+import { LogView } from "../log/view.js";
 import { approvalOf } from "../parts/approval.js";
 import { publishedBy, stagedOf } from "../parts/packages.js";
 import { recognisedFacts } from "../parts/recognised.js";
@@ -21,32 +24,50 @@ function cameFrom({ event, number, branch, title, sender, url, fork }) {
   return /^https?:/.test(url) ? el("a", { href: url, rel: "noreferrer", target: "_blank", title: clean(title) }, said) : said;
 }
 
-/** The view of one build, and of the attempt `wanted` or else its newest: `element`, `stop()`. */
-export function buildView(id, wanted) {
+/**
+ * The view of one build, and of the attempt `wanted` or else its newest, with these lines of its log: `element`, `stop()`,
+ * `goes(address)`.
+ */
+export function buildView(id, wanted, lines) {
   const element = el("div", { class: "view" });
   const head = el("div");
-  const steps = el("ol", { class: "steps", "aria-label": "Steps" });
-  const frame = el("div", { class: "build" }, steps);
+  const steps = stepsOf((index) => log?.toStep(index));
+  const failure = failureOf((record) => {
+    log?.pick([record, record]);
+    log?.go(record);
+  });
+  const beside = el("div", { class: "beside" }, failure.element, steps.element);
+  const frame = el("div", { class: "build" }, beside);
   const packages = publishedBy();
-  const known = new Map(); // step index -> step
+  const took = el("b");
   let build = null, number = null, log = null, again = null, approval = null, stopped = false;
+  let outline = null;
 
   function drawSteps() {
-    steps.replaceChildren(...[...known.values()].sort((a, b) => a.index - b.index).map((step) => {
-      const mark = { running: "●", succeeded: "✓" }[step.outcome] ?? "✗";
-      const took = step.ended ? duration(step.ended - step.started) : "";
-      return el("li", { class: step.outcome }, el("button", { type: "button", title: words(step.outcome), onclick: () => log?.scrollToStep(step.index) },
-        el("span", { class: "mark", "aria-hidden": "true" }, mark), el("span", {}, clean(step.name)), el("span", { class: "took" }, took)));
-    }));
+    const attempt = shown();
+    const known = new Map(attempt.steps.map((step) => [step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null }]));
+    for (const step of outline?.steps.values() ?? []) known.set(step.index, step);
+    steps.draw(known.values());
+    failure.draw(attempt, outline);
   }
 
-  function stepSeen(step) {
-    known.set(step.index, step);
-    drawSteps();
+  /** The attempt that is shown. */
+  const shown = () => build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
+
+  function tick() {
+    steps.tick();
+    drawTook();
+  }
+
+  function drawTook() {
+    const attempt = shown();
+    if (!attempt.started) return;
+    const usual = build.usual === null || build.usual === undefined ? "" : `, usually ${duration(build.usual)}`;
+    took.textContent = duration((attempt.ended ? Date.parse(attempt.ended) : Date.now()) - Date.parse(attempt.started)) + usual;
   }
 
   function drawHead() {
-    const attempt = build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
+    const attempt = shown();
     const newest = number === build.attempt;
     // What its builder is done with has a time of its end, and may still wait, or be published.
     const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
@@ -78,7 +99,7 @@ export function buildView(id, wanted) {
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.isolation ? fact("isolation", attempt.isolation === "none" ? "not isolated" : attempt.isolation) : null,
-      attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
+      attempt.started ? el("span", {}, attempt.ended ? "took " : "runs for ", took) : null,
       attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
         attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
         attempt.used.processes ? `${attempt.used.processes} processes` : "",
@@ -102,10 +123,9 @@ export function buildView(id, wanted) {
     }
     else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
     if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
-    for (const step of attempt.steps) {
-      known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
-    }
+    drawTook();
     drawSteps();
+    favicon(attempt.tone);
   }
 
   async function load(toNewest = false) {
@@ -113,19 +133,31 @@ export function buildView(id, wanted) {
     if (stopped) return;
     build = found;
     const target = toNewest ? build.attempt : number ?? wanted ?? build.attempt;
+    if (!build.attempts.some((each) => each.number === target)) {
+      title("Not found");
+      element.replaceChildren(el("p", { class: "empty" }, `Build ${id} has no attempt ${target}. `, el("a", { href: `#/builds/${id}` }, `Build ${id}`)));
+      return;
+    }
     // Somebody has decided: if what was stored is published now, the log goes on.
     const goesOn = approval !== null && build.waiting?.code !== "approval";
     if (target !== number || goesOn) {
       approval = null;
       log?.stop();
       log?.element.remove();
-      known.clear();
+      outline = null;
       number = target;
-      log = new LogView(stream, id, number, stepSeen);
+      log = new LogView({ stream, build: id, attempt: number, lines, changed: (known) => {
+        outline = known;
+        drawSteps();
+      } });
+      lines = null; // of the first log alone
+      log.project = build.project;
+      beside.replaceChildren(failure.element, steps.element, log.remarks, log.summary);
       frame.append(log.element);
       log.start();
     }
-    title(`${build.project} #${id} ${words(build.state)}`);
+    log.know(shown());
+    title(`${build.tone === "bad" ? "✗ " : build.tone === "good" ? "✓ " : ""}${build.project} #${id} ${words(build.state)}`);
     drawHead();
     packages.draw(build);
     // The reason to wait changes without a message: another build has ended, say.
@@ -140,6 +172,13 @@ export function buildView(id, wanted) {
     concerns: (message) => (message.type === "state" && message.build === id) || begins(message, null),
     heard: () => load().catch(trouble),
   };
+  const ticking = setInterval(() => build && number !== null && tick(), 1000);
+  const keys = (event) => {
+    // Keys are the log's, wherever the focus is, unless something else takes them.
+    if (log && !event.defaultPrevented && (event.target === document.body || element.contains(event.target)) && !log.frame.contains(event.target)
+      && !event.target.closest("input, select, textarea, dialog")) log.key(event);
+  };
+  addEventListener("keydown", keys);
   title(`#${id}`);
   element.append(head, packages, frame);
   stream.follow(topic);
@@ -155,7 +194,15 @@ export function buildView(id, wanted) {
       stopped = true;
       stream.leave(topic);
       clearTimeout(again);
+      clearInterval(ticking);
+      removeEventListener("keydown", keys);
+      favicon(null);
       log?.stop();
+    },
+    goes(address) {
+      if (address.view !== "build" || address.id !== id || !log || (address.attempt ?? number) !== number) return false;
+      log.show(address.lines);
+      return true;
     },
   };
 }
