@@ -16,7 +16,7 @@ STATIC = Path(__file__).parent.parent / "twistedipc" / "web" / "page" / "static"
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in TESTS.glob("*.mjs")))
 def test_of_the_page(name: str, tmp_path: Path) -> None:
-    """What it imports is a copy of the page's files, since Node takes a .js for a module only where a package says so."""
+    """It imports a copy of the page's files, since Node takes a .js for a module only where a package says so."""
     node = need_node() / "node"
     shutil.copytree(STATIC, tmp_path, dirs_exist_ok=True)
     (tmp_path / "package.json").write_text('{"type": "module"}')

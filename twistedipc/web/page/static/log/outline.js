@@ -55,6 +55,7 @@ export class Outline {
       this.steps.set(event.index, { index: event.index, name: event.name, outcome: "running", started: time, ended: null, first: record, last: null });
     } else if (event.type === "step_ended") {
       const known = this.steps.get(event.index);
+      this.#step = -1;
       const name = known?.name ?? `step ${event.index + 1}`;
       this.steps.set(event.index, { index: event.index, name, outcome: event.outcome, started: time - event.milliseconds, ended: time,
         first: known?.first ?? null, last: record, exit_code: event.exit_code });
@@ -94,7 +95,8 @@ export class Outline {
     if (at < 0 || !this.groups[at].name) return null;
     const { step } = this.groups[at];
     const next = this.groups[at + 1];
-    const end = this.steps.get(step)?.last ?? Infinity;
+    const last = this.steps.get(step)?.last ?? null;
+    const end = last !== null && last > record ? last : Infinity; // it may come behind its step
     return [record + 1, Math.min(end, next ? next.record : Infinity) - 1];
   }
 

@@ -155,7 +155,7 @@ export class LogView {
       wishes.set("wrap", this.window.wrap ? "on" : "off");
       this.#pressed(this.wrapButton, this.window.wrap);
     });
-    this.fold = button("Fold", "Fold all steps and groups, or unfold them", () => this.#foldAll(), { hidden: true });
+    this.fold = button("Fold", "Fold all steps and groups", () => this.#foldAll(), { hidden: true });
     this.full = button("Full screen", "The log alone, on the whole page (f)", () => this.#fullScreen());
     const file = (/** @type {string} */ label, /** @type {string} */ form) => el("a", { href: this.#path("", `format=${form}&download=1`), download: "" }, label);
     const files = el("details", { class: "menu" }, el("summary", {}, "Download"), el("div", {}, file("As it came, with colours", "ansi"), file("As text", "text"),

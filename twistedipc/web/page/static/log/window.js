@@ -349,8 +349,10 @@ export class LogWindow {
     if (!mounted) {
       mounted = { element: document.createElement("div"), version: "", rows: [], drawn: [], styles: [], waiting: false };
       mounted.element.className = "block";
+      // In the order of the log, so that it is read and copied in that.
+      const behind = [...this.#mounted.keys()].filter((other) => other > index);
+      this.#space.insertBefore(mounted.element, behind.length ? this.#mounted.get(Math.min(...behind)).element : null);
       this.#mounted.set(index, mounted);
-      this.#space.append(mounted.element);
     }
     mounted.version = version;
     mounted.waiting = rows === null;
@@ -420,8 +422,5 @@ export class LogWindow {
       this.update(); // which comes back here
       return;
     }
-    // In the order of the log, so that it is copied in that.
-    const all = [...this.#mounted].sort((one, other) => one[0] - other[0]).map(([, { element }]) => element);
-    if (all.some((element, at) => this.#space.children[at] !== element)) this.#space.replaceChildren(...all);
   }
 }
