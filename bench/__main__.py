@@ -30,6 +30,7 @@ QUESTIONS = (
     "logs",
     "search",
     "history",
+    "browser",
     "profile",
 )
 

@@ -21,18 +21,14 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
-from bench.common.processes import Failed, Program, found, python
+from bench.common.processes import Failed, found
 from bench.common.records import Bar, Question
 from bench.common.runs import Asked, Candidate, Measured, command
 from bench.search.made import RARE, make_logs
-from tests.integration.platform import toml
-from tests.ports import free_port
+from bench.search.served import served
 
 OURS = "twistedipc"
 RIPGREP = "ripgrep, plain text"
-
-#: Seconds until the apiserver answers.
-DEADLINE = 20.0
 
 #: name -> title, what is asked for, ripgrep's options for the same
 SEARCHES: dict[str, tuple[str, dict[str, str | int], list[str]]] = {
@@ -86,27 +82,12 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
 
 
 def _ours(folder: Path, query: dict[str, str | int]) -> Measured:
-    port = free_port()
-    config = folder / "apiserver.toml"
-    config.write_text(
-        toml(
-            {
-                "data": "data",
-                "http": {"listen": f"tcp:{port}:interface=127.0.0.1"},
-                "releases": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
-                "link": {"dial": ["unix:link.sock"]},
-            }
-        )
-    )
-    twistd = [found("twistd", "Twisted"), "-n", "--pidfile=", f"--logfile={folder / 'log'}"]
-    with Program([*twistd, "apiserver", "--config", str(config)]) as server:
-        _wait(port)
-        token = _token(config)
+    with served(folder) as server:
         before = _memory(server.pid, "VmRSS")
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak is that of now
-        first, _, _, _ = _search(port, token, {**query, "limit": 1, "count": 0})
+        first, _, _, _ = _search(server.port, server.token, {**query, "limit": 1, "count": 0})
         used, began = _processor_time(server.pid), time.monotonic()
-        again, matches, complete, missing = _search(port, token, {**query, "limit": 100})
+        again, matches, complete, missing = _search(server.port, server.token, {**query, "limit": 100})
         wall, used = time.monotonic() - began, _processor_time(server.pid) - used
         assert complete, "the search ended before the log did"
         assert not missing, f"{missing} records are missing"
@@ -149,28 +130,6 @@ def _ripgrep(text: Path, pattern: list[str]) -> Measured:
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measured(used, {"by the clock, s": wall, "lines": float(done.stdout or 0)})
-
-
-def _wait(port: int) -> None:
-    until = time.monotonic() + DEADLINE
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-            connection.request("GET", "/healthz")
-            connection.getresponse().read()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.05)
-
-
-def _token(config: Path) -> str:
-    name = f"bench-{time.monotonic_ns()}"
-    token = python("twistedipc.cli", "token", "create", name, "--scope", "read", "--json", "--config", config)
-    done = subprocess.run(token, check=True, capture_output=True)
-    secret: str = json.loads(done.stdout)["token"]
-    return secret
 
 
 def _memory(pid: int, name: str) -> float:

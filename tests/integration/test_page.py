@@ -892,7 +892,7 @@ def test_a_line_that_has_no_end_yet_grows(page: Page, shown: Shown) -> None:
     rows = page.locator(".log .text")
     shown.say("first", "compil", more=[1])
     expect(rows).to_have_text(["first", "compil"])
-    shown.say("ing", "\rdone", "next", more=[0])
+    shown.say("ing", "\r\x1b[Kdone", "next", more=[0])
     expect(rows).to_have_text(["first", "done", "next"])
     assert numbers_of(page) == [1, 2, 5]
     shown.end()

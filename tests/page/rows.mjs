@@ -72,6 +72,15 @@ test("a row of a folded line has what its escape sequences have set", () => {
   assert.deepEqual([0, 1, 2, 3, 4, 9].map((number) => rowAt(rows, number)), [-1, 0, 0, 0, 1, 1]);
 });
 
+test("lines that draw over others are drawn as a terminal would, step by step", () => {
+  const blocks = new Blocks();
+  const step = (index) => ({ type: "step_started", index, name: "x", command: "" });
+  blocks.take(lines(1, [step(0), "first", "1%", "\x1b[1A\x1b[2K2%", step(1), "other", "\x1b[1A\x1b[2Kdone"]));
+  const rows = rowsOf(blocks.get(0), new Ranges()).filter(({ kind }) => kind === "line");
+  assert.deepEqual(rows.map(({ number, redrawn, runs }) => [number, redrawn, runs.map(({ text }) => text).join("")]),
+    [[2, 0, "first"], [3, 4, "1%"], [4, 0, "2%"], [6, 7, "other"], [7, 0, "done"]]);
+});
+
 test("times are those of the batch", () => {
   const blocks = new Blocks();
   blocks.take(lines(3, ["c"], [], 30));

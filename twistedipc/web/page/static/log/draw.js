@@ -3,7 +3,7 @@
 import { count, el, words } from "../lib/elements.js";
 import { duration } from "../lib/times.js";
 import { remarkNode } from "./said.js";
-import { clean, nodesOf } from "./terminal.js";
+import { clean, nodesOf, nodesOfRuns } from "./terminal.js";
 
 /** @typedef {import("./rows.js").Row} Row */
 
@@ -27,6 +27,7 @@ export function timeText(time, form, begun) {
  * @returns {HTMLElement}
  */
 export function drawn(row, style, about) {
+  if (row.runs) return el("pre", { class: `record text${row.redrawn ? " redrawn" : ""}` }, ...nodesOfRuns(row.runs));
   for (const text of row.before) nodesOf(text, style);
   if (row.kind === "line") return el("pre", { class: "record text" }, ...nodesOf(row.text, style));
   if (row.kind === "gap") {

@@ -1,31 +1,52 @@
-// Why an attempt failed, in short: above its steps, with the way to the first errors.
+// Why an attempt failed, in short: above its steps, with the way to the lines that say so.
 
+import { api } from "../lib/api.js";
 import { count, el, words } from "../lib/elements.js";
 import { clean } from "./terminal.js";
 
-const SHOWN = 3; // errors that are named
+const SHOWN = 3; // errors, and new lines, that are named
 
-/** The card: `draw(attempt, outline)` shows what is known now. @param {(record: number) => void} go shows a record of the log */
+/** What the server finds out about a failure; null if it can't tell now. @param {number} build @param {number} attempt */
+export const diagnosed = (build, attempt) => api("GET", `/builds/${build}/failure?attempt=${attempt}`).catch(() => null);
+
+/**
+ * The card. `draw(outline)` shows what is known of the log, `told(failure)` what the server has found out.
+ * @param {(record: number) => void} go shows a record of the log
+ */
 export function failureOf(go) {
   const element = el("section", { class: "card failure", "aria-label": "Failure", hidden: true });
   let drawn = "";
+  let failure = /** @type {any} */ (null);
+  const line = (/** @type {{ record: number, text: string }} */ { record, text }) =>
+    el("li", {}, el("button", { type: "button", onclick: () => go(record) }, el("span", { class: "number" }, count(record)), clean(text)));
+
+  function draw(/** @type {import("./outline.js").Outline | null} */ outline) {
+    const step = outline?.failed ?? failure?.step;
+    element.hidden = !step && !failure?.error;
+    if (element.hidden) return;
+    const said = (outline?.told ?? []).filter(({ what }) => what !== "step").map(({ record, message }) => ({ record, text: message }));
+    const errors = [...(failure?.error ? [failure.error] : []), ...said.filter(({ record }) => record !== failure?.error?.record)].slice(0, SHOWN);
+    const fresh = (failure?.new?.lines ?? []).filter(({ record }) => !errors.some((each) => each.record === record)).slice(0, SHOWN);
+    const key = JSON.stringify([step, errors, fresh, failure?.explanation]);
+    if (key === drawn) return;
+    drawn = key;
+    const [against] = failure?.new?.against.split("-") ?? [];
+    element.replaceChildren(...[
+      el("h2", {}, step ? `${clean(step.name)} ${words(step.outcome)}${step.exit_code ? `, exit code ${step.exit_code}` : ""}` : "Failed"),
+      failure?.explanation ? el("p", {}, `${clean(failure.explanation.cause)} ${clean(failure.explanation.cure)}`) : null,
+      el("ul", {}, ...errors.map(line), step?.last ? el("li", {}, el("button", { type: "button", onclick: () => go(step.last) }, "Where it ended")) : null),
+      fresh.length ? el("h3", {}, "New since ", el("a", { href: `#/builds/${against}` }, `#${against}`), ", the last success") : null,
+      fresh.length ? el("ul", {}, ...fresh.map(line)) : null,
+    ].filter((part) => part !== null));
+  }
+
   return {
     element,
-    /** @param {any} attempt @param {import("./outline.js").Outline | null} outline */
-    draw(attempt, outline) {
-      const step = outline?.failed;
-      element.hidden = !step;
-      if (!step) return;
-      const told = outline.told.filter(({ what }) => what !== "step").slice(0, SHOWN);
-      const key = JSON.stringify([step, told, outline.errors.length]);
-      if (key === drawn) return;
-      drawn = key;
-      const more = outline.errors.length - told.length - 1;
-      element.replaceChildren(
-        el("h2", {}, `${clean(step.name)} ${words(step.outcome)}${step.exit_code ? `, exit code ${step.exit_code}` : ""}`),
-        el("ul", {}, ...told.map(({ record, message }) => el("li", {}, el("button", { type: "button", onclick: () => go(record) }, clean(message)))),
-          step.last ? el("li", {}, el("button", { type: "button", onclick: () => go(step.last) }, "Where it ended")) : null),
-        more > 0 ? el("p", { class: "soft" }, `${count(more)} more ${more === 1 ? "error" : "errors"}: press e in the log`) : "");
+    draw,
+    /** @param {any} found @param {import("./outline.js").Outline | null} outline */
+    told(found, outline) {
+      failure = found;
+      draw(outline);
     },
   };
 }

@@ -1,13 +1,16 @@
 // What is shown of a block's records: a row for each line, each heading and each remark. Pure.
 
+import { draw, movesUp } from "./drawing.js";
+
 /** @typedef {import("./blocks.js").Block} Block */
 /** @typedef {import("./ranges.js").Ranges} Ranges */
 /**
  * `number` is the row's (first) record, `last` its last one. Of a line `text` is what was printed, and `open` says that it
  * hasn't ended; of all others `event` is what it shows. `before` are lines with escape sequences that are folded away
- * between the row before and this one: a style that they set goes on.
+ * between the row before and this one: a style that they set goes on. `runs` are how a line is drawn, where one of its block
+ * draws on others; `redrawn` is then the record that drew over it, or 0.
  * @typedef {{ kind: "line" | "event" | "gap", number: number, last: number, text: string, event: any, open: boolean,
- *   time: number | undefined, before: string[] }} Row
+ *   time: number | undefined, before: string[], runs?: any[], redrawn?: number }} Row
  */
 
 const MAX_LINE = 256 * 1024; // characters of a row: fragments behind them are a row of their own
@@ -69,7 +72,28 @@ export function rowsOf(block, folded) {
     }
   }
   close();
+  if (rows.some(({ text }) => movesUp(text))) redraw(rows);
   return rows;
+}
+
+/** Draw the lines of each step as a terminal would, in which some draw over others. @param {Row[]} rows */
+function redraw(rows) {
+  let style;
+  let lines = /** @type {Row[]} */ ([]);
+  const settle = () => {
+    const done = draw(lines, { style });
+    style = done.style;
+    done.rows.forEach(({ runs, redrawn }, at) => Object.assign(lines[at], { runs, redrawn }));
+    lines = [];
+  };
+  for (const row of rows) {
+    if (row.kind === "line") lines.push(row);
+    else if (row.kind === "event" && (row.event.type === "step_started" || row.event.type === "step_ended")) {
+      settle();
+      style = undefined;
+    }
+  }
+  settle();
 }
 
 /** The position of the row that has a record, or of the last one before it; -1: there is none. @param {Row[]} rows @param {number} number */

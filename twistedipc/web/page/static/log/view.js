@@ -22,6 +22,7 @@ import { LogWindow } from "./window.js";
 const WHOLE = 5000; // records of a log that is taken as a whole
 const TOGETHER = 4; // blocks that are asked for at once
 const REQUESTS = 3; // that go on at once
+const PATIENCE = 700; // milliseconds for which a failure's cause is waited for
 const AGAIN = 2000; // milliseconds until what couldn't be read is asked for again
 const CONTEXT = 3; // records around a hit, where only hits are shown
 const MAX_COPY = 10_000; // records that are copied
@@ -53,6 +54,7 @@ export class LogView {
   #attempt;
   #topic;
   #changed;
+  #cause;
   #blocks = new Blocks();
   #outline = new Outline();
   #total = 0;
@@ -89,14 +91,16 @@ export class LogView {
 
   /**
    * @param {{ stream: import("../lib/stream.js").Stream, build: number, attempt: number, lines: [number, number] | null,
-   *   changed: (outline: Outline, over: boolean) => void }} about
-   *   `lines`: that are picked at first; `changed`: the outline has, or the log is over
+   *   cause?: Promise<any> | null, changed: (outline: Outline, over: boolean) => void }} about
+   *   `lines`: that are picked at first; `cause`: what the server says of a failure; `changed`: the outline has, or the log
+   *   is over
    */
-  constructor({ stream, build, attempt, lines, changed }) {
+  constructor({ stream, build, attempt, lines, cause = null, changed }) {
     this.#stream = stream;
     this.#build = build;
     this.#attempt = attempt;
     this.#changed = changed;
+    this.#cause = cause;
     this.#picked = lines;
     this.#said = new Said((number) => this.go(number));
     this.summary = this.#said.summary;
@@ -132,9 +136,9 @@ export class LogView {
     this.input.addEventListener("input", () => this.#search());
     this.caseButton = button("Aa", "Capital and small letters differ", () => this.#press(this.caseButton), { "aria-pressed": "false" });
     this.regexButton = button(".*", "A regular expression (RE2)", () => this.#press(this.regexButton), { "aria-pressed": "false" });
-    this.filterButton = button("Only hits", "Show only lines that match, and some around each", () => this.#filter(!this.#onlyHits), { "aria-pressed": "false", disabled: true });
-    this.previous = button("↑", "The hit before (N)", () => this.toHit(-1), { disabled: true });
-    this.next = button("↓", "The next hit (n)", () => this.toHit(1), { disabled: true });
+    this.filterButton = button("Only hits", "Show only lines that match, and some around each", () => this.#filter(!this.#onlyHits), { "aria-pressed": "false", hidden: true });
+    this.previous = button("↑", "The hit before (N)", () => this.toHit(-1), { hidden: true });
+    this.next = button("↓", "The next hit (n)", () => this.toHit(1), { hidden: true });
     this.found = el("span", { class: "found", role: "status" });
     const find = el("form", { class: "find", role: "search" }, this.input, this.caseButton, this.regexButton, this.previous, this.next, this.filterButton, this.found);
     find.addEventListener("submit", (event) => {
@@ -198,9 +202,12 @@ export class LogView {
   async start() {
     for (;;) {
       try {
+        const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
+        const cause = Promise.race([Promise.resolve(this.#cause), late]);
         const said = await api("GET", `/builds/${this.#build}/log/outline?attempt=${this.#attempt}`);
+        const failure = await cause;
         if (this.#stopping.signal.aborted) return;
-        this.#open(said, this.#placeKept());
+        this.#open(said, this.#placeKept(), failure?.error?.record ?? null);
         return;
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
@@ -215,7 +222,7 @@ export class LogView {
   }
 
   /** The outline is here: find the first place, and follow what comes. */
-  #open(said, /** @type {number | null} */ place) {
+  #open(said, /** @type {number | null} */ place, /** @type {number | null} */ known) {
     this.#begun = said.steps.length ? Date.parse(said.steps[0].started) : 0;
     const whole = said.records <= WHOLE;
     if (!whole) {
@@ -229,10 +236,13 @@ export class LogView {
       for (const step of this.#outline.steps.values()) if (step !== failed) this.#foldedSteps.add(step.index);
     }
     if (this.#picked) this.#unfold(this.#picked[0]);
+    if (place !== null) this.#unfold(place);
+    const told = new Outline();
+    told.begin(said);
+    const cause = known ?? (failed ? told.cause ?? null : null);
+    if (cause !== null) this.#unfold(cause);
     this.#refold();
-    const errors = said.errors.map((/** @type {{ record: number }} */ { record }) => record);
-    const cause = errors.find((record) => failed && record >= (failed.first ?? 0) && record <= (failed.last ?? Infinity)) ?? (failed ? errors[0] : undefined);
-    this.#first = this.#picked?.[0] ?? place ?? cause ?? null;
+    this.#first = this.#picked?.[0] ?? place ?? cause;
     if (this.#first !== null) this.window.following = false;
     this.#toFirst(said.records);
     this.#stream.follow(this.#topic);
@@ -414,6 +424,7 @@ export class LogView {
     const element = drawn(row, style, { stepOf: (index) => this.#outline.steps.get(index), isFolded: (each) => this.#isFolded(each) });
     element.dataset.n = String(row.number);
     if (this.#time !== "off" && row.time !== undefined) element.dataset.t = timeText(row.time, this.#time, this.#begun);
+    if (this.#onlyHits && this.#folds.has(row.number - 1)) element.classList.add("apart");
     this.#mark(row, element);
     return element;
   }
@@ -567,9 +578,9 @@ export class LogView {
 
   #toggle(/** @type {HTMLElement} */ row) {
     const [set, key] = row.dataset.step !== undefined ? [this.#foldedSteps, Number(row.dataset.step)] : [this.#foldedGroups, Number(row.dataset.group)];
-    if (!set.delete(key)) set.add(key);
     const number = Number(row.dataset.n);
-    this.window.following = false;
+    this.window.hold(number);
+    if (!set.delete(key)) set.add(key);
     this.#refold();
     this.window.redraw();
     requestAnimationFrame(() => requestAnimationFrame(() => /** @type {HTMLElement} */ (this.window.rowOf(number)?.querySelector(".fold"))?.focus({ preventScroll: true })));
@@ -741,8 +752,10 @@ export class LogView {
     const finder = this.#finder;
     const known = finder.hits.length;
     const none = finder.asked === null;
-    this.next.disabled = this.previous.disabled = known === 0;
-    this.filterButton.disabled = known === 0;
+    for (const button of [this.next, this.previous, this.filterButton]) {
+      button.hidden = none;
+      button.disabled = known === 0;
+    }
     const all = finder.matches === null ? `${count(known)}+` : `${count(finder.matches)}${finder.complete ? "" : "+"}`;
     const place = this.#current ? finder.placeOf(this.#current) : 0;
     const more = finder.error || (none ? "" : finder.matches === 0 ? "nothing found" : !known ? "searching" : place ? `${count(place)} of ${all}` : `${all} found`);

@@ -13,6 +13,7 @@ import { rowAt } from "./rows.js";
 
 const MAX_SPACE = 8_000_000; // pixels
 const MAX_MOUNTED = 24; // blocks that are elements; a log that has no more than these is there as a whole
+const FAR = 4000; // pixels at once that no wheel scrolls, but a bar
 const SETTLE = 200; // milliseconds after the last movement
 const NEAR_END = 3; // rows from the end that count as the end
 
@@ -134,6 +135,12 @@ export class LogWindow {
     this.#toAnchor();
     this.element.scrollLeft = 0;
     this.update();
+  }
+
+  /** Have this row stand still, whatever is folded around it. @param {number} number */
+  hold(number) {
+    this.following = false;
+    this.#anchor = { number, offset: this.#top - this.#topOf(number) };
   }
 
   /** Go to a place by its share of the log: a click on the bar beside it. @param {number} share */
@@ -274,7 +281,7 @@ export class LogWindow {
     const total = this.#heights.total, height = this.element.clientHeight;
     const space = Math.min(total, MAX_SPACE);
     const ended = now >= space - height - 1;
-    if (space < total && (Math.abs(moved) > 2 * height || now <= 0 || ended)) {
+    if (space < total && (Math.abs(moved) > FAR || now <= 0 || ended)) {
       this.#top = (now * (total - height)) / (space - height);
     } else {
       this.#top = space === total ? now : this.#clamped(this.#top + moved);
@@ -365,18 +372,18 @@ export class LogWindow {
       mounted.element.style.height = `${this.#heights.get(index)}px`;
       return false;
     }
-    const keys = rows.map((row) => `${row.number} ${row.last} ${row.text.length} ${row.event ? row.event.outcome ?? "" : ""}`);
+    const keys = rows.map((row) => `${row.number} ${row.last} ${row.text.length} ${row.redrawn} ${row.event ? row.event.outcome ?? "" : ""}`);
     let same = 0;
     while (same < mounted.drawn.length && same < keys.length && mounted.drawn[same] === keys[same]) same += 1;
     while (mounted.element.children.length > same) mounted.element.lastElementChild.remove();
-    // A line's style goes on in the next one. Where it isn't plain it is kept, for rows that come behind.
+    // A line's style goes on in the next one. It is kept for rows that come behind.
     const style = mounted.styles[same]?.copy() ?? this.#source.style();
     mounted.styles.length = same;
     const elements = rows.slice(same).map((row) => {
-      mounted.styles.push(style.plain ? undefined : style.copy());
+      mounted.styles.push(style.copy());
       return this.#source.draw(row, style);
     });
-    mounted.styles.push(style.plain ? undefined : style);
+    mounted.styles.push(style);
     mounted.element.append(...elements);
     mounted.rows = rows;
     mounted.drawn = keys;

@@ -5,7 +5,7 @@ import { el, hostsOf, size, stateOf, timeOf, words } from "../lib/elements.js";
 import { favicon } from "../lib/favicon.js";
 import { act, begins, may, stream, title, trouble } from "../lib/shell.js";
 import { duration } from "../lib/times.js";
-import { failureOf } from "../log/failure.js";
+import { diagnosed, failureOf } from "../log/failure.js";
 import { stepsOf } from "../log/steps.js";
 import { clean } from "../log/terminal.js";
 import { LogView } from "../log/view.js";
@@ -44,11 +44,10 @@ export function buildView(id, wanted, lines) {
   let outline = null;
 
   function drawSteps() {
-    const attempt = shown();
-    const known = new Map(attempt.steps.map((step) => [step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null }]));
+    const known = new Map(shown().steps.map((step) => [step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null }]));
     for (const step of outline?.steps.values() ?? []) known.set(step.index, step);
     steps.draw(known.values());
-    failure.draw(attempt, outline);
+    failure.draw(outline);
   }
 
   /** The attempt that is shown. */
@@ -146,7 +145,10 @@ export function buildView(id, wanted, lines) {
       log?.element.remove();
       outline = null;
       number = target;
-      log = new LogView({ stream, build: id, attempt: number, lines, changed: (known) => {
+      // Where a failure is opened: the line that says what is wrong.
+      const cause = shown().tone === "bad" ? diagnosed(id, number) : null;
+      cause?.then((found) => !stopped && target === number && failure.told(found, outline));
+      log = new LogView({ stream, build: id, attempt: number, lines, cause, changed: (known) => {
         outline = known;
         drawSteps();
       } });
