@@ -6,6 +6,8 @@
 
 import { api } from "../lib/api.js";
 import { count, el } from "../lib/elements.js";
+import { addShortcuts } from "../lib/keys.js";
+import { here } from "../lib/router.js";
 import { addressOf } from "./address.js";
 import { blockOf, Blocks, firstOf } from "./blocks.js";
 import { drawn, TIMES, timeText } from "./draw.js";
@@ -81,6 +83,7 @@ export class LogView {
   #timer = 0;
   #saving = 0;
   #stopping = new AbortController();
+  #forget = () => {}; // the shortcuts
   /** @type {[number, number] | null} */
   #picked = null;
   #current = 0; // the record of the hit that was gone to last
@@ -164,8 +167,7 @@ export class LogView {
     const file = (/** @type {string} */ label, /** @type {string} */ form) => el("a", { href: this.#path("", `format=${form}&download=1`), download: "" }, label);
     const files = el("details", { class: "menu" }, el("summary", {}, "Download"), el("div", {}, file("As it came, with colours", "ansi"), file("As text", "text"),
       el("a", { href: this.#path("", "format=text&download=1&numbers=true"), download: "" }, "As text with numbers"), file("As JSON", "json")));
-    this.keys = el("dialog", { class: "keys", "aria-label": "Keys" });
-    const tools = el("div", { class: "tools" }, this.errorButton, this.times, this.wrapButton, this.fold, files, this.full, button("?", "Keys (?)", () => this.#help()));
+    const tools = el("div", { class: "tools" }, this.errorButton, this.times, this.wrapButton, this.fold, files, this.full);
     this.status = el("span", { role: "status" }, "waiting for the first line");
     this.counted = el("span", { class: "counted" });
     this.verifying = button("Verify here", "Read all of the log, and check its SHA-256 in this browser", () => this.#verify(), { hidden: true });
@@ -178,11 +180,11 @@ export class LogView {
     this.trouble = el("p", { class: "log-trouble", role: "alert", hidden: true });
     this.frame = el("div", { class: "log-frame" }, el("div", { class: "log-bar" }, find, tools), this.#said.bar, this.trouble,
       el("div", { class: "log-place" }, this.window.element, this.#marks.element),
-      el("div", { class: "log-foot" }, this.status, this.counted, this.verifying, this.picks, this.bottom), this.keys);
+      el("div", { class: "log-foot" }, this.status, this.counted, this.verifying, this.picks, this.bottom));
     this.element = el("div", { class: "log-side" }, this.frame);
     this.window.element.dataset.time = this.#time;
     this.window.element.addEventListener("click", (event) => this.#clicked(event));
-    this.frame.addEventListener("keydown", (event) => this.key(event));
+    this.frame.addEventListener("keydown", (event) => this.#key(event));
   }
 
   #path(/** @type {string} */ what, /** @type {string} */ query) {
@@ -200,6 +202,7 @@ export class LogView {
   // -- its life
 
   async start() {
+    this.#forget = addShortcuts(this.#shortcuts);
     for (;;) {
       try {
         const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, null));
@@ -265,6 +268,7 @@ export class LogView {
 
   stop() {
     this.#stopping.abort();
+    this.#forget();
     this.#stream.leave(this.#topic);
     this.#finder.stop();
     this.window.stop();
@@ -642,12 +646,13 @@ export class LogView {
   /** Pick lines, and have the address say so. @param {[number, number] | null} lines @param {boolean} [again] in the place of the last ones */
   pick(lines, again = false) {
     const address = addressOf(this.#build, this.#attempt, lines);
+    this.#picked = lines;
     if (location.hash !== address) {
       // The new entry of the history has no place of its own: its lines are its place.
       if (again) history.replaceState(history.state, "", address);
       else history.pushState({ place: null }, "", address);
+      here.set(location.hash);
     }
-    this.#picked = lines;
     this.#warn("");
     this.#showPicked();
     this.#emphasise();
@@ -656,6 +661,7 @@ export class LogView {
 
   /** An address of this view names these lines now. @param {[number, number] | null} lines */
   show(lines) {
+    if (String(lines) === String(this.#picked)) return; // it comes from here
     this.#picked = lines;
     this.#showPicked();
     this.#emphasise();
@@ -805,38 +811,36 @@ export class LogView {
 
   // -- keys
 
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    const typing = /** @type {HTMLElement} */ (event.target).closest("input, select, textarea");
+  /** The shortcuts that hold while this log is shown. */
+  get #shortcuts() {
+    return [
+      { keys: "/", what: "Search in the log", run: () => this.input.select() },
+      { keys: "n", what: "Next hit", run: () => this.toHit(1) },
+      { keys: "N", what: "The hit before", run: () => this.toHit(-1) },
+      { keys: "e", what: "Next error", run: () => this.toError() },
+      { keys: "j", what: "Pick the next line", run: () => this.#step(1, false) },
+      { keys: "k", what: "Pick the line before", run: () => this.#step(-1, false) },
+      { keys: "J", what: "Pick one more line below", run: () => this.#step(1, true) },
+      { keys: "K", what: "Pick one more line above", run: () => this.#step(-1, true) },
+      { keys: "g g", what: "Beginning of the log", run: () => this.#toStart() },
+      { keys: "G", what: "End of the log, and stay there", run: () => this.window.toEnd() },
+      { keys: "w", what: "Break long lines", run: () => this.wrapButton.click() },
+      { keys: "f", what: "The log alone, on the whole page", run: () => this.#fullScreen() },
+    ];
+  }
+
+  /** Keys that mean this only in the log's frame. @param {KeyboardEvent} event */
+  #key(event) {
+    const inLog = event.target === this.window.element;
     if (event.key === "Escape") {
-      if (typing === this.input && this.input.value) this.search("");
+      if (event.target === this.input && this.input.value) this.search("");
       else if (this.frame.classList.contains("full")) this.#fullScreen();
-      else if (typing) this.window.element.focus();
+      else if (!inLog) this.window.element.focus();
       else if (this.#picked) this.pick(null);
-      return;
-    }
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const keys = {
-      "/": () => this.input.select(),
-      n: () => this.toHit(1),
-      N: () => this.toHit(-1),
-      e: () => this.toError(),
-      j: () => this.#step(1, false),
-      k: () => this.#step(-1, false),
-      J: () => this.#step(1, true),
-      K: () => this.#step(-1, true),
-      g: () => this.#toStart(),
-      Home: () => this.#toStart(),
-      G: () => this.window.toEnd(),
-      End: () => this.window.toEnd(),
-      f: () => this.#fullScreen(),
-      w: () => this.wrapButton.click(),
-      "?": () => this.#help(),
-    };
-    const run = keys[event.key];
-    if (!run) return;
+    } else if (event.key === "Home" && inLog) this.#toStart();
+    else if (event.key === "End" && inLog) this.window.toEnd();
+    else return;
     event.preventDefault();
-    run();
   }
 
   #toStart() {
@@ -864,14 +868,6 @@ export class LogView {
     this.#pressed(this.full, full);
     this.window.element.focus({ preventScroll: true });
     this.window.update();
-  }
-
-  #help() {
-    const rows = [["/", "search"], ["n  N", "next hit, the one before"], ["e", "next error"], ["j  k", "next line, the one before"], ["J  K", "pick one more line"],
-      ["g  G", "beginning, end"], ["w", "break long lines"], ["f", "full screen"], ["Esc", "leave, pick nothing"], ["?", "these keys"]];
-    this.keys.replaceChildren(el("h2", {}, "Keys"), el("dl", {}, ...rows.flatMap(([keys, what]) => [el("dt", {}, el("kbd", {}, keys)), el("dd", {}, what)])),
-      el("form", { method: "dialog" }, el("button", {}, "Close")));
-    this.keys.showModal();
   }
 }
 

@@ -175,12 +175,6 @@ export function buildView(id, wanted, lines) {
     heard: () => load().catch(trouble),
   };
   const ticking = setInterval(() => build && number !== null && tick(), 1000);
-  const keys = (event) => {
-    // Keys are the log's, wherever the focus is, unless something else takes them.
-    if (log && !event.defaultPrevented && (event.target === document.body || element.contains(event.target)) && !log.frame.contains(event.target)
-      && !event.target.closest("input, select, textarea, dialog")) log.key(event);
-  };
-  addEventListener("keydown", keys);
   title(`#${id}`);
   element.append(head, packages, frame);
   stream.follow(topic);
@@ -197,7 +191,6 @@ export function buildView(id, wanted, lines) {
       stream.leave(topic);
       clearTimeout(again);
       clearInterval(ticking);
-      removeEventListener("keydown", keys);
       favicon(null);
       log?.stop();
     },
