@@ -26,25 +26,30 @@ export class Marks {
     });
   }
 
+  /** A colour of the page's, as a canvas takes it: light or dark as the page is. @param {string} name */
+  #colour(name) {
+    this.element.style.color = `var(${name})`;
+    return getComputedStyle(this.element).color;
+  }
+
   /**
    * @param {{ steps: number[], errors: number[], hits: number[], picked: number | null, seen: { top: number, height: number } }} shares
    */
   draw({ steps, errors, hits, picked, seen }) {
     const height = Math.max(1, Math.round(this.element.clientHeight));
     const place = (/** @type {number} */ share) => Math.min(height - 2, Math.round(share * height));
-    const layers = [["--line", steps, 1], ["--warn", hits, 2], ["--bad", errors, 3], ["--accent", picked === null ? [] : [picked], 3]];
+    const layers = [["--soft", steps, 1], ["--warn", hits, 2], ["--bad", errors, 3], ["--accent", picked === null ? [] : [picked], 3]];
     const lines = layers.map(([colour, shares, thick]) => [colour, [...new Set(/** @type {number[]} */ (shares).map(place))], thick]);
-    const now = JSON.stringify([height, lines, place(seen.top), Math.round(seen.height * height)]);
+    const now = JSON.stringify([height, this.#colour("--bad"), lines, place(seen.top), Math.round(seen.height * height)]);
     if (now === this.#drawn) return;
     this.#drawn = now;
     if (this.element.height !== height) this.element.height = height;
     const context = this.element.getContext("2d");
-    const style = getComputedStyle(this.element);
     context.clearRect(0, 0, WIDTH, height);
-    context.fillStyle = style.getPropertyValue("--shade");
+    context.fillStyle = this.#colour("--line");
     context.fillRect(0, place(seen.top), WIDTH, Math.max(8, seen.height * height));
     for (const [colour, places, thick] of /** @type {[string, number[], number][]} */ (lines)) {
-      context.fillStyle = style.getPropertyValue(colour);
+      context.fillStyle = this.#colour(colour);
       for (const y of places) context.fillRect(thick === 1 ? 0 : 2, y, thick === 1 ? WIDTH : WIDTH - 4, thick);
     }
   }
