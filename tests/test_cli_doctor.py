@@ -58,6 +58,15 @@ APISERVER = 'data = "a"\nretention = {logs = "90 days"}\n'
             APISERVER + '[http]\npublic_url = "http://ci.example"\n[link]\ndial = ["tls:b.example:7000"]\n',
             ["by http, and decline builds"],
         ),
+        (
+            APISERVER + '[http]\npublic_url = "https://ci.example"\n[link]\ndial = ["unix:s"]\n',
+            ["is answered by a proxy, and none is named here"],
+        ),
+        (
+            APISERVER + '[http]\npublic_url = "https://ci.example"\ntrusted_proxies = ["127.0.0.1"]\n'
+            '[link]\ndial = ["unix:s"]\n',
+            [],
+        ),
         (APISERVER + '[http]\nlisten = 5\n[link]\ndial = ["unix:s"]\n', ["http.listen: expected a string"]),
     ],
 )

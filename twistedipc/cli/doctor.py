@@ -154,6 +154,12 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
             "retention: nothing that builds leave is ever deleted, so the disk fills up one day: say under [retention] "
             "how long logs, archives and builds are kept (docs/operating.md has what twistedipc init writes)"
         )
+    if config.api_url.startswith("https:") and not config.tls_endpoints and not config.http.trusted_proxies:
+        yield (
+            f"http.trusted_proxies: {config.api_url} is answered by a proxy, and none is named here, so all people "
+            "seem to be one: wrong passwords of one guest shut out all others. Name it, and have it say who the client is "
+            "(docs/operating.md has the lines)"
+        )
     yield from _provider(config)
     yield from _endings(config)
     yield from _registry_tokens(config)
