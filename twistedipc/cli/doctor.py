@@ -157,8 +157,8 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     if config.api_url.startswith("https:") and not config.tls_endpoints and not config.http.trusted_proxies:
         yield (
             f"http.trusted_proxies: {config.api_url} is answered by a proxy, and none is named here, so all people "
-            "seem to be one: wrong passwords of one guest shut out all others. Name it, and have it say who the client is "
-            "(docs/operating.md has the lines)"
+            "seem to be one: wrong passwords of one guest shut out all others. Name it, and have it say who the "
+            "client is (docs/operating.md has the lines)"
         )
     yield from _provider(config)
     yield from _endings(config)
