@@ -104,10 +104,11 @@ def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChun
     pieces = pieces_of(messages) if pieces is None else pieces
     whole = text_of_run(messages, pieces)
     _check_run(pieces)
-    if pieces[0].gap is None and whole.count(b"\n") != pieces[-1].end - pieces[0].first:
-        raise ValueError("there aren't as many lines as records")
-    whole.decode()  # raises, if it isn't what a reader can decode
     parts = parted(whole)
+    if not (parts.plain.isascii() and parts.pieces.isascii()):
+        # Raises, if a reader couldn't decode it. Both parts begin and end between characters, wherever they are cut.
+        parts.plain.decode()
+        parts.pieces.decode()
     columns = _columns(pieces, parts)
     if not all(piece.same for piece in pieces):
         # An encoder before this one, or another program's, has written the same in other bytes.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+#: What stands in the place of a byte that is dropped: UTF-8 has none of it.
+_DROPPED: Final = 0xFF
+
 _QUOTE, _COMMA, _BACKSLASH, _NEWLINE, _U = b'",\\\nu'
 
 #: What each letter behind a backslash stands for; 0: it is never written. A newline isn't taken, see `lines_of`.
@@ -43,16 +46,15 @@ def lines_of(parts: list[bytes]) -> Strings | None:
     data = b",".join(parts)
     array = np.frombuffer(data, np.uint8)
     quotes = array == _QUOTE
-    if not len(array) or (array < 0x20).any():
+    if not len(array) or array.min() < 0x20 or array.max() == _DROPPED:
         return None
     text = array.copy()
-    keep = np.ones(len(array), np.bool_)
     escapes = _escapes(np.flatnonzero(array == _BACKSLASH))
     if len(escapes):
         if escapes[-1] + 1 >= len(array):
             return None
         quotes[escapes + 1] = False
-        if not _unescape(array, escapes, text, keep):
+        if not _unescape(array, escapes, text):
             return None
     marks = np.flatnonzero(quotes)
     opening, closing = marks[::2], marks[1::2]
@@ -62,11 +64,11 @@ def lines_of(parts: list[bytes]) -> Strings | None:
         return None
     if (opening[1:] - between != 1).any() or (array[between] != _COMMA).any():
         return None
-    keep[opening] = keep[between] = False
+    text[opening] = text[between] = _DROPPED
     text[closing] = _NEWLINE
     ends = np.cumsum([len(part) + 1 for part in parts])
     counts = np.diff(np.searchsorted(closing, ends), prepend=0)
-    return Strings(text[keep].tobytes(), counts.tolist())
+    return Strings(text.tobytes().translate(None, bytes([_DROPPED])), counts.tolist())
 
 
 def _escapes(at: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -81,7 +83,7 @@ def _escapes(at: NDArray[np.int64]) -> NDArray[np.int64]:
     return every_second
 
 
-def _unescape(array: Any, escapes: NDArray[np.int64], text: Any, keep: Any) -> bool:
+def _unescape(array: Any, escapes: NDArray[np.int64], text: Any) -> bool:
     """Write what each escape stands for in the place of its backslash; whether all of them are known."""
     import numpy as np
 
@@ -94,7 +96,7 @@ def _unescape(array: Any, escapes: NDArray[np.int64], text: Any, keep: Any) -> b
         if not meant.all():
             return False
         text[at] = meant
-        keep[at + 1] = False
+        text[at + 1] = _DROPPED
     if len(short) == len(kinds):
         return True
     at = escapes[long] if len(short) else escapes
@@ -109,7 +111,7 @@ def _unescape(array: Any, escapes: NDArray[np.int64], text: Any, keep: Any) -> b
             text[at[here]] = code
             known |= here
     for behind in range(1, 6):
-        keep[at + behind] = False
+        text[at + behind] = _DROPPED
     return bool(known.all())
 
 
