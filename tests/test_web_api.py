@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -1168,6 +1170,20 @@ class Service(World):
         for path in ("/static/../schemas.py", "/static/%2e%2e/schemas.py", "/static/", "/static/nothing.js"):
             self.problem(await self.ask("GET", path, token=None), 404)
         self.problem(await self.ask("POST", "/", {}, token=None), 405)
+
+    async def test_the_documentation(self) -> None:
+        """As it is written, for everybody; a list of it is for programs that read it for people."""
+        listed = await self.ask("GET", "/llms.txt", token=None)
+        assert (listed.status, listed.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+        assert listed.body.startswith(b"# twistedipc\n\n> ")
+        assert "- [Why a build failed](/docs/failures.md)\n" in listed.body.decode()
+        pages = re.findall(r"\]\((/docs/[\w-]+\.md)\)", listed.body.decode())
+        assert len(pages) == len(list((Path(__file__).parent.parent / "docs").glob("*.md")))
+        page = await self.ask("GET", pages[0], token=None)
+        assert page.headers["Content-Type"] == "text/markdown; charset=utf-8"
+        assert page.body.decode().startswith("# Why a build failed\n")
+        for path in ("/docs/", "/docs/nothing.md", "/docs/../README.md", "/docs/%2e%2e/README.md", "/llms.txt/"):
+            self.problem(await self.ask("GET", path, token=None), 404)
 
     async def test_the_page_without_its_library_says_how_to_get_it(self) -> None:
         self.patch(resource, "LIBRARY", "vendor/nothing.js")

@@ -90,7 +90,7 @@ class Failures(World):
     async def failure(self, number: int, query: str = "") -> Any:
         answer = await self.ask("GET", f"/api/v1/builds/{number}/failure{query}")
         assert answer.status == 200, answer.raw
-        assert len(answer.raw) <= MAX_FAILURE
+        assert len(answer.body) <= MAX_FAILURE
         msgspec.convert(answer.json, BuildFailure)
         return answer.json
 

@@ -20,7 +20,7 @@ from tests.failures.kits import KITS
 LIMIT = 300.0
 
 #: What stands in the place of folders and hosts of the machine on which a case was made.
-_SOURCE, _HOME, _HOST = "/build/src", "/build/home", "registry.example"
+_SOURCE, _HOME, _KITS, _HOST = "/build/src", "/build/home", "/build/kits", "registry.example"
 
 
 class NotMade(Exception):
@@ -122,7 +122,8 @@ def _run(command: str, source: Path, environment: dict[str, str]) -> subprocess.
 
 
 def _tidied(output: str, source: Path, home: Path, kits: Path) -> str:
-    for path, shown in ((source, _SOURCE), (home, _HOME), (kits, "/build/kits")):
+    folder = source.parent
+    for path, shown in ((source, _SOURCE), (home, _HOME), (kits, _KITS), (folder, "/build"), (folder.parent, "")):
         # As addresses of files have it, and without its root, as some tools show it.
         output = output.replace(str(path), shown).replace(str(path).lstrip("/"), shown.lstrip("/"))
     host = re.sub(r"^https?://|/$", "", npm_registry())

@@ -29,7 +29,7 @@ _PREFIX: Final = re.compile(
 # Says only that a command failed, or is part of something else.
 _EMPTY: Final = re.compile(
     r"\s*(?:at (?:async )?[\w$.<>\[/(#*]|at [\w$. ]+ \(|Node\.js v\d|> |\^+\s*$|~+\s*$|throw (?:new )?\w|[-=─━_*#⎯\s]+$"
-    r"|\d*\s*[|│] |code: '|errno: |syscall: |❯ |\d+[|:] )"
+    r"|\d*\s*[|│](?: |$)|code: '|errno: |syscall: |❯ |\d+[|:] )"
     r"|.*\b(?:throw new \w|reject\(new \w|Error\.captureStackTrace|console\.error\()"
     r"|(?:npm (?:error|ERR!))?\s*(?:$|code (?:\d+|E[A-Z]+)\s*$|path /|command(?: failed$| sh )|workspace |location "
     r"|errno |Lifecycle script |Exit status |This is probably not a problem with npm|For a full report see"

@@ -1,3 +1,3 @@
 """
-The page: ``resource`` serves the files of the folder ``static``.
+The page: ``resource`` serves the files of the folder ``static``, and the documentation (``documentation``).
 """

@@ -1,7 +1,8 @@
 """
-The page: its files, from the package, at ``/`` and ``/static/``. ``web.page``; used by ``web.site``.
+The page: its files, from the package, at ``/`` and ``/static/``; and the documentation. ``web.page``; used by
+``web.site``.
 
-The files need no token: they hold code alone, which asks the API for everything else.
+The files need no token: they hold code alone, which asks the API for everything else, and what everybody can read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from twistedipc.web.http.channel import BoundedRequest, send, set_common_headers
 from twistedipc.web.http.conditional import send_not_modified, status_of_conditions
 from twistedipc.web.http.media import content_type
 from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, not_found
+from twistedipc.web.page.documentation import documents, listed
 
 INDEX = "index.html"
 
@@ -48,12 +50,18 @@ class Page(Resource):
 
     def __init__(self, folder: Traversable | None = None) -> None:
         super().__init__()
-        self._files = dict(_read(files("twistedipc.web.page") / "static" if folder is None else folder, ""))
+        static = files("twistedipc.web.page") / "static" if folder is None else folder
+        self._files = {f"/static/{name}": file for name, file in _read(static, "")}
+        if index := self._files.pop(f"/static/{INDEX}", None):
+            self._files["/"] = index
+        pages = documents()
+        self._files |= {f"/docs/{name}": _file(name, body) for name, body in pages.items()}
+        self._files["/llms.txt"] = _file("llms.txt", listed(pages).encode())
 
     @staticmethod
     def serves(path: bytes) -> bool:
         """Return whether this path is the page's."""
-        return path == b"/" or path.startswith(b"/static/")
+        return path in (b"/", b"/llms.txt") or path.startswith((b"/static/", b"/docs/"))
 
     def render(self, request: BoundedRequest) -> int | bytes:
         """Twisted calls this when the request has arrived."""
@@ -66,9 +74,9 @@ class Page(Resource):
     def _render(self, request: BoundedRequest) -> int | bytes:
         if request.method not in (b"GET", b"HEAD"):
             raise ProblemError(405, "this can only be read", headers={"Allow": "GET, HEAD"})
-        name = INDEX if request.path == b"/" else request.path.removeprefix(b"/static/").decode("latin-1")
-        file = self._files.get(name)
-        if name == INDEX and LIBRARY not in self._files:
+        path = request.path.decode("latin-1")
+        file = self._files.get(path)
+        if path == "/" and f"/static/{LIBRARY}" not in self._files:
             raise ProblemError(503, _NO_LIBRARY)
         if file is None:
             raise not_found()
@@ -99,11 +107,9 @@ def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
         if entry.is_dir():
             found += _read(entry, f"{prefix}{entry.name}/")
             continue
-        body = entry.read_bytes()
-        found.append(
-            (
-                prefix + entry.name,
-                _File(body, content_type(entry.name), b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode()),
-            )
-        )
+        found.append((prefix + entry.name, _file(entry.name, entry.read_bytes())))
     return found
+
+
+def _file(name: str, body: bytes) -> _File:
+    return _File(body, content_type(name), b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode())
