@@ -93,12 +93,17 @@ MAX_REMARK = 4000
 
 
 class Annotation(msgspec.Struct, tag="annotation", tag_field="type", frozen=True, gc=False, omit_defaults=True):
-    """A remark on the sources: on a ``line`` (from 1) of a ``file``, on a file, or on all of it."""
+    """
+    A remark on the sources: on a ``line`` (from 1) of a ``file``, maybe on a ``column`` of it, on a file, or on all of
+    it. ``repeats``: the line right before it says the same, so that a viewer of all records needn't show it there.
+    """
 
     level: Literal["notice", "warning", "error"]
     message: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REMARK)]
     file: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     line: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0  # 0: none
+    column: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0  # 0: none
+    repeats: bool = False
 
 
 class Summary(msgspec.Struct, tag="summary", tag_field="type", frozen=True, gc=False):
@@ -107,10 +112,18 @@ class Summary(msgspec.Struct, tag="summary", tag_field="type", frozen=True, gc=F
     markdown: Annotated[str, msgspec.Meta(max_length=MAX_SUMMARY)]
 
 
-class Group(msgspec.Struct, tag="group", tag_field="type", frozen=True, gc=False):
-    """The records from here on, up to the next group or the step's end, belong together; "" ends a group."""
+#: The most characters of a group's name.
+MAX_NAME = 200
 
-    name: _Label
+
+class Group(msgspec.Struct, tag="group", tag_field="type", frozen=True, gc=False, omit_defaults=True):
+    """
+    The records from here on, up to the next group or the step's end, belong together; "" ends a group. ``folded``:
+    viewers begin with its heading alone.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+    folded: bool = False
 
 
 #: What comes from the build itself.

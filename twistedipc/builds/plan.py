@@ -69,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     budgets: Budgets = Budgets()  # how much the site may have
     timeout: float | None = None  # seconds
     idle_timeout: float | None = None
+    annotate: bool = True  # whether what tools print becomes groups and annotations
     environment: dict[str, str] = {}
     caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
     packages: list[str] = []  # patterns of the folders whose packages are published; none: the root's own
@@ -177,6 +178,7 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
         budgets=site.budgets,
         timeout=build.timeout,
         idle_timeout=build.idle_timeout,
+        annotate=settings.annotate,
         environment=build.environment,
         caches=settings.caches,
         packages=settings.packages,

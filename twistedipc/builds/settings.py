@@ -55,6 +55,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     packages: list[str] = []  # patterns of folders whose packages are published
     submodules: bool = True
     lfs: bool = True  # whether large files are fetched
+    annotate: bool = True  # whether what tools print (`::error …`, errors of compilers) becomes groups and annotations
     caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
     network: NetworkMode = "open"  # what its steps may reach; files of the repository can only ask for less
     hosts: list[str] = []  # that it may reach beside its repository and its registries (`host_rules`)

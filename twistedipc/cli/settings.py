@@ -40,6 +40,7 @@ _OPTIONS = {
     "packages": _Option("--package-folder", "PATTERN", "Folders whose packages are published." + _AGAIN, True),
     "submodules": _Option("--submodules/--no-submodules", "", "Whether submodules are checked out (the default)."),
     "lfs": _Option("--lfs/--no-lfs", "", "Whether large files are fetched (the default)."),
+    "annotate": _Option("--annotate/--no-annotate", "", "Whether what tools print becomes groups and annotations."),
     "caches": _Option("--cache", "FOLDER", "A folder that is kept from build to build." + _AGAIN, True),
     "network": _Option("--network", "MODE", "What its steps may reach: open (the default), registries or none."),
     "hosts": _Option("--host", "HOST", "A host that it may reach beside its registries." + _AGAIN, True),

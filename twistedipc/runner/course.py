@@ -158,6 +158,7 @@ class Course:
         self._findings = Findings(folder)
         self._checkout = CheckingOut(folder, self._findings, outside.disk)
         self._found = _Found(started=outside.now())
+        self._annotate = True  # whether messages are found in the output of the build's steps
 
     @property
     def _work(self) -> Path:
@@ -203,7 +204,7 @@ class Course:
         self._reaching.found(self._checkout.found)
         self._environment.commit = self._checkout.found.commit
         plan = self._plan()
-        self._lower_limits(plan)
+        self._obey(plan)
         self._say_what_needs_an_install_step(plan)
         self._reaching.networking.planned(plan)
         targets = self._targets()
@@ -459,10 +460,11 @@ class Course:
                     f"build.steps in {PLAN_FILE} to commands that do without it"
                 )
 
-    def _lower_limits(self, plan: Plan) -> None:
+    def _obey(self, plan: Plan) -> None:
         limits = self._steps.limits
         limits.timeout = min(limits.timeout, plan.timeout or limits.timeout)
         limits.idle_timeout = min(limits.idle_timeout, plan.idle_timeout or limits.idle_timeout)
+        self._annotate = plan.annotate
 
     def _check_names(self, targets: ProjectTargets) -> None:
         """
@@ -626,6 +628,7 @@ class Course:
                         channel_seen=self._reaching.channel,
                         reach=connected.reach,
                         namespaces=connected.namespaces,
+                        tops=self._tops if shell and self._annotate else None,
                     )
                 )
         except NoNetwork as error:
@@ -661,6 +664,11 @@ class Course:
                 raise
             return False
         return True
+
+    @property
+    def _tops(self) -> list[str]:
+        """How paths in the working copy begin."""
+        return [f"{top}/" for top in dict.fromkeys([os.path.realpath(self._work), str(self._work)])]
 
     def _folder_of(self, place: str) -> Path:
         """The folder in which a step runs, which one before it may have removed or replaced."""

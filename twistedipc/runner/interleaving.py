@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from twistedipc.builds.logs import Event
 from twistedipc.runner.order import OutputOrder, Part
 from twistedipc.runner.ports import Channel, Received
+from twistedipc.runner.printed import Part as PrintedPart
+from twistedipc.runner.printed import Printed
 from twistedipc.runner.speech import Heard, Speech
 
 #: The environment variable that says how a mark in the output is made: ``TOKEN:DEVICE:INODE``, a token for the step,
@@ -28,7 +30,8 @@ _GATHER = 0.005
 class Interleaving:
     """
     The interleaving of one step's output and messages. ``feed`` takes the next bytes of output, ``say`` the next
-    records. ``token`` is what the step's marks are known by.
+    records. ``token`` is what the step's marks are known by. ``printed`` finds the messages that are in the output
+    itself; None: there aren't any.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class Interleaving:
         feed: Callable[[bytes], None],
         say: Callable[[Sequence[Event]], None],
         clock: Callable[[], float],
+        printed: Printed | None = None,
     ) -> None:
         self._channel = channel
+        self._printed = printed
         self._speech = Speech(mask=mask)
         self._token = token
         self._order: OutputOrder[tuple[int, Heard]] = OutputOrder(token)
@@ -69,7 +74,7 @@ class Interleaving:
     @property
     def holds(self) -> bool:
         """Whether `release` would show something."""
-        return self._order.holds
+        return self._order.holds or (self._printed is not None and self._printed.holds)
 
     def descriptors(self, now: float) -> Sequence[int]:
         """Return what becomes readable when it is time to `listen`."""
@@ -120,7 +125,9 @@ class Interleaving:
 
     def release(self) -> None:
         """Show what was held back: nothing has come for a while."""
-        self._feed(self._order.release())
+        self._print(self._order.release())
+        if self._printed is not None:
+            self._put_printed(self._printed.release())
 
     def end_output(self) -> Callable[[], None]:
         """
@@ -129,7 +136,9 @@ class Interleaving:
         """
         self._hear(self._channel.receive(), self._clock())
         tail, rest = self._order.finish()
-        self._feed(tail)
+        self._print(tail)
+        if self._printed is not None:
+            self._put_printed(self._printed.finish())
         return lambda: self._put([rest])
 
     def rest(self, persist: Callable[[], None]) -> None:
@@ -159,9 +168,24 @@ class Interleaving:
     def _put(self, parts: Sequence[Part[tuple[int, Heard]]]) -> None:
         for part in parts:
             if isinstance(part, bytes):
-                self._feed(part)
+                self._print(part)
                 continue
             self._say(self._speech.say((one for _source, one in part), self._clock()))
             for source, one in part:
                 if one.ack is not None:
                     self._channel.answer(source, one.ack)
+
+    def _print(self, data: bytes) -> None:
+        if self._printed is None:
+            self._feed(data)
+        elif data:
+            self._put_printed(self._printed.feed(data))
+
+    def _put_printed(self, parts: Sequence[PrintedPart]) -> None:
+        """Put output and the messages that were found in it into the log. A value to hide is hidden in what follows."""
+        for part in parts:
+            if isinstance(part, bytes):
+                self._feed(part)
+            else:
+                heard, _of_use = self._speech.hear([Heard(message) for message in part])
+                self._say(self._speech.say(heard, self._clock()))

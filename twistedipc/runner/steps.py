@@ -34,6 +34,7 @@ from twistedipc.runner.capture import BLOCK_BYTES
 from twistedipc.runner.channel import NoChannel, available
 from twistedipc.runner.interleaving import Interleaving
 from twistedipc.runner.ports import Channel, Guard, Orders, Outside
+from twistedipc.runner.printed import Printed
 from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
 
 _T = TypeVar("_T")
@@ -68,6 +69,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     channel_seen: str = ""  # where the step sees that folder, if that is another place
     reach: Reach = Reach()  # what it can see and use, where steps are isolated
     namespaces: Sequence[int] = ()  # descriptors of those that its process joins
+    tops: Sequence[str] | None = None  # folders that paths in its output are in; None: no messages are in its output
 
 
 class TimeLimits(msgspec.Struct, kw_only=True):
@@ -257,6 +259,7 @@ class Steps:
             feed=self._log.feed,
             say=self._log.events,
             clock=self._outside.clock,
+            printed=None if command.tops is None else Printed(command.tops),
         )
 
     def _follow(self, child: Child, pipe: int, interleaving: Interleaving) -> tuple[int, bool]:

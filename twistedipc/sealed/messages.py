@@ -102,6 +102,8 @@ def line_of(record: Record) -> str:
     match event:
         case None | Progress() | Summary() | StepEnded():
             return ""
+        case Annotation(repeats=True):
+            return ""  # the line before it is found
         case Annotation():
             where = f" {event.file}:{event.line}" if event.line else f" {event.file}" if event.file else ""
             said = event.message + where

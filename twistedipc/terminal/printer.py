@@ -201,7 +201,8 @@ class LogPrinter:
             case Notice():
                 self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {wording.one_line(event.message)}", record)
             case Annotation():
-                self._say(_LEVELS[event.level], wording.remark(event), record)
+                if not event.repeats:
+                    self._say(_LEVELS[event.level], wording.remark(event), record)
             case Group():
                 if event.name:
                     self._say("1", f"▸ {wording.one_line(event.name)}", record)

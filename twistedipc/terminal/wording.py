@@ -20,11 +20,12 @@ def one_line(text: str) -> str:
 
 def remark(event: Annotation) -> str:
     """
-    Return an annotation in the form of a compiler's messages, which terminals and editors turn into links: FILE:LINE:
-    LEVEL: MESSAGE.
+    Return an annotation in the form of a compiler's messages, which terminals and editors turn into links:
+    FILE:LINE:COLUMN: LEVEL: MESSAGE.
     """
     file = one_line(event.file)  # cleaned apart from the message, in which a \r would remove it
-    where = f"{file}:{event.line}: " if file and event.line else f"{file}: " if file else ""
+    place = [str(number) for number in (event.line, event.column) if number]
+    where = f"{':'.join([file, *place])}: " if file else ""
     return f"{where}{event.level}: {one_line(event.message)}"
 
 
