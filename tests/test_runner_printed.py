@@ -266,7 +266,10 @@ def test_all_captured_output_is_expected() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_problems_of_real_tools(name: str) -> None:
     output = (CAPTURED / name).read_bytes()
-    expected = [Annotation(level, message, *place, repeats=True) for level, *place, message in EXPECTED[name]]  # type: ignore[arg-type]
+    expected = [
+        Annotation("warning" if level == "warning" else "error", message, file, line, column, repeats=True)
+        for level, file, line, column, message in EXPECTED[name]
+    ]
     for size in (len(output), 1000, 7):
         found = printed(*(output[at : at + size] for at in range(0, len(output), size)))
         assert [one for one in found if not isinstance(one, bytes)] == expected
@@ -410,7 +413,8 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=25), st.lists(st.integers(1, 12), min_size=1, max_size=8))
 def test_any_split_gives_the_same(pieces: list[bytes], sizes: list[int]) -> None:
     output = b"".join(pieces)
-    cut, at = [], 0
+    cut: list[bytes] = []
+    at = 0
     while at < len(output):
         size = sizes[len(cut) % len(sizes)]
         cut.append(output[at : at + size])

@@ -124,6 +124,7 @@ class _Found(msgspec.Struct):
     tools: list[Tool] = []
     egress: Egress | None = None
     linted: Linted | None = None
+    annotate: bool = True  # messages are to be found in the output of the build's steps
 
 
 class Course:
@@ -158,7 +159,6 @@ class Course:
         self._findings = Findings(folder)
         self._checkout = CheckingOut(folder, self._findings, outside.disk)
         self._found = _Found(started=outside.now())
-        self._annotate = True  # whether messages are found in the output of the build's steps
 
     @property
     def _work(self) -> Path:
@@ -464,7 +464,7 @@ class Course:
         limits = self._steps.limits
         limits.timeout = min(limits.timeout, plan.timeout or limits.timeout)
         limits.idle_timeout = min(limits.idle_timeout, plan.idle_timeout or limits.idle_timeout)
-        self._annotate = plan.annotate
+        self._found.annotate = plan.annotate
 
     def _check_names(self, targets: ProjectTargets) -> None:
         """
@@ -628,7 +628,7 @@ class Course:
                         channel_seen=self._reaching.channel,
                         reach=connected.reach,
                         namespaces=connected.namespaces,
-                        tops=self._tops if shell and self._annotate else None,
+                        tops=self._tops if shell and self._found.annotate else None,
                     )
                 )
         except NoNetwork as error:

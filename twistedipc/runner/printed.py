@@ -70,8 +70,9 @@ _MEANT = {"0D": "\r", "0A": "\n", "25": "%", "3A": ":", "2C": ","}
 
 _LEVELS: dict[str, Literal["notice", "warning", "error"]] = {"error": "error", "warning": "warning", "notice": "notice"}
 
-_NEEDLES = [needle.encode() for needle in NEEDLES]
-_ALL_NEEDLES = [needle.encode() for needle in (*NEEDLES, *NEEDLES_BEYOND_ASCII)]
+# Patterns, since `re` looks for a literal faster than `bytes.find` does.
+_NEEDLES = [re.compile(re.escape(needle.encode())) for needle in NEEDLES]
+_ALL_NEEDLES = [*_NEEDLES, *(re.compile(re.escape(needle.encode())) for needle in NEEDLES_BEYOND_ASCII)]
 
 Part = bytes | list[Message]
 
@@ -252,15 +253,14 @@ class Printed:
         if self._looks <= 0:
             return sorted(found)
         lower = data.lower()
-        needles = _NEEDLES if data.isascii() else _ALL_NEEDLES
-        for needle in needles:
-            at = lower.find(needle, 0, end)
-            while at >= 0:
-                found.add(data.rfind(b"\n", 0, at) + 1)
-                at = lower.find(needle, data.index(b"\n", at), end)
+        for needle in _NEEDLES if data.isascii() else _ALL_NEEDLES:
+            at = 0
+            while (match := needle.search(lower, at, end)) is not None:
+                found.add(data.rfind(b"\n", 0, match.start()) + 1)
+                at = data.index(b"\n", match.start())
         if self._begun:
             line = (self._begun + data[: data.index(b"\n")]).lower()
-            if any(needle in line for needle in _ALL_NEEDLES):
+            if any(needle.search(line) for needle in _ALL_NEEDLES):
                 found.add(0)
         return sorted(found)
 

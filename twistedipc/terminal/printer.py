@@ -200,9 +200,8 @@ class LogPrinter:
                     self._say("31", f"✗ {name} {event.outcome.replace('_', ' ')} after {took}{code}", record)
             case Notice():
                 self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {wording.one_line(event.message)}", record)
-            case Annotation():
-                if not event.repeats:
-                    self._say(_LEVELS[event.level], wording.remark(event), record)
+            case Annotation(repeats=False):  # else the line before it has been seen
+                self._say(_LEVELS[event.level], wording.remark(event), record)
             case Group():
                 if event.name:
                     self._say("1", f"▸ {wording.one_line(event.name)}", record)
