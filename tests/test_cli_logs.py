@@ -398,6 +398,12 @@ def test_annotations_and_groups_are_lines() -> None:
     assert "\x1b[31ma.ts:3: error: no such name\x1b[0m\n" in printed(said, colour=True)
 
 
+def test_of_what_tools_print_their_own_words_are_lines() -> None:
+    line = "a.ts(3,4): error TS1: no"
+    assert printed(batch(1, line, Annotation("error", "TS1: no", "a.ts", 3, 4, repeats=True))) == f"{line}\n"
+    assert printed(batch(1, Annotation("error", "no", "a.ts", 3, 4))) == "a.ts:3:4: error: no\n"
+
+
 def test_without_a_terminal_progress_is_thinned() -> None:
     many = [Progress(index / 1000, f"file {index}") for index in range(1001)]
     assert printed(batch(1, *many)) == "0% file 0\n25% file 250\n50% file 500\n75% file 750\n100% file 1000\n"

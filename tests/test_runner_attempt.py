@@ -18,7 +18,8 @@ from twistedipc.attempts.journal import JournalReader, repair
 from twistedipc.attempts.liveness import lock_held, lock_owner, take_lock
 from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import Cancel, Publish
-from twistedipc.builds.logs import Lines, StepEnded, StepStarted
+from twistedipc.builds.logs import Annotation, Group, Lines, StepEnded, StepStarted
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import write_file
 from twistedipc.runner.course import MAX_SAID_NO_ROOM
 
@@ -141,6 +142,40 @@ def test_a_failure_that_is_known_is_explained(tmp_path: Path) -> None:
     reason = one.run().reason
     assert reason.startswith("step s0 ended with exit code 2: a package isn't installed: ***")
     assert "s3cret" not in (one.folder / "result.json").read_text()
+
+
+#: Prints a group, an error of the sources by its full path, and a value that is to be hidden, in pieces.
+TOOL = r"""
+import os, sys, time
+print("::group::build", flush=True)
+print(f"{os.path.realpath('src/a.ts')}(3,5): error TS1: no", flush=True)
+for piece in ("::add-ma", "sk::hunt", "er22", chr(10), "hunter22" + chr(10)):
+    os.write(1, piece.encode())
+    time.sleep(0.7 if piece == "er22" else 0.02)  # a line without an end is shown after half a second
+"""
+
+
+def test_what_tools_print_is_understood(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    repository(source, {"tool.py": TOOL, ".twistedipc.toml": toml(f"{sys.executable} tool.py")})
+    one = Attempt(tmp_path, source)
+    assert one.run().outcome == "succeeded"
+    assert one.annotations() == [Annotation("error", "TS1: no", "src/a.ts", 3, 5, repeats=True)]
+    records = [record for batch in one.batches() for record in batch.lines]
+    assert records[records.index(Group("build")) + 1] == one.output(1)[0]
+    assert one.output(1)[0].endswith("/src/a.ts(3,5): error TS1: no")
+    assert one.output(1)[1:] == ["***"]
+
+
+@pytest.mark.parametrize("where", ["repository", "project"])
+def test_what_tools_print_stays_text_where_nothing_is_to_be_made_of_it(tmp_path: Path, where: str) -> None:
+    lines = ["::group::build", "a.ts(3,5): error TS1: no", "::add-mask::build"]
+    step = "; ".join(f"echo '{line}'" for line in lines)
+    more = "annotate = false\n" if where == "repository" else ""
+    one = attempt(tmp_path, step, more=more, settings=BuildSettings(annotate=where == "repository"))
+    assert one.run().outcome == "succeeded"
+    assert one.output(1) == lines
+    assert one.annotations() == []
 
 
 def test_a_failed_checkout_is_explained(tmp_path: Path) -> None:

@@ -380,6 +380,12 @@ def test_what_a_build_says_as_text() -> None:
     )
 
 
+def test_of_what_tools_print_a_text_has_their_own_words() -> None:
+    line = "src/app.ts(12,3): error TS1: no"
+    assert text_of(line, Annotation("error", "TS1: no", "src/app.ts", 12, 3, repeats=True)) == f"{line}\n"
+    assert text_of(Annotation("error", "no", "src/app.ts", 12, 3)) == "==> src/app.ts:12:3: error: no\n"
+
+
 def test_progress_is_thinned_in_a_text() -> None:
     growing = [Progress(index / 1000 if index % 1000 else index // 1000, f"file {index}") for index in range(1001)]
     said = text_of(*growing)

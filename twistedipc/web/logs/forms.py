@@ -199,7 +199,7 @@ class TextForm:
             case Notice() as event:
                 return self._heading(f"{event.level}: {event.message}", number)
             case Annotation() as event:
-                return self._heading(wording.remark(event), number)
+                return "" if event.repeats else self._heading(wording.remark(event), number)
             case Progress() as event:
                 # An unfinished line isn't broken for it: more progress will come.
                 news = "" if self._open else self._progress.news(event)
