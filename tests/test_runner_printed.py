@@ -284,6 +284,26 @@ def test_a_problem_is_right_behind_its_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "ERROR in the middle of a sentence\nnext\n",
+        "ERROR in step\nnext\n",
+        "  ● a list's item\n  ● another one\n",
+        "● (SSG) prerendered as static HTML\n",
+        "see error: https://a.example:80:80\n",
+        "12:30:01 error something\n",
+        "  1:2  error  of no file\n",
+        "FAIL to do it\n",
+        "Found 0 errors.\n",
+        "npm error code E404\n",
+        "error during build:\n\n\n",
+    ],
+)
+def test_what_only_looks_like_a_problem_is_none(output: str) -> None:
+    assert printed(output.encode()) == [output.encode()]
+
+
 def test_a_problem_is_said_once() -> None:
     found = printed(b"a.ts(1,2): error TS1: no\n" * 3)
     assert len([one for one in found if isinstance(one, Annotation)]) == 1
@@ -308,6 +328,11 @@ def test_each_tool_of_the_table_is_met(tool: str) -> None:
         "next lint": (
             b"./src/a.tsx\n3:5  Error: 'x' is never reassigned.  prefer-const\n",
             "'x' is never reassigned. (prefer-const)",
+        ),
+        "next build": (b"Failed to compile.\n\n./app/a.tsx:3:5\nType error: It is no number.\n", "It is no number."),
+        "webpack, an entry": (
+            b"ERROR in main\nModule not found: Error: Can't resolve './src' in '/work/app'\n",
+            "Module not found: Error: Can't resolve './src' in '/work/app'",
         ),
         "compilers; esbuild in vite": (b'/work/app/src/a.ts:1:9: ERROR: Unexpected "="\n', 'Unexpected "="'),
     }  # the others' are captured

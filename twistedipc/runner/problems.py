@@ -137,10 +137,24 @@ MATCHERS: Final = (
     Matcher(
         "webpack",
         _EITHER,
-        re.compile(rf"(?P<level>ERROR|WARNING) in {_FILE}(?:[ :]{_PLACE}(?:-[\d:]+)?)?"),
+        re.compile(rf"(?P<level>ERROR|WARNING) in (?=\S*[./])(?P<file>[^\s:]{{1,500}})(?:[ :]{_PLACE}(?:-[\d:]+)?)?"),
         says=True,
         skips=re.compile(r"\./\S+ \d+:\d+(?:-[\d:]+)?|\[tsl\] .*"),
         within=3,
+    ),
+    Matcher(
+        "webpack, an entry",
+        _ERROR,
+        re.compile(r"(?P<level>ERROR) in [\w-]{1,100}"),
+        then=(re.compile(r"(?P<message>Module not found: \S.*)"),),
+        within=2,
+        placed=False,
+    ),
+    Matcher(
+        "next build",
+        _ERROR,
+        re.compile(r"Type error: (?P<message>\S.*)"),
+        above=re.compile(rf"{_FILE}:{_PLACE}"),
     ),
     Matcher(
         "jest",
@@ -151,8 +165,7 @@ MATCHERS: Final = (
             re.compile(rf"\s+at (?:[^()\n]*\()?(?!node:)(?!\S*node_modules/){_FILE}:{_PLACE}\)?"),
             re.compile(rf"\s+\w*Error: {_FILE}: (?P<detail>\S.*) \({_PLACE}\)"),
         ),
-        within=60,
-        placed=False,
+        within=60,  # without a place, it is a list's item
     ),
     Matcher(
         "vitest",

@@ -64,6 +64,7 @@ class Remark(msgspec.Struct, frozen=True, gc=False):
     message: str  # cut
     file: str = ""
     line: int = 0
+    column: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -109,7 +110,7 @@ class Outline(msgspec.Struct, gc=False):
                 return _keep(self.groups, Heading(record, time, step, _cut(event.name)), MAX_GROUPS)
             case Annotation():
                 message = _cut(event.message)
-                remark = Remark(record, step, event.level, message, _cut(event.file), event.line)
+                remark = Remark(record, step, event.level, message, _cut(event.file), event.line, event.column)
                 changed = _keep(self.remarks, remark, MAX_REMARKS)
                 if event.level != "error":
                     return changed

@@ -149,6 +149,7 @@ def _annotation(remark: Remark, room: _Room) -> OutlineAnnotation:
         message=shown(remark.message, room.width),
         file=shown(remark.file, room.width),
         line=remark.line,
+        column=remark.column,
     )
 
 

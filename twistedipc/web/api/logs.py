@@ -108,6 +108,7 @@ async def outline(call: Call[OutlineLog, None]) -> Reply[LogOutline]:
                     message=each.message,
                     file=each.file,
                     line=each.line,
+                    column=each.column,
                 )
                 for each in known.remarks
             ],

@@ -1285,6 +1285,7 @@ class OutlineAnnotation(Response, frozen=True, kw_only=True):
     message: str
     file: str
     line: int  # 0: none
+    column: int = 0  # 0: none
 
 
 class OutlineError(Response, frozen=True, kw_only=True):
