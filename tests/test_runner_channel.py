@@ -159,7 +159,7 @@ group("hunter2")
 put("my hunter2")
 """,
     )
-    assert sorted(map(str, found)) == ["Group(name='***')", "my ***"]
+    assert sorted(map(str, found)) == ["Group(name='***', folded=False)", "my ***"]
 
 
 @pytest.mark.parametrize("end", ["os._exit(0)", "channel.close()", "os.execv('/bin/true', ['true'])"])

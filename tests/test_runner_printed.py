@@ -15,7 +15,7 @@ from twistedipc.runner.capture import Capture
 from twistedipc.runner.channel import NoChannel
 from twistedipc.runner.interleaving import Interleaving
 from twistedipc.runner.printed import MAX_HELD, MAX_PROBLEMS, Part, Printed
-from twistedipc.runner.problems import MATCHERS, MAX_LINE
+from twistedipc.runner.problems import MAX_LINE, matchers
 from twistedipc.runner.speech import MAX_REMARKS, Mask, Message
 
 TOPS = ["/work/app/"]
@@ -321,7 +321,7 @@ def test_there_are_not_more_than_so_many() -> None:
     assert len([one for one in found if isinstance(one, Annotation)]) == MAX_PROBLEMS
 
 
-@pytest.mark.parametrize("tool", sorted({one.tool for one in MATCHERS}))
+@pytest.mark.parametrize("tool", sorted({one.tool for one in matchers()}))
 def test_each_tool_of_the_table_is_met(tool: str) -> None:
     samples = {
         "tsc, of no place": (b"error TS18003: No inputs were found.\n", "TS18003: No inputs were found."),

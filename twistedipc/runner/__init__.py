@@ -11,6 +11,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     control     what the builder tells it: a FIFO, `cancel`, `permit`; the bell back to the builder
     order       which place in its output a message of a step has                  (no I/O)
     speech      the messages on a step's channel: bytes -> messages -> records     (no I/O)
+    commands    lines that are commands for other platforms -> messages             (no I/O)
     problems    errors that tools print -> annotations: the table of how they look  (no I/O)
     printed     output -> the same output, and messages for what tools print in it  (no I/O)
     channel     the UNIX socket on which a step's programs send them

@@ -58,7 +58,6 @@ from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.checking_out import CheckingOut
 from twistedipc.runner.environment import Environment
-from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.findings import BadFinding, Findings
 from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.modules import modules_of
@@ -646,10 +645,14 @@ class Course:
             said = self._findings.read("failure.json", Failure) if own else None
             reason = said.reason if said else f"step {name} ended with exit code {result.exit_code}"
             if shell:  # those of ours explain themselves
+                from twistedipc.runner.explaining import explained  # not above: the runner is to stay small till then
+
                 reason += explained(self._folder, self._log, first, result.exit_code)
             reason += networking.explained()
             raise _End("failed", reason)
         elif shell:
+            from twistedipc.runner.explaining import warn  # as above
+
             warn(self._folder, self._log, first)
 
     def _cleared(self, name: str) -> bool:

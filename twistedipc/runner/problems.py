@@ -2,7 +2,7 @@
 The errors and warnings that tools print of the sources: lines -> annotations with their places. Pure; used by
 ``printed``.
 
-`MATCHERS` is the table: how the lines of each tool look. A line that has none of `NEEDLES` begins no problem, so it
+`matchers` is the table: how the lines of each tool look. A line that has none of `NEEDLES` begins no problem, so it
 costs nothing to leave almost all output alone. Patterns are tried on lines without escape codes, of at most `MAX_LINE`
 characters; each of them takes linear time.
 """
@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from twistedipc.builds.logs import MAX_REMARK, Annotation
 
 #: The longest line that is looked at, in characters. Tools' errors are shorter; bundles are longer.
 MAX_LINE: Final = 2000
-
-#: How many lines before a problem are remembered, for a heading that says of which file it is.
-ABOVE: Final = 8
 
 # The last annotations that aren't made again: tools like to say twice what has failed.
 _REMEMBERED = 500
@@ -61,128 +59,138 @@ _ERROR = ("error",)
 _EITHER = ("error", "warning")
 
 #: What lines that begin a problem have in them, in small letters.
-NEEDLES: Final = _EITHER
-#: The same, of lines that aren't ASCII, or are near such.
-NEEDLES_BEYOND_ASCII: Final = ("●", "fail ", "╭")
+NEEDLES: Final = (*_EITHER, "●", "fail ", "╭")
 
-MATCHERS: Final = (
-    Matcher(
-        "tsc",
-        _ERROR,
-        re.compile(
-            r"(?P<file>\S[^\n]{0,500}?)\((?P<line>\d{1,9}),(?P<column>\d{1,9})\): "
-            r"(?P<level>error|warning) (?P<message>TS\d+: .+)"
+
+@cache
+def matchers() -> Sequence[Matcher]:
+    """Return the table. It is made for the first line that may be a problem: most steps have none, and it is large."""
+    return (
+        Matcher(
+            "tsc",
+            _ERROR,
+            re.compile(
+                r"(?P<file>\S[^\n]{0,500}?)\((?P<line>\d{1,9}),(?P<column>\d{1,9})\): "
+                r"(?P<level>error|warning) (?P<message>TS\d+: .+)"
+            ),
         ),
-    ),
-    Matcher("tsc --pretty", _ERROR, re.compile(rf"{_FILE}:{_PLACE} - (?P<level>error|warning) (?P<message>TS\d+: .+)")),
-    Matcher("tsc, of no place", _ERROR, re.compile(r"(?P<level>error) (?P<message>TS\d+: .+)"), placed=False),
-    Matcher(
-        "ts-loader",
-        _EITHER,
-        re.compile(
-            r"\[tsl\] (?P<level>ERROR|WARNING) in (?P<file>\S[^\n]{0,500}?)\((?P<line>\d{1,9}),(?P<column>\d{1,9})\)"
+        Matcher(
+            "tsc --pretty", _ERROR, re.compile(rf"{_FILE}:{_PLACE} - (?P<level>error|warning) (?P<message>TS\d+: .+)")
         ),
-        says=True,
-        within=1,
-    ),
-    Matcher(
-        "eslint, stylish",
-        _EITHER,
-        re.compile(rf"\s+{_PLACE}\s+(?P<level>error|warning)\s+(?P<message>\S.*)"),
-        above=re.compile(r"(?P<file>\S.*\.\w+)"),
-        ruled=True,
-    ),
-    Matcher(
-        "next lint",
-        _EITHER,
-        re.compile(rf"{_PLACE}\s+(?P<level>Error|Warning): (?P<message>\S.*)"),
-        above=re.compile(r"(?P<file>\./\S.*\.\w+)"),
-        ruled=True,
-    ),
-    Matcher(
-        "eslint, unix",
-        _EITHER,
-        re.compile(rf"{_FILE}:{_PLACE}: (?P<message>\S.*) \[(?P<level>Error|Warning)(?P<rule>/[^\]\s]+)?\]"),
-    ),
-    Matcher(
-        "compilers; esbuild in vite",
-        _EITHER,
-        re.compile(rf"{_FILE}:{_PLACE}: (?:fatal )?(?P<level>error|ERROR|warning|WARNING): (?P<message>\S.*)"),
-    ),
-    Matcher(
-        "esbuild",
-        _EITHER,
-        re.compile(r"[✘▲X] \[(?P<level>ERROR|WARNING)\] (?P<message>\S.*)"),
-        then=(re.compile(rf"\s+{_FILE}:{_PLACE}:"),),
-        within=3,
-        placed=False,
-    ),
-    Matcher(
-        "vite, with rollup",
-        _ERROR,
-        re.compile(r"error during build:"),
-        then=(
-            re.compile(rf"(?:\[[\w:-]+\] )?{_FILE} \({_PLACE}\): (?P<message>\S.*)"),
-            re.compile(rf"(?:\[[\w:-]+\]:? )?(?P<message>{_RESOLVE})"),
+        Matcher("tsc, of no place", _ERROR, re.compile(r"(?P<level>error) (?P<message>TS\d+: .+)"), placed=False),
+        Matcher(
+            "ts-loader",
+            _EITHER,
+            re.compile(
+                r"\[tsl\] (?P<level>ERROR|WARNING) in "
+                r"(?P<file>\S[^\n]{0,500}?)\((?P<line>\d{1,9}),(?P<column>\d{1,9})\)"
+            ),
+            says=True,
+            within=1,
         ),
-        within=2,
-    ),
-    Matcher("vite, an import", _ERROR, re.compile(rf"Error: \[vite[\w:-]*\]:? (?P<message>{_RESOLVE})")),
-    Matcher(
-        "vite, with rolldown",
-        ("╭",),
-        re.compile(rf"\s+╭─\[ {_FILE}:{_PLACE} \]"),
-        above=re.compile(r"(?:Error: )?(?P<message>\[[A-Z][A-Z_]{2,60}\] \S.*)"),
-    ),
-    Matcher(
-        "webpack",
-        _EITHER,
-        re.compile(rf"(?P<level>ERROR|WARNING) in (?=\S*[./])(?P<file>[^\s:]{{1,500}})(?:[ :]{_PLACE}(?:-[\d:]+)?)?"),
-        says=True,
-        skips=re.compile(r"\./\S+ \d+:\d+(?:-[\d:]+)?|\[tsl\] .*"),
-        within=3,
-    ),
-    Matcher(
-        "webpack, an entry",
-        _ERROR,
-        re.compile(r"(?P<level>ERROR) in [\w-]{1,100}"),
-        then=(re.compile(r"(?P<message>Module not found: \S.*)"),),
-        within=2,
-        placed=False,
-    ),
-    Matcher(
-        "next build",
-        _ERROR,
-        re.compile(r"Type error: (?P<message>\S.*)"),
-        above=re.compile(rf"{_FILE}:{_PLACE}"),
-    ),
-    Matcher(
-        "jest",
-        ("●",),
-        re.compile(r"\s+● (?!Console$|Deprecation Warning|Validation Warning)(?P<message>\S.*)"),
-        says=True,
-        then=(
-            re.compile(rf"\s+at (?:[^()\n]*\()?(?!node:)(?!\S*node_modules/){_FILE}:{_PLACE}\)?"),
-            re.compile(rf"\s+\w*Error: {_FILE}: (?P<detail>\S.*) \({_PLACE}\)"),
+        Matcher(
+            "eslint, stylish",
+            _EITHER,
+            re.compile(rf"\s+{_PLACE}\s+(?P<level>error|warning)\s+(?P<message>\S.*)"),
+            above=re.compile(r"(?P<file>\S.*\.\w+)"),
+            ruled=True,
         ),
-        within=60,  # without a place, it is a list's item
-    ),
-    Matcher(
-        "vitest",
-        ("fail ",),
-        re.compile(r"\s?FAIL\s+(?P<message>\S.* > \S.*)"),
-        says=True,
-        then=(re.compile(rf"\s*❯ (?:\S+ )?(?!\S*node_modules/){_FILE}:{_PLACE}"),),
-        within=60,
-        placed=False,
-    ),
-)
+        Matcher(
+            "next lint",
+            _EITHER,
+            re.compile(rf"{_PLACE}\s+(?P<level>Error|Warning): (?P<message>\S.*)"),
+            above=re.compile(r"(?P<file>\./\S.*\.\w+)"),
+            ruled=True,
+        ),
+        Matcher(
+            "eslint, unix",
+            _EITHER,
+            re.compile(rf"{_FILE}:{_PLACE}: (?P<message>\S.*) \[(?P<level>Error|Warning)(?P<rule>/[^\]\s]+)?\]"),
+        ),
+        Matcher(
+            "compilers; esbuild in vite",
+            _EITHER,
+            re.compile(rf"{_FILE}:{_PLACE}: (?:fatal )?(?P<level>error|ERROR|warning|WARNING): (?P<message>\S.*)"),
+        ),
+        Matcher(
+            "esbuild",
+            _EITHER,
+            re.compile(r"[✘▲X] \[(?P<level>ERROR|WARNING)\] (?P<message>\S.*)"),
+            then=(re.compile(rf"\s+{_FILE}:{_PLACE}:"),),
+            within=3,
+            placed=False,
+        ),
+        Matcher(
+            "vite, with rollup",
+            _ERROR,
+            re.compile(r"error during build:"),
+            then=(
+                re.compile(rf"(?:\[[\w:-]+\] )?{_FILE} \({_PLACE}\): (?P<message>\S.*)"),
+                re.compile(rf"(?:\[[\w:-]+\]:? )?(?P<message>{_RESOLVE})"),
+            ),
+            within=2,
+        ),
+        Matcher("vite, an import", _ERROR, re.compile(rf"Error: \[vite[\w:-]*\]:? (?P<message>{_RESOLVE})")),
+        Matcher(
+            "vite, with rolldown",
+            ("╭",),
+            re.compile(rf"\s+╭─\[ {_FILE}:{_PLACE} \]"),
+            above=re.compile(r"(?:Error: )?(?P<message>\[[A-Z][A-Z_]{2,60}\] \S.*)"),
+        ),
+        Matcher(
+            "webpack",
+            _EITHER,
+            re.compile(
+                rf"(?P<level>ERROR|WARNING) in (?=\S*[./])(?P<file>[^\s:]{{1,500}})(?:[ :]{_PLACE}(?:-[\d:]+)?)?"
+            ),
+            says=True,
+            skips=re.compile(r"\./\S+ \d+:\d+(?:-[\d:]+)?|\[tsl\] .*"),
+            within=3,
+        ),
+        Matcher(
+            "webpack, an entry",
+            _ERROR,
+            re.compile(r"(?P<level>ERROR) in [\w-]{1,100}"),
+            then=(re.compile(r"(?P<message>Module not found: \S.*)"),),
+            within=2,
+            placed=False,
+        ),
+        Matcher(
+            "next build",
+            _ERROR,
+            re.compile(r"Type error: (?P<message>\S.*)"),
+            above=re.compile(rf"{_FILE}:{_PLACE}"),
+        ),
+        Matcher(
+            "jest",
+            ("●",),
+            re.compile(r"\s+● (?!Console$|Deprecation Warning|Validation Warning)(?P<message>\S.*)"),
+            says=True,
+            then=(
+                re.compile(rf"\s+at (?:[^()\n]*\()?(?!node:)(?!\S*node_modules/){_FILE}:{_PLACE}\)?"),
+                re.compile(rf"\s+\w*Error: {_FILE}: (?P<detail>\S.*) \({_PLACE}\)"),
+            ),
+            within=60,  # without a place, it is a list's item
+        ),
+        Matcher(
+            "vitest",
+            ("fail ",),
+            re.compile(r"\s?FAIL\s+(?P<message>\S.* > \S.*)"),
+            says=True,
+            then=(re.compile(rf"\s*❯ (?:\S+ )?(?!\S*node_modules/){_FILE}:{_PLACE}"),),
+            within=60,
+            placed=False,
+        ),
+    )
+
 
 _RULE = re.compile(r"@?[\w-]+(?:/[\w.-]+)*")
 
-_BY_NEEDLE = {
-    needle: [one for one in MATCHERS if needle in one.needles] for needle in (*NEEDLES, *NEEDLES_BEYOND_ASCII)
-}
+
+@cache
+def _by_needle() -> Mapping[str, Sequence[Matcher]]:
+    return {needle: [one for one in matchers() if needle in one.needles] for needle in NEEDLES}
+
 
 # Escape codes; as in `masking`, linear.
 _CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
@@ -222,9 +230,9 @@ class Problems:
         text = _read(line)
         made = self._goes_on(text)
         lower = text.lower()
-        for needle, matchers in _BY_NEEDLE.items():
+        for needle, candidates in _by_needle().items():
             if needle in lower:
-                for matcher in matchers:
+                for matcher in candidates:
                     found = self._begins(matcher, text, line, above)
                     if found is not None:
                         return made + self._begin(matcher, found)
