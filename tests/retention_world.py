@@ -245,9 +245,9 @@ class History:
             if chance.random() < odds:
                 connection.execute(insert(table).values(build_id=build, number=number, **values))
         if project not in self._deleted:
-            self._refer(connection, project, build, number)
+            self._refer(connection, project, build, number, age)
 
-    def _refer(self, connection: Connection, project: int, build: int, number: int) -> None:
+    def _refer(self, connection: Connection, project: int, build: int, number: int, age: float) -> None:
         """Have other things refer to a build."""
         chance = self._chance
         if chance.random() < 0.1:
@@ -256,7 +256,7 @@ class History:
             connection.execute(
                 insert(tables.hook_deliveries).values(
                     project_id=project, delivery=str(build), event="{}", lane="", before="", number=0,
-                    received=NOW - chance.randint(0, 400) * DAY, outcome=chance.choice(["built", "waits"]),
+                    received=NOW - int(age * DAY), outcome=chance.choice(["built", "waits"]),
                     reason="", build_id=build,
                 )
             )  # fmt: skip
@@ -295,7 +295,11 @@ class History:
         if chance.random() < 0.2:
             connection.execute(
                 insert(tables.previews).values(
-                    project_id=project, label=f"l{build}", ref="refs/heads/x", release_id=release, updated=NOW
+                    project_id=project,
+                    label=f"l{build}",
+                    ref="refs/heads/x",
+                    release_id=release,
+                    updated=NOW - build * 7 % 60 * DAY,
                 )
             )
 

@@ -44,10 +44,12 @@ from twistedipc.builds.retention import (
     effective,
     parse_count,
     parse_days,
+    preview_verdict,
     shown,
     verdict,
 )
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
+from twistedipc.publish.targets.static.target import PREVIEW_DAYS
 from twistedipc.server import pruning
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.store import LogStore
@@ -58,9 +60,18 @@ from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.rows import APISERVER
 
 RULES = Rules(
-    logs=90, artifacts=30, unpublished=0, releases=2, builds=730, messages=90, audit=1825, newest=2, last_success=True
+    logs=90,
+    artifacts=30,
+    unpublished=0,
+    previews=20,
+    releases=2,
+    builds=730,
+    messages=90,
+    audit=1825,
+    newest=2,
+    last_success=True,
 )
-HARSH = Rules(logs=1, artifacts=1, unpublished=0, releases=1, builds=1, messages=1, audit=30, newest=0)
+HARSH = Rules(logs=1, artifacts=1, unpublished=0, previews=1, releases=1, builds=1, messages=1, audit=30, newest=0)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
@@ -175,7 +186,7 @@ def _rows(connection: Connection) -> dict[str, list[Any]]:
 class _Live:
     """What must be there afterwards as it was: rows of builds, by what keeps them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, rules: Rules) -> None:
         b, r, p, o = tables.builds.c, tables.releases.c, tables.projects.c, tables.outbox.c
         there = select(p.id).where(p.deleted.is_(None))
         mine = select(b.id).where(b.project_id.in_(there))
@@ -184,7 +195,8 @@ class _Live:
             return set(connection.execute(query).scalars())
 
         released = select(r.build_id).where(r.project_id.in_(there))
-        shown = select(tables.previews.c.release_id)
+        days = min(rules.previews or PREVIEW_DAYS, PREVIEW_DAYS)
+        shown = select(tables.previews.c.release_id).where(tables.previews.c.updated > NOW - days * DAY)
         self.whole = (
             ids(select(b.id).where(b.state.not_in(sorted(TERMINAL))))
             | ids(released.where(r.state == ReleaseState.LIVE))
@@ -235,14 +247,16 @@ def _same(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_nothing_live_is_removed(tmp_path_factory: pytest.TempPathFactory, rules: Rules, seed: int) -> None:
     """And what the plan says goes; nothing is left over that another run would remove."""
     ledger, remover = _world(tmp_path_factory.mktemp("history"), seed, rules)
-    live = ledger.now(_Live)
-    planned = Counter({(line.project, line.kind): line.count for line in remover.plan().lines})
+    live = ledger.now(_Live, rules)
+    planned: Counter[Kind] = Counter()
+    for line in remover.plan().lines:
+        planned[line.kind] += line.count
     run = remover.run()
     assert run.problem == ""
     ledger.now(live.check, remover.store)
     done = {kind: freed.count for kind, freed in run.freed.items()}
-    for kind in (Kind.RELEASES, Kind.ARTIFACTS, Kind.UNPUBLISHED, Kind.MESSAGES):
-        assert sum(count for (_, each), count in planned.items() if each is kind) == done.get(kind, 0), kind
+    for kind in (Kind.PREVIEWS, Kind.RELEASES, Kind.ARTIFACTS, Kind.UNPUBLISHED, Kind.MESSAGES):
+        assert planned[kind] == done.get(kind, 0), kind
     assert sum(line.count for line in remover.plan().lines if line.kind not in (Kind.RELEASES, Kind.BUILDS)) == 0
     while remover.run().did_anything:  # what kept something is gone itself
         pass
@@ -267,7 +281,7 @@ def test_a_kill_at_every_write_comes_to_the_same(tmp_path: Path) -> None:
     remover.run()
     wanted = ledger.now(_rows)
     ledger, remover = prepare("killed")
-    live = ledger.now(_Live)
+    live = ledger.now(_Live, rules)
     kills = 0
     over = False
     while not over:
@@ -285,6 +299,88 @@ def test_a_kill_at_every_write_comes_to_the_same(tmp_path: Path) -> None:
 def _old_audit(connection: Connection) -> None:
     for age in (10, 100, 200):
         audit.record(connection, by=APISERVER, action="x", subject="x", project=None, detail={}, now=NOW - age * DAY)
+
+
+# -- previews, and what is asked back about ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("age", "stays", "rules", "said"),
+    [
+        (29, None, Rules(), Stays.NO_RULE),
+        (30, None, Rules(), "preview_days = 30"),
+        (30, Stays.PINNED, Rules(previews=7), "preview_days = 30"),
+        (6, None, Rules(previews=7), Stays.YOUNG),
+        (7, None, Rules(previews=7), "previews = 7 days"),
+        (7, Stays.LIVE, Rules(previews=7), Stays.LIVE),
+        (7, Stays.PINNED, Rules(previews=7), Stays.PINNED),
+        (31, None, Rules(previews=60), "preview_days = 30"),
+    ],
+)
+def test_a_preview_goes_by_the_rule_or_by_its_target(age: int, stays: Stays | None, rules: Rules, said: str) -> None:
+    found = preview_verdict(NOW - age * DAY, stays, 30, rules, NOW)
+    assert (found.stays or found.rule) == said
+    assert found.goes is not isinstance(said, Stays)
+
+
+def _add_preview(connection: Connection, age: float) -> int:
+    """Add a build with a preview to which nothing new has come for so many days."""
+    build = add_build(connection, 1, age, ref=f"fix-{age}")
+    release = add_release(connection, build, 1, ReleaseState.PACKED, None)
+    connection.execute(
+        insert(tables.previews).values(
+            project_id=1, label=f"fix-{age}", ref=f"refs/heads/fix-{age}", release_id=release,
+            updated=NOW - int(age * DAY),
+        )
+    )  # fmt: skip
+    return release
+
+
+def test_a_preview_goes_and_then_its_release(ledger: InstantLedger, tmp_path: Path) -> None:
+    for age in (25, 20, 15, 10, 5):
+        ledger.now(_add_preview, age)
+    remover = Remover(tmp_path, ledger, Rules(previews=8, releases=2, newest=0, last_success=False))
+    assert [(line.kind, line.count, line.rules, line.stays) for line in remover.plan().lines] == [
+        (Kind.PREVIEWS, 4, ["previews = 8 days"], {Stays.YOUNG: 1}),
+        (Kind.RELEASES, 3, ["releases = 2"], {}),
+    ]
+    run = remover.run()
+    assert {kind: freed.count for kind, freed in run.freed.items()} == {Kind.PREVIEWS: 4, Kind.RELEASES: 3}
+    labels = ledger.now(lambda connection: list(connection.execute(select(tables.previews.c.label)).scalars()))
+    assert labels == ["fix-5"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "kinds"),
+    [
+        (Rules(previews=5), [Kind.PREVIEWS]),
+        (Rules(previews=6), []),
+        (Rules(releases=1), [Kind.RELEASES]),
+        (Rules(releases=2), []),
+        (Rules(messages=4), [Kind.MESSAGES]),
+        (Rules(messages=5), []),
+        (Rules(previews=5, releases=1, messages=1), [Kind.PREVIEWS, Kind.RELEASES, Kind.MESSAGES]),
+    ],
+)
+def test_what_leaves_nothing_is_known_of_all_kinds(
+    ledger: InstantLedger, tmp_path: Path, rules: Rules, kinds: list[Kind]
+) -> None:
+    """Of releases that is: nothing to roll back to. A plan says the same."""
+    ledger.now(_add_preview, 5)
+    for activated, state in ((1, ReleaseState.SUPERSEDED), (2, ReleaseState.SUPERSEDED), (3, ReleaseState.LIVE)):
+        ledger.now(lambda c, a=activated, s=state: add_release(c, add_build(c, 1, 9), 1, s, a))
+
+    def message(connection: Connection, age: float) -> None:
+        values = {"project_id": 1, "delivery": str(age), "event": "{}", "lane": "", "before": "", "number": 0,
+                  "received": NOW - int(age * DAY), "outcome": "built", "reason": ""}  # fmt: skip
+        connection.execute(insert(tables.hook_deliveries).values(**values))
+
+    for age in (9, 4.5):
+        ledger.now(message, age)
+    subject = ledger.now(retention.subjects, rules)[0]
+    assert ledger.now(retention.lost, subject, NOW) == kinds
+    plan = Remover(tmp_path, ledger, rules).plan()
+    assert [line.kind for line in plan.lines if line.nothing_left] == kinds
 
 
 # -- one by one --------------------------------------------------------------------------------------------------------

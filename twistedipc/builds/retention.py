@@ -38,6 +38,7 @@ Days = int | Literal["forever"]
 class Kind(StrEnum):
     """What is removed, in the order in which it is."""
 
+    PREVIEWS = "previews"
     RELEASES = "releases"
     LOGS = "logs"
     ARTIFACTS = "artifacts"
@@ -55,6 +56,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     logs: int | None = None  # days
     artifacts: int | None = None  # days: the archives of what was built
     unpublished: int | None = None  # days: the same of builds that publish nothing
+    previews: int | None = None  # days: addresses of branches to which nothing new has come
     releases: int | None = None  # of each target and kind, beside what is live or previewed
     builds: int | None = None  # days: builds and attempts, with all that they have
     most_builds: int | None = None  # of a project; older ones go
@@ -75,6 +77,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logs: Days | UnsetType = UNSET
     artifacts: Days | UnsetType = UNSET
     unpublished: Days | UnsetType = UNSET
+    previews: Days | UnsetType = UNSET
     releases: Days | UnsetType = UNSET
     builds: Days | UnsetType = UNSET
     most_builds: Days | UnsetType = UNSET
@@ -240,6 +243,23 @@ def verdict(kind: Kind, facts: Facts, rules: Rules, now: int) -> Verdict:
     if facts.ended > now - days * DAY:
         return Verdict(stays=Stays.YOUNG)
     return Verdict(rule=_rule(kind, rules))
+
+
+def preview_verdict(updated: int, stays: Stays | None, preview_days: int | None, rules: Rules, now: int) -> Verdict:
+    """
+    Return what becomes of a branch's preview.
+
+    :param updated: when its newest release came, in milliseconds
+    :param stays: what keeps that release, whatever the rules say
+    :param preview_days: what the project's target says; after that the address leads nowhere any more
+    """
+    if preview_days is not None and updated <= now - preview_days * DAY:
+        return Verdict(rule=f"preview_days = {preview_days}")
+    if rules.previews is None:
+        return Verdict(stays=Stays.NO_RULE)
+    if updated > now - rules.previews * DAY:
+        return Verdict(stays=Stays.YOUNG)
+    return Verdict(rule=_rule(Kind.PREVIEWS, rules)) if stays is None else Verdict(stays=stays)
 
 
 def oldest_kept(kind: Kind, rules: Rules, now: int) -> int | None:

@@ -125,6 +125,8 @@ logs = "90 days"
 artifacts = "30 days"
 # The archives of builds that publish nothing.
 unpublished = "1 day"
+# Previews of branches to which nothing new comes; a project can have fewer days for them (--preview-days).
+# previews = "90 days"
 # How many releases of each project can be rolled back to, and so many of its others.
 releases = 20
 # Builds and attempts, with all that they have, but those that have published packages.

@@ -151,7 +151,10 @@ class Pruning:
         if projects is None and self._rules.audit is not None:
             old = await self._ledger.read(audit.count_before, self._now() - self._rules.audit * DAY, PLANNED)
             if old:
-                lines.append(_line("", Kind.AUDIT, old, [f"audit = {self._rules.audit} days"], whole=old < PLANNED))
+                rules = [f"audit = {self._rules.audit} days"]
+                lines.append(
+                    PlanLine(project="", kind=Kind.AUDIT, count=old, size=0, rules=rules, stays={}, whole=old < PLANNED)
+                )
         late = self._clock.seconds() > until
         removes = self._rules.removes or any(subject.rules.removes for subject in subjects)
         return Plan(lines=lines, removes=removes, whole=not late)
@@ -171,15 +174,27 @@ class Pruning:
         name = "" if subject.deleted else subject.name
         if kind in OF_BUILDS:
             return await self._planned_of_builds(subject, kind, name)
+        if kind is Kind.PREVIEWS:
+            found = await self._read(retention.look_at_previews, subject, self._now())
+            return await self._planned_of(subject, kind, name, found, whole=True) if found else None
         if kind is Kind.RELEASES:
             items = await self._read(retention.look_at_releases, subject, PLANNED, self._now())
-            rules = [items[0].verdict.rule] if items else []
-            size = sum(item.size for item in items)
-            return _line(name, kind, len(items), rules, size=size, whole=len(items) < PLANNED) if items else None
+            return await self._planned_of(subject, kind, name, items, whole=len(items) < PLANNED) if items else None
         came, told = await self._read(retention.old_messages, subject, PLANNED, self._now())
         count = len(came) + len(told)
-        rules = [f"messages = {subject.rules.messages} days"]
-        return _line(name, kind, count, rules, whole=PLANNED not in (len(came), len(told))) if count else None
+        if not count:
+            return None
+        nothing = not subject.deleted and await self._read(retention.leaves_nothing, subject, kind, self._now())
+        return PlanLine(
+            project=name,
+            kind=kind,
+            count=count,
+            size=0,
+            rules=[f"messages = {subject.rules.messages} days"],
+            stays={},
+            whole=PLANNED not in (len(came), len(told)),
+            nothing_left=nothing,
+        )
 
     async def _planned_of_builds(self, subject: Subject, kind: Kind, name: str) -> PlanLine | None:
         after: int | None = 0
@@ -188,9 +203,15 @@ class Pruning:
             page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
             looked += page.items
             after = page.next
+        return await self._planned_of(subject, kind, name, looked, whole=after is None) if looked else None
+
+    async def _planned_of(
+        self, subject: Subject, kind: Kind, name: str, looked: list[Item], *, whole: bool
+    ) -> PlanLine | None:
+        """Return the line of a plan about what was looked at; None: nothing is to be said of it."""
         going = [item for item in looked if item.verdict.goes]
-        if not looked:
-            return None
+        if not going and kind is Kind.PREVIEWS:
+            return None  # most are too young, and a line about each project says nothing
         stays: dict[str, int] = {}
         for item in looked:
             if item.verdict.stays is not None:
@@ -205,7 +226,7 @@ class Pruning:
             size=sum(item.size for item in going),
             rules=sorted({item.verdict.rule for item in going}),
             stays=stays,
-            whole=after is None,
+            whole=whole,
             nothing_left=nothing,
         )
 
@@ -233,6 +254,10 @@ class Pruning:
     async def _remove_of(self, run: Run, subject: Subject, kind: Kind) -> None:
         if kind in OF_BUILDS:
             await self._remove_of_builds(run, subject, kind)
+        elif kind is Kind.PREVIEWS:
+            if any(item.verdict.goes for item in await self._read(retention.look_at_previews, subject, self._now())):
+                await self._repeat(run, kind, retention.remove_previews, subject)
+                await self._releasing.tidy(subject.name)
         elif kind is Kind.RELEASES:
             if await self._read(retention.look_at_releases, subject, 1, self._now()):
                 await self._repeat(run, kind, retention.remove_releases, subject)
@@ -381,7 +406,3 @@ class _Stopped(LedgerUnavailable):
 
     def __init__(self) -> None:
         super().__init__("the apiserver is being stopped")
-
-
-def _line(project: str, kind: Kind, count: int, rules: list[str], *, size: int = 0, whole: bool = True) -> PlanLine:
-    return PlanLine(project=project, kind=kind, count=count, size=size, rules=rules, stays={}, whole=whole)

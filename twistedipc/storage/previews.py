@@ -15,14 +15,16 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, insert, select
 
 from twistedipc.builds import labels, names
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.retention import Rules, Stays, Verdict, preview_verdict
+from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.publish.targets.registry import find as find_target
 from twistedipc.publish.targets.static.target import OFF, Static, StaticSettings
 from twistedipc.storage import releases
 from twistedipc.storage.columns import row_as, text
 from twistedipc.storage.projects import get as get_project
 from twistedipc.storage.rows import PreviewRow, ProjectRow, ReleaseRow
-from twistedipc.storage.tables import previews
+from twistedipc.storage.tables import builds, previews
+from twistedipc.storage.tables import releases as releases_table
 
 _DAY = 86_400_000
 
@@ -35,7 +37,7 @@ def settle(connection: Connection, release: ReleaseRow, now: int) -> None:
     project = get_project(connection, release.project)
     if project is None or release.target != Static.name or release.made_by is not AttemptState.SUCCEEDED:
         return
-    _forget(connection, project, now)
+    forget(connection, project, Rules(), now)
     label = _label(project, release.ref)
     if not label:
         return
@@ -177,11 +179,43 @@ def _is_shown(release: ReleaseRow, project: str) -> bool:
     return release.project == project and release.target == Static.name and release.made_by is AttemptState.SUCCEEDED
 
 
-def _forget(connection: Connection, project: ProjectRow, now: int) -> None:
-    days = _days(project)
-    if days is not None:
-        old = previews.c.updated <= now - days * _DAY
-        connection.execute(delete(previews).where(previews.c.project_id == project.id, old))
+class Judged(NamedTuple):
+    """What becomes of a branch's preview."""
+
+    label: str
+    release: int
+    verdict: Verdict
+
+
+def judged(connection: Connection, project: ProjectRow, rules: Rules, now: int) -> list[Judged]:
+    """Return what becomes of a project's previews, by what its target says and by the rules of retention."""
+    query = (
+        select(previews.c.label, previews.c.release_id, previews.c.updated, releases_table.c.state, builds.c.pinned)
+        .join(releases_table, releases_table.c.id == previews.c.release_id)
+        .join(builds, builds.c.id == releases_table.c.build_id)
+        .where(previews.c.project_id == project.id)
+        .order_by(previews.c.updated, previews.c.release_id)
+    )
+    found, days = [], _days(project)
+    for row in connection.execute(query):
+        live = Stays.LIVE if row.state == ReleaseState.LIVE else None
+        stays = live or (None if row.pinned is None else Stays.PINNED)
+        found.append(Judged(row.label, row.release_id, preview_verdict(row.updated, stays, days, rules, now)))
+    return found
+
+
+def kept(connection: Connection, project: ProjectRow, rules: Rules, now: int) -> frozenset[int]:
+    """Return the releases of the previews that stay."""
+    return frozenset(each.release for each in judged(connection, project, rules, now) if not each.verdict.goes)
+
+
+def forget(connection: Connection, project: ProjectRow, rules: Rules, now: int) -> int:
+    """Delete a project's previews that aren't kept any more: how many those are."""
+    labels_gone = [each.label for each in judged(connection, project, rules, now) if each.verdict.goes]
+    if not labels_gone:
+        return 0
+    which = (previews.c.project_id == project.id, previews.c.label.in_(labels_gone))
+    return connection.execute(delete(previews).where(*which)).rowcount
 
 
 def _ends(project: ProjectRow, updated: int) -> int | None:

@@ -54,8 +54,8 @@ from twistedipc.storage.tables import releases as releases_table
 #: What belongs to builds, one by one.
 OF_BUILDS = (Kind.LOGS, Kind.ARTIFACTS, Kind.UNPUBLISHED, Kind.BUILDS)
 
-#: Of what it is asked back before all of it goes.
-ASKED_BACK = (Kind.LOGS, Kind.ARTIFACTS, Kind.BUILDS)
+#: Of what it is asked back before all of it goes. (What builds have that publish nothing may go at once.)
+ASKED_BACK = (Kind.PREVIEWS, Kind.RELEASES, Kind.LOGS, Kind.ARTIFACTS, Kind.BUILDS, Kind.MESSAGES)
 
 
 class Subject(Row, frozen=True, kw_only=True):
@@ -167,8 +167,10 @@ def look(connection: Connection, subject: Subject, kind: Kind, after: int, limit
 def leaves_nothing(connection: Connection, subject: Subject, kind: Kind, now: int) -> bool:
     """
     Return whether of what a project has of this kind even the newest goes. (What is older and stays is live, or pinned,
-    or the like.)
+    or the like.) Of releases: whether none is left to roll back to.
     """
+    if kind not in OF_BUILDS:
+        return _LEAVES_NOTHING[kind](connection, subject, now)
     if oldest_kept(kind, subject.rules, now) is None and subject.rules.most_builds is None:
         return False
     limits = Limits.of(connection, subject)
@@ -277,7 +279,8 @@ def _pins(connection: Connection, subject: Subject, chosen: Sequence[int], now: 
     found[Stays.RELEASE] = {row.build_id for row in made}
     found[Stays.LIVE] = {row.build_id for row in made if row.state == ReleaseState.LIVE}
     if made:
-        shown = previews.to_keep(connection, subject.name, now)
+        about = projects.get(connection, subject.name)
+        shown = frozenset() if about is None else previews.kept(connection, about, subject.rules, now)
         found[Stays.PREVIEW] = {row.build_id for row in made if row.id in shown}
     if any(row.state == ReleaseState.PACKED for row in made):
         waits = {each.id for each in releases.waiting(connection, subject.name)}
@@ -455,10 +458,12 @@ def look_at_releases(connection: Connection, subject: Subject, limit: int, now: 
     """Return up to ``limit`` of a project's releases that are too many, the oldest first."""
     if subject.rules.releases is None or subject.deleted:
         return []
-    kept: set[int] = set(previews.to_keep(connection, subject.name, now))
     about = projects.get(connection, subject.name)
+    if about is None:
+        return []
+    kept: set[int] = set(previews.kept(connection, about, subject.rules, now))
     made = select(releases_table.c.target).where(releases_table.c.project_id == subject.id).distinct()
-    targets = set() if about is None else {name_of(settings) for settings in TARGETS.active(about.targets)}
+    targets = {name_of(settings) for settings in TARGETS.active(about.targets)}
     for target in targets | set(connection.execute(made).scalars()):
         kept |= releases.to_keep(connection, subject.name, target, subject.rules.releases)
     query = (
@@ -478,6 +483,46 @@ def remove_releases(connection: Connection, subject: Subject, limit: int, now: i
     if going:
         connection.execute(delete(releases_table).where(releases_table.c.id.in_([item.id for item in going])))
     return Removed(count=len(going), left=len(going) == limit)
+
+
+def _no_way_back(connection: Connection, subject: Subject, now: int) -> bool:
+    """Return whether there are releases that were live, of some target, and all but the live one go."""
+    r = releases_table.c
+    going = {item.id for item in look_at_releases(connection, subject, _MOST_RELEASES, now)}
+    once = select(r.id, r.target).where(r.project_id == subject.id, r.activated.is_not(None))
+    by_target: dict[str, list[int]] = {}
+    for row in connection.execute(once.where(r.state != ReleaseState.LIVE).order_by(r.id.desc()).limit(_MOST_RELEASES)):
+        by_target.setdefault(row.target, []).append(row.id)
+    return any(all(each in going for each in made) for made in by_target.values())
+
+
+#: Among so many of a project's releases one is looked for to which it can be rolled back.
+_MOST_RELEASES = 1000
+
+
+# -- previews ----------------------------------------------------------------------------------------------------------
+
+
+def look_at_previews(connection: Connection, subject: Subject, now: int) -> list[Item]:
+    """Return what becomes of a project's previews of branches: by the numbers of their releases."""
+    about = None if subject.deleted else projects.get(connection, subject.name)
+    if about is None:
+        return []
+    found = previews.judged(connection, about, subject.rules, now)
+    return [Item(id=each.release, verdict=each.verdict) for each in found]
+
+
+def remove_previews(connection: Connection, subject: Subject, limit: int, now: int) -> Removed:
+    """Delete previews that aren't kept any more, all at once: there are as many as branches at most."""
+    about = None if subject.deleted else projects.get(connection, subject.name)
+    return Removed(count=0 if about is None else previews.forget(connection, about, subject.rules, now))
+
+
+def _no_preview(connection: Connection, subject: Subject, now: int) -> bool:
+    if subject.rules.previews is None:
+        return False
+    found = look_at_previews(connection, subject, now)
+    return bool(found) and all(item.verdict.goes for item in found)
 
 
 # -- what came, and what was told --------------------------------------------------------------------------------------
@@ -515,6 +560,26 @@ def remove_messages(connection: Connection, subject: Subject, limit: int, now: i
         if ids:
             connection.execute(delete(table).where(table.c.id.in_(ids)))
     return Removed(count=len(came) + len(told), left=limit in (len(came), len(told)))
+
+
+def _no_message(connection: Connection, subject: Subject, now: int) -> bool:
+    """Return whether even the newest message of a host goes, or what was told last."""
+    days = subject.rules.messages
+    if days is None:
+        return False
+    h, o = hook_deliveries.c, outbox.c
+    came = select(h.received).where(h.project_id == subject.id, h.outcome != "waits").order_by(h.id.desc()).limit(1)
+    mine = o.receiver_id.in_(select(receivers.c.id).where(receivers.c.project_id == subject.id))
+    told = select(o.ended).where(mine, o.state != TellingState.WAITING).order_by(o.id.desc()).limit(1)
+    newest = [connection.execute(query).scalar() for query in (came, told)]
+    return any(each is not None and each <= now - days * DAY for each in newest)
+
+
+_LEAVES_NOTHING: dict[Kind, Callable[[Connection, Subject, int], bool]] = {
+    Kind.PREVIEWS: _no_preview,
+    Kind.RELEASES: _no_way_back,
+    Kind.MESSAGES: _no_message,
+}
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

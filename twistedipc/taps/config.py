@@ -224,6 +224,7 @@ class Retention(Section, frozen=True, kw_only=True):
     logs: str | int | None = None  # times, such as "90 days" or "2 years"; an integer is days
     artifacts: str | int | None = None
     unpublished: str | int | None = None  # archives of builds that publish nothing
+    previews: str | int | None = None  # of branches to which nothing new comes
     releases: str | int | None = None  # how many
     builds: str | int | None = None
     most_builds: str | int | None = None  # how many, of each project
@@ -235,7 +236,7 @@ class Retention(Section, frozen=True, kw_only=True):
     def rules(self) -> Rules:
         """Return the rules. Raises `names.BadValue`, which names the key."""
         said: dict[str, Any] = {"newest": self.newest, "last_success": self.last_success}
-        for key in ("logs", "artifacts", "unpublished", "releases", "builds", "most_builds", "messages", "audit"):
+        for key in sorted({field.name for field in msgspec.structs.fields(type(self))} - said.keys()):
             value = getattr(self, key)
             try:
                 found = FOREVER if value is None else parse_count(value) if key in COUNTS else parse_days(value)

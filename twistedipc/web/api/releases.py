@@ -9,7 +9,8 @@ from urllib.parse import urlencode, urlsplit
 from sqlalchemy import Connection
 
 from twistedipc.builds import labels
-from twistedipc.builds.states import RELEASE_STATES
+from twistedipc.builds.retention import DAY, Rules, effective
+from twistedipc.builds.states import RELEASE_STATES, ReleaseState
 from twistedipc.publish.targets.differences import FileDifference as Difference
 from twistedipc.storage import preview_passwords, previews, promotions, releases
 from twistedipc.storage.errors import NoSuchRelease, NotProtected
@@ -75,6 +76,7 @@ async def list_page(call: Call[ListReleases, None]) -> Reply[Releases]:
     if about is None:
         raise not_found(f"there is no project {project}")
     hold = about.project.hold
+    rules = effective(about.project.retention, context.retention.rules)
     disk = await context.releasing.disk_use(project)
     more, rows = len(rows) > query.limit, rows[: query.limit]
     return Reply(
@@ -84,7 +86,7 @@ async def list_page(call: Call[ListReleases, None]) -> Reply[Releases]:
             live=[_release(row, about, now) for row in live],
             url=context.release_url(project),
             addresses=addresses(call, about.project),
-            previews=[_preview(each, context.release_url) for each in shown],
+            previews=[_preview(each, context.release_url, rules) for each in shown],
             password_since=None if password is None else moment(password.changed),
             held=None if hold is None else Hold(by=hold.who, since=moment(hold.time), release=hold.release),
             disk=None if disk is None or not disk.contents else DiskUse(**disk._asdict()),
@@ -274,7 +276,11 @@ async def resume(call: Call[None, None]) -> Reply[Resumed]:
     return Reply(body=Resumed(was_held=was_held, release=shown[0] if shown else None, releases=shown))
 
 
-def _preview(row: PreviewRow, address_of: Callable[[str], str]) -> Preview:
+def _preview(row: PreviewRow, address_of: Callable[[str], str], rules: Rules) -> Preview:
+    ends = row.ends
+    if rules.previews is not None and row.release.state is not ReleaseState.LIVE:
+        by_rule = row.updated + rules.previews * DAY
+        ends = by_rule if ends is None else min(ends, by_rule)
     return Preview(
         url=address_of(labels.host_name(row.label, row.project)),
         ref=row.ref,
@@ -282,7 +288,7 @@ def _preview(row: PreviewRow, address_of: Callable[[str], str]) -> Preview:
         release=row.release.id,
         commit=row.release.commit,
         since=moment(row.updated),
-        ends=moment_or_none(row.ends),
+        ends=moment_or_none(ends),
     )
 
 

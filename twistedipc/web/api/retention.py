@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from twistedipc.builds.retention import Lost, Own, Rules, Run, check, effective
+from twistedipc.builds.retention import Kind, Lost, Own, Rules, Run, check, effective
 from twistedipc.storage import builds, projects, retention
 from twistedipc.storage.retention import Subject
 from twistedipc.storage.rows import BuildRow, ProjectRow
@@ -76,7 +76,7 @@ async def begin(call: Call[Prune, PruneRequest]) -> Reply[PruneRun]:
 
 def _ask_back(lost: Lost) -> None:
     """Raise 409 unless it is sure that something is left of all that there is."""
-    names = [f"the {kind} of {project}" for project, kind in lost.of]
+    names = [f"the {_called(kind)} of {project}" for project, kind in lost.of]
     if names:
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise conflict(
@@ -89,6 +89,10 @@ def _ask_back(lost: Lost) -> None:
             "confirm = true if anything may go by the rules",
             name="confirm",
         )
+
+
+def _called(kind: Kind) -> str:
+    return "releases to roll back to" if kind is Kind.RELEASES else kind.value
 
 
 async def pin(call: Call[None, None]) -> Reply[Build]:
@@ -129,9 +133,10 @@ async def check_left(call: Call[None, schemas.ProjectChange], rules: Own | None)
         id=project.id, name=project.name, deleted=False, rules=effective(rules, call.context.retention.rules)
     )
     if kinds := await call.context.ledger.read(retention.lost, subject, call.context.now()):
+        said = " and ".join(map(_called, kinds))
         raise conflict(
-            f"by these rules even the newest {' and '.join(kinds)} of {project.name} would be removed: say "
-            "confirm = true if that is meant",
+            f"by these rules even the newest {said} of {project.name} would be removed: say confirm = true if that is "
+            "meant",
             name="confirm",
         )
 

@@ -218,6 +218,7 @@ class Retention(Request, frozen=True, kw_only=True):
     logs: KeptDays | UnsetType = UNSET
     artifacts: KeptDays | UnsetType = UNSET  # the archives of what was built
     unpublished: KeptDays | UnsetType = UNSET  # the same of builds that publish nothing
+    previews: KeptDays | UnsetType = UNSET  # of branches, since the newest release of each
     releases: KeptCount | UnsetType = UNSET  # so many that were live, and so many others
     builds: KeptDays | UnsetType = UNSET  # with all that they have
     most_builds: KeptCount | UnsetType = UNSET  # older ones go
@@ -591,6 +592,7 @@ class Kept(Response, frozen=True, kw_only=True):
     logs: int | None = None  # days
     artifacts: int | None = None  # days
     unpublished: int | None = None  # days
+    previews: int | None = None  # days
     releases: int | None = None
     builds: int | None = None  # days
     most_builds: int | None = None
