@@ -189,6 +189,20 @@ def test_a_registrys_token_that_expires_soon(tmp_path: Path, monkeypatch: pytest
     assert look_at(file) == [], "a registry that doesn't answer says nothing"
 
 
+def test_a_database_that_was_restored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "apiserver.toml"
+    file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    config = load_apiserver(file)
+    config.data.mkdir()
+    new_ledger(config.data)
+    look_at(file)
+    assert "restored" not in capsys.readouterr().err
+    config.artifacts.mkdir()
+    (config.artifacts / "kept-since").touch()
+    look_at(file)
+    assert "kept-since: the database was restored from an older copy" in capsys.readouterr().err
+
+
 def test_certificates_and_domains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "apiserver.toml"
     names = ("pages", "acme", "old", "none")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
 import shutil
 import tempfile
@@ -437,6 +439,38 @@ def test_a_file_that_two_builds_have_goes_with_the_second(ledger: InstantLedger,
     ledger.now(retention.note_files, [file.name])
     assert remover.run().files.count == 1
     assert not file.exists()
+
+
+@pytest.mark.parametrize("age", [2, 0])
+def test_what_an_older_database_does_not_know_is_kept(ledger: InstantLedger, tmp_path: Path, age: float) -> None:
+    """It was restored from a copy. In the usual case, a file that nothing names was left by a crash, and goes."""
+    ledger.now(add_build, 1, age)
+    store = ArtifactStore(tmp_path / "artifacts")
+    name = "ab" + "0" * 62
+    store.path(name).parent.mkdir()
+    store.path(name).write_bytes(b"unknown")
+    seconds = NOW / 1000 - 1.5 * 86400
+    for path in (store.path(name), store.path(name).parent):
+        os.utime(path, (seconds, seconds))
+    for _ in range(2):  # also after another start, when the database has newer builds
+        remover = Remover(tmp_path, ledger, Rules(logs=30))
+        for _ in range(16):
+            remover.run()
+        assert store.path(name).exists() is (age == 2)
+        ledger.now(add_build, 1, 0)
+    (tmp_path / "artifacts" / "kept-since").unlink(missing_ok=True)
+    remover = Remover(tmp_path, ledger, Rules(logs=30))
+    for _ in range(16):
+        remover.run()
+    assert not store.path(name).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]"])
+def test_a_mark_that_cannot_be_read_keeps_all(tmp_path: Path, content: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    assert store.kept_since() == math.inf
+    (tmp_path / "kept-since").write_bytes(content)
+    assert store.kept_since() == 0
 
 
 def test_a_package_on_its_way_keeps_its_file(ledger: InstantLedger, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.registries.connection import Connection as HTTPConnection
 from twistedipc.registries.npmrc import Npmrc
 from twistedipc.storage import endings, polls, projects
+from twistedipc.storage.artifacts import KEPT_SINCE
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
@@ -149,6 +150,11 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     else:
         if box is not None and box.is_being_replaced:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
+    if (config.artifacts / KEPT_SINCE).exists():
+        note(
+            f"{config.artifacts / KEPT_SINCE}: the database was restored from an older copy, so archives and logs are "
+            "kept that it doesn't name. Delete this file when nobody wants to go back to the newer database"
+        )
     if config.retention is None:
         note(
             "retention: nothing that builds leave is ever deleted, so the disk fills up one day: say under [retention] "

@@ -332,6 +332,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             workflows=workflows,
             in_thread=outside.in_thread,
             archive=outside.log_archive,
+            kept_since=outside.artifact_store.kept_since,
             files=settings.seal_to_files,
             share=settings.sealing_share,
         ),

@@ -111,7 +111,8 @@ class Pruning:
         return self._run
 
     def start(self) -> None:
-        """Begin, a little later."""
+        """Begin, a little later; but see at once whether the ledger is older than the archives."""
+        self._workflows.launch(self._see_age(), "looking whether the database is as new as the archives")
         self._timer = self._clock.callLater(FIRST, self._by_itself)
 
     def stop(self) -> None:
@@ -119,6 +120,15 @@ class Pruning:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+    async def _see_age(self) -> None:
+        newest = await self._workflows.retry_until_available(lambda: self._ledger.read(retention.newest_known))
+        if await self._in_thread(self._store.note_newer, newest / 1000):
+            self._log.error(
+                "the database is older than the archives: it was restored from a copy, or isn't the one that belongs "
+                "to them. Archives that came since then, and that it doesn't name, are kept from now on (see "
+                "docs/operating.md, Restore)"
+            )
 
     def _by_itself(self) -> None:
         self._timer = self._clock.callLater(INTERVAL, self._by_itself)

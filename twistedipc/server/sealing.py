@@ -13,6 +13,7 @@ everything as it was, and the next round tries again.
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -75,6 +76,7 @@ class Sealing:
         workflows: Workflows,
         in_thread: InThread,
         archive: Archive | None,
+        kept_since: Callable[[], float] = lambda: math.inf,
         files: bool = False,
         share: float = DEFAULT_SHARE,
     ) -> None:
@@ -84,6 +86,7 @@ class Sealing:
         self._workflows = workflows
         self._in_thread = in_thread
         self._archive = archive
+        self._kept_since = kept_since
         self._files = files and archive is not None
         self._share = share
         self._timer: IDelayedCall | None = None
@@ -210,7 +213,7 @@ class Sealing:
             return
         await self._in_thread(archive.check, known)
         for part in await self._in_thread(archive.parts):
-            before = self._now() / 1000 - COLLECT_AFTER
+            before = min(self._now() / 1000 - COLLECT_AFTER, self._kept_since())
             names = await self._in_thread(archive.attempts, part, before)
             for at in range(0, len(names), _TOGETHER):
                 if not self._running:

@@ -9,6 +9,8 @@ layer.
                                apiserver publishes: ATTEMPT.TARGET.POSITION
     FOLDER/complete/AB/ABC…    an archive, verified, in a folder by its first two digits
     FOLDER/removed/ABC…        one that nothing needs any more, until it is deleted
+    FOLDER/kept-since          there if the ledger was older than the archives once: since when what it doesn't
+                               name is kept
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from twistedipc.builds import names
-from twistedipc.disk.files import sync_folder
+from twistedipc.disk.files import read_file, sync_folder, write_file
 from twistedipc.storage.columns import attempt_name, split_attempt
 from twistedipc.storage.errors import NotFound, NotPossible
 from twistedipc.storage.rows import ArtifactRow
@@ -40,6 +44,13 @@ _PART = re.compile(r"\.[a-z0-9-]{1,100}\.[0-9]{1,4}\Z")
 MAX_BYTES = 2 << 30
 
 _READ_BYTES = 1 << 20
+
+#: The file that says since when all is kept.
+KEPT_SINCE = "kept-since"
+
+#: By so many seconds a file is newer than what the ledger knows before the ledger is called an older one: a file comes
+#: before its row, and a crash may come between them.
+NEWER = 3600.0
 
 
 class WrongOffset(Exception):
@@ -58,6 +69,12 @@ class WrongContent(Exception):
     """What was uploaded isn't what was announced. It has been deleted, so that it can be uploaded again."""
 
 
+class _KeptSince(msgspec.Struct, frozen=True):
+    """What is in `KEPT_SINCE`."""
+
+    seconds: float  # since the epoch
+
+
 class ArtifactStore:
     """
     The archives in ``folder``. All methods do disk work at once: `append` a little, `complete` as much as the
@@ -69,6 +86,7 @@ class ArtifactStore:
         self._partial = folder / "partial"
         self._complete = folder / "complete"
         self._removed = folder / "removed"
+        self._kept_since = folder / KEPT_SINCE
         self.max_bytes = max_bytes
         for each in (self._partial, self._complete, self._removed):
             each.mkdir(parents=True, exist_ok=True)
@@ -170,11 +188,41 @@ class ArtifactStore:
         except FileNotFoundError:
             return 0
 
+    def note_newer(self, known: float) -> bool:
+        """
+        Find out whether the store has what is newer than all that the ledger knows, as it has after the ledger was
+        restored from a copy: then nothing is called unknown any more that came since then. Whether that is new.
+
+        :param known: when the newest came that the ledger knows, in seconds since the epoch
+        """
+        since = known + NEWER
+        if self.kept_since() <= since or self._newest(since) <= since:
+            return False
+        write_file(self._kept_since, _KeptSince(since))
+        return True
+
+    def kept_since(self) -> float:
+        """Return since when all is kept, in seconds since the epoch; infinite: nothing is, because of that."""
+        try:
+            found = read_file(self._kept_since, _KeptSince)
+        except msgspec.DecodeError:
+            return 0.0  # that it is there says enough
+        return math.inf if found is None else found.seconds
+
+    def _newest(self, since: float) -> float:
+        """Return when the newest file came, if that was after ``since``; else 0 or an earlier time."""
+        newest = 0.0
+        for folder in os.scandir(self._complete):
+            if folder.stat().st_mtime > since:
+                newest = max([newest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
+        return newest
+
     def older_than(self, digits: str, seconds: float) -> list[str]:
         """
         Return the names of what is in the store, of those that begin with these two ``digits``, and was put there
-        before a time, in seconds since the epoch.
+        before a time, in seconds since the epoch; and before `kept_since`.
         """
+        seconds = min(seconds, self.kept_since())
         try:
             entries = list(os.scandir(self._complete / digits))
         except FileNotFoundError:

@@ -582,6 +582,19 @@ _LEAVES_NOTHING: dict[Kind, Callable[[Connection, Subject, int], bool]] = {
 }
 
 
+def newest_known(connection: Connection) -> int:
+    """Return when the newest came that the ledger has of builds: their requests, archives, packages and ends."""
+    newest = select(builds.c.id).order_by(builds.c.id.desc()).limit(_NEWEST)
+    a, f, p = attempts.c, artifacts.c, publications.c
+    queries = (
+        select(func.max(builds.c.created)).where(builds.c.id.in_(newest)),
+        select(func.max(a.ended)).where(a.build_id.in_(newest)),
+        select(func.max(f.created)).where(f.build_id.in_(newest)),
+        select(func.max(p.updated)).where(p.build_id.in_(newest)),
+    )
+    return max(connection.execute(query).scalar() or 0 for query in queries)
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
