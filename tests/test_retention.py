@@ -370,7 +370,7 @@ def test_what_leaves_nothing_is_known_of_all_kinds(
     """Of releases that is: nothing to roll back to. A plan says the same."""
     ledger.now(_add_preview, 5)
     for activated, state in ((1, ReleaseState.SUPERSEDED), (2, ReleaseState.SUPERSEDED), (3, ReleaseState.LIVE)):
-        ledger.now(lambda c, a=activated, s=state: add_release(c, add_build(c, 1, 9), 1, s, a))
+        ledger.now(add_release, ledger.now(add_build, 1, 9), 1, state, activated)
 
     def message(connection: Connection, age: float) -> None:
         values = {"project_id": 1, "delivery": str(age), "event": "{}", "lane": "", "before": "", "number": 0,
