@@ -57,9 +57,10 @@ BYTES = 128 << 10
 PLANNED = 2000
 PLAN_SECONDS = 20.0
 
-#: Free pages of the database's file that go back to the disk at a time, and how many bytes it keeps: it needs them
-#: again soon.
-PAGES = 256
+#: So many free pages of the database's file go back to the disk at a time as fit into `LONGEST`, between these; and
+#: how many bytes it keeps, since it needs them again soon.
+LEAST_PAGES = 16
+MOST_PAGES = 256
 SPARE_BYTES = 4 << 20
 
 _DIGITS = "0123456789abcdef"
@@ -97,7 +98,8 @@ class Pruning:
         self._timer: IDelayedCall | None = None
         self._stopped = False
         self._run: Run | None = None
-        self._at_once = LEAST_AT_ONCE  # builds: what goes in `LONGEST`
+        self._builds = _Portion(LEAST_AT_ONCE, LOOKED)
+        self._pages = _Portion(LEAST_PAGES, MOST_PAGES)
         self._swept = 0  # so many folders of the artifact store were looked through
 
     @property
@@ -282,7 +284,7 @@ class Pruning:
             page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
             after, wanted = page.next, page.wanted
             while wanted:
-                chosen = wanted[: self._at_once]
+                chosen = wanted[: self._builds.size]
                 removed = await self._remove(subject, kind, chosen, page.limits)
                 run.note(kind, removed.count, removed.size)
                 crash_point(CrashPoint.APISERVER_PRUNED)
@@ -291,14 +293,11 @@ class Pruning:
 
     async def _remove(self, subject: Subject, kind: Kind, chosen: list[int], limits: Limits) -> Removed:
         """Remove what these builds have of a kind, or a part of it; and find out how many may go at once."""
-        most = self._at_once * BYTES
+        most = self._builds.size * BYTES
         removed, took = await self._asked(
             lambda: self._ledger.write(retention.remove, subject, kind, chosen, limits, most, self._now())
         )
-        if took > LONGEST:
-            self._at_once = max(LEAST_AT_ONCE, self._at_once // 2)
-        elif took < LONGEST / 2 and (removed.left or len(chosen) == self._at_once):
-            self._at_once = min(LOOKED, self._at_once + 1)
+        self._builds.took(took, full=removed.left or len(chosen) == self._builds.size)
         await self._pause(took)
         return removed
 
@@ -350,7 +349,9 @@ class Pruning:
             return
         free = space.free
         while free > SPARE_BYTES:
-            await self._write(retention.give_back, PAGES)
+            _, took = await self._asked(lambda: self._ledger.write(retention.give_back, self._pages.size))
+            self._pages.took(took, full=True)
+            await self._pause(took)
             space = await self._read(retention.free_space)
             if space is None or space.free >= free:
                 return  # what it frees is needed at once
@@ -409,6 +410,21 @@ class Pruning:
             over: Deferred[None] = Deferred()
             self._clock.callLater(pause, over.callback, None)
             await over
+
+
+class _Portion:
+    """How many of something go at once: as many as fit into `LONGEST`, between the ``least`` and the ``most``."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.size = self._least = least
+        self._most = most
+
+    def took(self, seconds: float, *, full: bool) -> None:
+        """Take note of how long the last ones took. ``full``: those were `size`."""
+        if seconds > LONGEST:
+            self.size = max(self._least, self.size // 2)
+        elif full and seconds < LONGEST / 2:
+            self.size = min(self._most, self.size + self._least)
 
 
 class _Stopped(LedgerUnavailable):
