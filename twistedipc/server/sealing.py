@@ -55,6 +55,14 @@ _OF_ALL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _TOGETHER = 50
 
 
+class _Amounts:
+    """How many bytes were sealed, and what they take now."""
+
+    def __init__(self) -> None:
+        self.plain = 0
+        self.sealed = 0
+
+
 class Sealing:
     """
     Seals one log after the other.
@@ -94,8 +102,7 @@ class Sealing:
         self._running = False
         self._rounds = 0
         self._unfit: set[str] = set()  # logs that can't be sealed, as long as this process lives
-        self._plain = 0  # bytes that this round has sealed, and what they take now
-        self._sealed = 0
+        self._amounts = _Amounts()  # of this round
 
     def start(self) -> None:
         """Begin, a little later."""
@@ -117,7 +124,7 @@ class Sealing:
         self._workflows.launch(self._round(), "sealing logs")
 
     async def _round(self) -> None:
-        self._plain = self._sealed = 0
+        self._amounts = _Amounts()
         failed: list[tuple[str, OSError]] = []
         try:
             self._rounds += 1
@@ -142,9 +149,11 @@ class Sealing:
                 attempt, bad = failed[0]
                 text = "{count} logs can't be sealed now, {attempt} among them: {error}"
                 self._log.error(text, count=len(failed), attempt=attempt, error=bad)
-            if self._plain:
+            if self._amounts.plain:
                 self._log.info(
-                    "sealed {plain} bytes of logs, which take {sealed} now", plain=self._plain, sealed=self._sealed
+                    "sealed {plain} bytes of logs, which take {sealed} now",
+                    plain=self._amounts.plain,
+                    sealed=self._amounts.sealed,
                 )
             if self._running:
                 self._timer = self._clock.callLater(INTERVAL, self._begin)
@@ -166,8 +175,8 @@ class Sealing:
         placed = await self._placed(log.attempt, made)
         plain = [(row.first, row.count) for row in rows]
         if await self._ledger.write(sealed_logs.replace, log.attempt, plain, placed, marks):
-            self._plain += sum(each.chunk.size for each in made)
-            self._sealed += sum(len(each.chunk.data) + len(each.grams) for each in made)
+            self._amounts.plain += sum(each.chunk.size for each in made)
+            self._amounts.sealed += sum(len(each.chunk.data) + len(each.grams) for each in made)
         crash_point(CrashPoint.APISERVER_CHUNK_REPLACED)
         await self._rest(self._clock.seconds() - began)
         return True
