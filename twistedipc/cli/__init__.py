@@ -23,7 +23,8 @@ The modules:
 - ``packages``: what the apiserver has published, how, and its tags; ``passwords``: one-time passwords for registries
 - ``people``: accounts, and the members of projects
 - ``audit``: what people and builders did; ``provenance``: where releases and packages come from
-- ``doctor``: what is wrong in a service's configuration; ``hosting``: of it, certificates and projects' domains
+- ``doctor``: what is wrong in a service's configuration, ``hosting``: of it, certificates and projects' domains;
+  ``checkup``: what is wrong with this machine and the server
 - ``prune``: what isn't kept any more; ``compacting``: the database's file is made smaller
 - ``sealing``: the key by which secrets are sealed
 - ``builders``: builders and their keys; ``joining``: what a builder's machine is given of them

@@ -99,6 +99,7 @@ class Client:
         self._prefix = parts.path.rstrip("/")
         self.token = token
         self.expires = ""  # when the token does, once an answer has said that this is soon
+        self.answered = ""  # when the server has answered last, by its own clock, as HTTP has it
         self._timeout = timeout
 
     def get(self, where: str, query: Query | None = None) -> Answer:
@@ -194,6 +195,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._unreachable(error) from error
+        self.answered = response.getheader("Date") or self.answered
         if 200 <= response.status < 300:
             self.expires = response.getheader("Token-Expires") or self.expires
             return connection, response

@@ -1,4 +1,7 @@
-"""`twistedipc doctor`: what is wrong, or won't be right for long, in a service's configuration, on its own machine."""
+"""
+`twistedipc doctor`: what is wrong, or won't be right for long: with this machine and the server that the command talks
+to, or in a service's configuration, on its own machine.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,17 @@ from twistedipc.builds import labels
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.names import open_road
 from twistedipc.builds.scopes import WARNED_DAYS
+from twistedipc.cli.access import with_client
+from twistedipc.cli.checkup import of_machine, of_server
+from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.hosting import look_at_hosting
 from twistedipc.cli.ledger import milliseconds, read_beside
+from twistedipc.cli.local import state_folder
 from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
 from twistedipc.isolation.probe import Wanted, find_isolation
-from twistedipc.publish.targets.npm.client import Client
+from twistedipc.publish.targets.npm.client import Client as Registry
 from twistedipc.publish.targets.npm.registry import TokenFacts
 from twistedipc.publish.targets.npm.target import NpmSettings
 from twistedipc.publish.targets.registry import TARGETS
@@ -36,6 +43,7 @@ from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
 from twistedipc.taps.nodejs import npm_settings
+from twistedipc.terminal import escapes
 from twistedipc.web.access.oidc import ALGORITHMS, SignInFailed, discovery_of, discovery_url, keys_of
 from twistedipc.web.http.outgoing import MAX_ANSWER, SECONDS
 
@@ -47,11 +55,16 @@ DAY = 86_400_000
 
 
 @click.command()
-@click.argument(
-    "files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-def doctor(files: tuple[Path, ...]) -> None:
-    """Look at apiserver.toml, builder.toml or both; say what is wrong. Ends with 1 if something is."""
+@with_client
+@click.argument("files", metavar="[FILE…]", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def doctor(client: Client, files: tuple[Path, ...]) -> None:
+    """Look at this machine and at the server, and say what is wrong, and what to do. Ends with 1 if something is.
+
+    With FILEs, look at them in place of that: apiserver.toml, builder.toml or both.
+    """
+    if not files:
+        _look_around(client)
+        return
     found = [f"{file}: {sentence}" for file in files for sentence in look_at(file)]
     for file in files:
         isolation = isolation_of(file)
@@ -63,6 +76,18 @@ def doctor(files: tuple[Path, ...]) -> None:
         click.echo(sentence)
     if found:
         raise Failure(ExitCode.NOT_SUCCEEDED, f"{len(found)} to be looked at")
+    click.echo("nothing is wrong that can be seen from here")
+
+
+def _look_around(client: Client) -> None:
+    wrong = 0
+    for each in (*of_machine(state_folder()), *of_server(client)):
+        click.echo(f"{'✗' if each.todo else '✓'} {escapes.plain(f'{each.what}: {each.said}')}")
+        if each.todo:
+            click.echo(f"  {escapes.plain(each.todo)}")
+            wrong += 1
+    if wrong:
+        raise Failure(ExitCode.NOT_SUCCEEDED, f"{wrong} to be looked at")
     click.echo("nothing is wrong that can be seen from here")
 
 
@@ -192,7 +217,7 @@ def _registry_tokens(config: ApiserverConfig) -> Iterator[str]:
             token = box.open(sealed)
         except SecretUnreadable:
             continue
-        yield from _registry_token(name, secret, Client(registry, token, connection, asking=SECONDS))
+        yield from _registry_token(name, secret, Registry(registry, token, connection, asking=SECONDS))
 
 
 def _sealed_tokens(connection: Connection) -> list[tuple[str, str, str, bytes]]:
@@ -216,7 +241,7 @@ def _sealed_tokens(connection: Connection) -> list[tuple[str, str, str, bytes]]:
     return found
 
 
-def _registry_token(project: str, secret: str, client: Client) -> Iterator[str]:
+def _registry_token(project: str, secret: str, client: Registry) -> Iterator[str]:
     facts = client.token_facts()
     if not isinstance(facts, TokenFacts):
         return

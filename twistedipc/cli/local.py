@@ -5,6 +5,7 @@ services work in it, and the first token is made in its ledger.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,13 @@ START_DEADLINE: Final = 30.0
 PORT: Final = 8080
 
 _LISTENED = re.compile(r"tcp:([0-9]{1,5}):interface=127\.0\.0\.1")
+
+
+def state_folder() -> Path:
+    """Return where everything is unless something else is said, after the XDG base directory specification."""
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "state"
+    return base / "twistedipc"
 
 
 def apiserver_toml(folder: Path) -> Path:

@@ -34,6 +34,7 @@ from twistedipc.cli.local import (
     leave_taken_ports,
     load_local,
     new_token,
+    state_folder,
     wait_until_ready,
     write_local_setup,
 )
@@ -76,13 +77,6 @@ _TURN: Final = 60.0
 
 #: Seconds for adding up what is on the disk.
 _COUNTING: Final = 3.0
-
-
-def state_folder() -> Path:
-    """Return where everything is unless something else is said, after the XDG base directory specification."""
-    configured = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "state"
-    return base / "twistedipc"
 
 
 data_option = click.option(
