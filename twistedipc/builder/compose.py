@@ -36,7 +36,7 @@ from twistedipc.builder.tidying import TidyingProcess
 from twistedipc.builder.upload import upload
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds.isolation import Isolation
-from twistedipc.isolation.probe import Wanted, find_isolation
+from twistedipc.isolation.probe import find_isolation
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -70,16 +70,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
     caches, mirrors = TidyingProcess(reactor, settings), UnusedMirrors(in_thread, settings, now)
 
     def isolation() -> Isolation:
-        return find_isolation(
-            Wanted(
-                kind=settings.isolation,
-                path=settings.path,
-                environment=settings.environment,
-                data=str(settings.data),
-                readable=settings.readable,
-                hidden=settings.hidden,
-            )
-        )
+        return find_isolation(settings.wanted)
 
     def tidy() -> None:
         caches.soon()

@@ -22,6 +22,7 @@ from twistedipc.builds.remotes import Remote
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches.store import folder_of
 from twistedipc.caches.tidying import Limits
+from twistedipc.isolation.probe import Wanted
 
 #: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
 UPLOAD_LIMIT = 600.0
@@ -74,6 +75,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             offline=self.offline,
             publint=self.publint,
             userconfig=self.userconfig,
+        )
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the operator wants of isolation."""
+        return Wanted(
+            kind=self.isolation,
+            path=self.path,
+            environment=self.environment,
+            data=str(self.data),
+            readable=self.readable,
+            hidden=self.hidden,
         )
 
     @property

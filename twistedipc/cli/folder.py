@@ -59,6 +59,10 @@ class Repository:
         """Whether it has only a part of its history."""
         return self._line("rev-parse", "--is-shallow-repository") == "true"
 
+    def has(self, commit: str) -> bool:
+        """Return whether it has this commit, with all that came before it."""
+        return not self.is_shallow and bool(self._line("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+
     def is_pushed(self) -> bool:
         """Return whether a branch of a remote has the commit that is checked out, as far as is known here."""
         return bool(self._line("branch", "--remotes", "--contains", "HEAD"))

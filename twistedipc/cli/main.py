@@ -45,6 +45,7 @@ COMMANDS = {
     "open": ("twistedipc.cli.watch", "open_command"),
     "cancel": ("twistedipc.cli.builds", "cancel"),
     "retry": ("twistedipc.cli.builds", "retry"),
+    "replay": ("twistedipc.cli.replay", "replay"),
     "changes": ("twistedipc.cli.approvals", "changes"),
     "approve": ("twistedipc.cli.approvals", "approve"),
     "refuse": ("twistedipc.cli.approvals", "refuse"),

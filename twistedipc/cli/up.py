@@ -361,6 +361,13 @@ def _running(place: Path, port: int | None) -> Client:
     return Client(config.api_url, token)
 
 
+def set_up_builder(place: Path) -> None:
+    """Write the configuration in a folder where there is none yet, as the first `up` does. Raises `Failure`."""
+    with _alone(place):
+        if not builder_toml(place).exists():
+            _set_up(place, None)
+
+
 def _set_up(place: Path, port: int | None) -> None:
     steps_path = node_path(place / "node")
     isolation = isolation_here(place, steps_path or "")

@@ -4,6 +4,7 @@ where the parts are put together and the reactor is imported. Top layer; found t
 
 - ``apiserver`` and ``builder``: one service each; ``compose``: the web's half of the apiserver
 - ``config``: the configuration files, as types; ``nodejs``: where Node is, for a new configuration
+- ``replaying``: one attempt on this machine, without a builder
 - ``audit_file``: the audit as a file; ``from_store``: the processes in which the apiserver publishes;
   ``asking``: those in which it asks registries; ``mail``: mail by SMTP, of a
   ``mail_server``

@@ -128,11 +128,9 @@ def _hidden(config: BuilderConfig, file: Path) -> list[str]:
     return [os.path.realpath(path) for path in (config.data, file.parent.absolute(), *keys) if path is not None]
 
 
-def makeService(options: Options) -> IService:
-    """The builder, ready to start."""
-    reactor = cast(LinkedReactor, installed_reactor())
-    config = options.parameters
-    settings = Settings(
+def settings_of(config: BuilderConfig, file: Path) -> Settings:
+    """Return what a configuration, which is in this file, means for all attempts."""
+    return Settings(
         data=config.data,
         path=config.steps_path,
         environment=config.environment,
@@ -153,9 +151,16 @@ def makeService(options: Options) -> IService:
         caches=_caches(config.caches),
         isolation=config.isolation.kind,
         readable=[str(path) for path in config.isolation.readable],
-        hidden=_hidden(config, Path(options["config"])),
+        hidden=_hidden(config, file),
         network=_network(config),
     )
+
+
+def makeService(options: Options) -> IService:
+    """The builder, ready to start."""
+    reactor = cast(LinkedReactor, installed_reactor())
+    config = options.parameters
+    settings = settings_of(config, Path(options["config"]))
     service = builder(
         real_outside(reactor, settings, now=now),
         settings,
