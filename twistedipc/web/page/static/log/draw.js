@@ -27,9 +27,11 @@ export function timeText(time, form, begun) {
  * @returns {HTMLElement}
  */
 export function drawn(row, style, about) {
-  if (row.runs) return el("pre", { class: `record text${row.redrawn ? " redrawn" : ""}` }, ...nodesOfRuns(row.runs));
+  const line = (/** @type {Node[]} */ nodes) =>
+    el("pre", { class: `record text${row.redrawn ? " redrawn" : ""}${row.level ? " remarked" : ""}`, "data-level": row.level }, ...nodes);
+  if (row.runs) return line(nodesOfRuns(row.runs));
   for (const text of row.before) nodesOf(text, style);
-  if (row.kind === "line") return el("pre", { class: "record text" }, ...nodesOf(row.text, style));
+  if (row.kind === "line") return line(nodesOf(row.text, style));
   if (row.kind === "gap") {
     const lost = row.event.to - row.event.from + 1;
     return el("div", { class: "record gap" }, `… ${lost === 1 ? "1 line is" : `${count(lost)} lines are`} missing here: ${clean(row.event.reason)}`);

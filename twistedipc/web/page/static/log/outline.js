@@ -5,7 +5,7 @@ import { Ranges } from "./ranges.js";
 /**
  * @typedef {{ index: number, name: string, outcome: string, started: number, ended: number | null,
  *   first: number | null, last: number | null, exit_code?: number | null }} Step times in milliseconds
- * @typedef {{ record: number, step: number, name: string }} Group
+ * @typedef {{ record: number, step: number, name: string, folded?: boolean }} Group
  */
 
 const MAX_GROUPS = 1000; // that can be folded; further groups are plain headings
@@ -61,7 +61,7 @@ export class Outline {
         first: known?.first ?? null, last: record, exit_code: event.exit_code });
       if (event.outcome !== "succeeded") this.#error(record, "step", "");
     } else if (event.type === "group") {
-      if (this.groups.length < MAX_GROUPS) this.groups.push({ record, step: this.#step, name: event.name });
+      if (this.groups.length < MAX_GROUPS) this.groups.push({ record, step: this.#step, name: event.name, folded: event.folded === true });
     } else if ((event.type === "annotation" || event.type === "notice") && event.level === "error") {
       this.#error(record, event.type, String(event.message ?? ""));
     } else return false;

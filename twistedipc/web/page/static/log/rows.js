@@ -8,9 +8,9 @@ import { draw, movesUp } from "./drawing.js";
  * `number` is the row's (first) record, `last` its last one. Of a line `text` is what was printed, and `open` says that it
  * hasn't ended; of all others `event` is what it shows. `before` are lines with escape sequences that are folded away
  * between the row before and this one: a style that they set goes on. `runs` are how a line is drawn, where one of its block
- * draws on others; `redrawn` is then the record that drew over it, or 0.
+ * draws on others; `redrawn` is then the record that drew over it, or 0. `level` is that of the remark that repeats a line.
  * @typedef {{ kind: "line" | "event" | "gap", number: number, last: number, text: string, event: any, open: boolean,
- *   time: number | undefined, before: string[], runs?: any[], redrawn?: number }} Row
+ *   time: number | undefined, before: string[], runs?: any[], redrawn?: number, level?: string }} Row
  */
 
 const MAX_LINE = 256 * 1024; // characters of a row: fragments behind them are a row of their own
@@ -67,6 +67,10 @@ export function rowsOf(block, folded) {
     if (record.type === "gap") {
       const last = Math.min(record.to, block.first + block.records.length - 1);
       if (record.from === number) put({ kind: "gap", number, last, text: "", event: record, open: false, time: undefined, before });
+    } else if (record.type === "annotation" && record.repeats) {
+      // The line before it has been put; it says the same.
+      const line = rows.at(-1);
+      if (line?.kind === "line" && line.last === number - 1) line.level = record.level;
     } else if (SHOWN.has(record.type) && !(record.type === "group" && !record.name)) {
       put({ kind: "event", number, last: number, text: "", event: record, open: false, time: block.timeOf(number), before });
     }

@@ -238,6 +238,7 @@ export class LogView {
     if (failed) {
       for (const step of this.#outline.steps.values()) if (step !== failed) this.#foldedSteps.add(step.index);
     }
+    this.#foldThoseThatWant();
     if (this.#picked) this.#unfold(this.#picked[0]);
     if (place !== null) this.#unfold(place);
     const told = new Outline();
@@ -315,6 +316,7 @@ export class LogView {
       this.#changed(this.#outline, false);
       this.errorButton.hidden = this.#outline.errors.length === 0;
       this.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
+      this.#foldThoseThatWant();
       if (this.#foldedSteps.size || this.#foldedGroups.size || this.#foldNew) this.#foldWhatIsNew();
     }
     if (fresh.type === "lines") this.#overhear(fresh);
@@ -562,6 +564,15 @@ export class LogView {
   }
 
   #foldNew = false; // what comes is folded, too
+
+  #wishesHeard = 0; // groups whose wish has been heard
+
+  /** Fold the groups that want to begin so. */
+  #foldThoseThatWant() {
+    const { groups } = this.#outline;
+    for (const { record, name, folded } of groups.slice(this.#wishesHeard)) if (name && folded) this.#foldedGroups.add(record);
+    this.#wishesHeard = groups.length;
+  }
 
   #foldWhatIsNew() {
     if (this.#foldNew) for (const { record, name } of this.#outline.groups) if (name) this.#foldedGroups.add(record);
