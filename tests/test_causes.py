@@ -113,6 +113,15 @@ def test_what_is_known_is_explained() -> None:
     assert cause.explanation is not None
 
 
+def test_what_the_build_says_itself() -> None:
+    """An annotation counts as an error; its line is the one that it was made of, if there is one."""
+    lines = ["building", "the chunk is odd", "the chunk is odd a.ts:3", "done"]
+    assert find_cause(lines, 1).at == 3
+    assert find_cause(lines, 1, said={2: "the chunk is odd"}).at == 1
+    assert find_cause(["building", "pages are odd a.ts:3", "done"], 1, said={1: "pages are odd"}).at == 1
+    assert find_cause(["Error: no page", "pages are odd"], 1, said={1: "pages are odd"}).at == 0
+
+
 def test_nothing_is_found_in_nothing() -> None:
     assert find_cause([], 1).at is None
     assert find_cause(["", "   ", "-----"], 1).at is None

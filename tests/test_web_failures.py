@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -66,14 +67,16 @@ class Failures(World):
 
         await self.ledger.write(seal)
 
-    async def failed(self, *output: Record, code: int = 1, sealed: bool = False, **values: Any) -> int:
-        """A build whose step "build" prints this and fails."""
+    async def failed(
+        self, *output: Record, code: int = 1, sealed: bool = False, after: Sequence[Record] = (), **values: Any
+    ) -> int:
+        """A build whose step "build" prints this and fails; ``after`` comes behind its end."""
         number = await self.build()
         name = f"{number}-1"
         await self.say(name, *INSTALLED, StepStarted(1, "build", "npm run build"))
         for at in range(0, len(output), 5000):
             await self.say(name, *output[at : at + 5000])
-        await self.say(name, StepEnded(1, "failed", 9, code))
+        await self.say(name, StepEnded(1, "failed", 9, code), *after)
         await self.end(name, "failed", reason=f"the step build failed with exit code {code}", **values)
         if sealed:
             await self.seal(name)
@@ -132,11 +135,21 @@ class Failures(World):
 
     async def test_it_is_explained(self) -> None:
         said = "There is no command vite. Add the package that has it"
-        number = await self.failed("sh: 1: vite: not found", Annotation("error", said), code=127)
+        number = await self.failed("sh: 1: vite: not found", code=127, after=[Annotation("error", said)])
         found = await self.failure(number)
         assert found["explanation"]["cause"] == "there is no command vite"
         assert found["error"]["record"] == 5
         assert [each["message"] for each in found["annotations"]] == [said]
+
+    async def test_what_a_build_says_by_a_command(self) -> None:
+        """``::error::`` is no line of the output any more; what the platform says comes after the step's end."""
+        remark = Annotation("error", "the pages are odd", "src/a.ts", 3)
+        number = await self.failed("building", remark, "done")
+        found = await self.failure(number)
+        assert found["error"] == {"record": 6, "text": "the pages are odd src/a.ts:3"}
+        assert found["annotations"][0]["record"] == 6
+        number = await self.failed("building", "odd: the pages are odd", remark, "done")
+        assert (await self.failure(number))["error"] == {"record": 6, "text": "odd: the pages are odd"}
 
     async def test_real_failures(self) -> None:
         """One of each kind, sealed and not; the others differ in nothing that is done here."""
@@ -196,7 +209,7 @@ class Failures(World):
     async def test_eight_kibibytes_hold_whatever_is_printed(self) -> None:
         for text in ("x" * 16_000, "\U0001f600" * 4000, '"\\' * 4000, "\x01\x02" * 4000):
             number = await self.failed(
-                *[Annotation("error", text[:4000], text[:1000], 3)] * 30,
+                *[Annotation("warning", text[:4000], text[:1000], 3)] * 30,
                 *[f"{n} {text}" for n in range(30)],
                 f"Error: {text}",
                 *[f"{n} {text}" for n in range(30)],

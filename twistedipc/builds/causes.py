@@ -11,7 +11,8 @@ What only repeats that a command has failed is never the cause: package managers
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from twistedipc.builds.explanations import MAX_LINE, Explanation, explain_at, last_output
@@ -19,6 +20,11 @@ from twistedipc.builds.templates import template
 
 #: How many lines are between a heading ("error during build:") and what it is of, at most.
 _BELOW: Final = 6
+
+#: How many lines before an annotation have the one of which it was made, at most, and by how many characters of its
+#: message that is known.
+_ABOVE: Final = 8
+_QUOTED: Final = 60
 
 # What task runners and npm put in front of each line: "web:build: ", "packages/app build: ", "[types] ", "npm error ".
 _PREFIX: Final = re.compile(
@@ -162,36 +168,42 @@ class Cause(NamedTuple):
     explanation: Explanation | None
 
 
-def find_cause(texts: Sequence[str], exit_code: int | None, known: Container[str] = frozenset()) -> Cause:
+def find_cause(
+    texts: Sequence[str],
+    exit_code: int | None,
+    known: Container[str] = frozenset(),
+    said: Mapping[int, str] = MappingProxyType({}),
+) -> Cause:
     """
     Return the cause of a failure, by the step's lines without escape sequences, or by the last of them.
 
     :param known: the `templates` of what the same step has printed in a success
+    :param said: which of the lines stand for errors that the build itself said (annotations), with their messages
     """
     explained = explain_at(last_output(texts), exit_code)
     if explained is not None and explained.behind is not None:
         return Cause(len(texts) - 1 - explained.behind, explained.explanation)
-    best = _best(texts, known)
+    best = _best(texts, known, said)
     if best is None and known:
-        best = _best(texts, frozenset())
+        best = _best(texts, frozenset(), said)
     if best is None:
         best = next((at for at in range(len(texts) - 1, -1, -1) if _says_something(texts[at])), None)
     return Cause(best, None if explained is None else explained.explanation)
 
 
-def _best(texts: Sequence[str], known: Container[str]) -> int | None:
+def _best(texts: Sequence[str], known: Container[str], said: Mapping[int, str]) -> int | None:
     """Return the first line of the best rank that isn't known."""
     best: tuple[int, int] | None = None
     looked = 0
     for at, text in enumerate(texts):
         line = text[:MAX_LINE]
         lower = line.lower()
-        if not _HINT.search(lower) and not _PLACED.search(lower):
+        if at not in said and not _HINT.search(lower) and not _PLACED.search(lower):
             continue
         looked += 1
         if looked > MAX_LOOKED:
             break
-        ranked = _ranked(texts, at, line)
+        ranked = (0, _source(texts, at, said[at])) if at in said else _ranked(texts, at, line)
         if ranked is None or (best is not None and ranked[0] >= best[0]) or template(texts[ranked[1]]) in known:
             continue
         best = ranked
@@ -210,6 +222,12 @@ def _ranked(texts: Sequence[str], at: int, line: str) -> tuple[int, int] | None:
         return None if below is None else (0, below)
     rank = next((rank for rank, mark in enumerate(_MARKS) if mark.match(bare)), None)
     return None if rank is None else (rank, at)
+
+
+def _source(texts: Sequence[str], at: int, message: str) -> int:
+    """Return the line of which an annotation was made: one shortly before it with its message, or else itself."""
+    begins = message[:_QUOTED]
+    return next((above for above in range(at - 1, max(-1, at - 1 - _ABOVE), -1) if begins in texts[above]), at)
 
 
 def _below(texts: Sequence[str], heading: int) -> int | None:

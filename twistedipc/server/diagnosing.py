@@ -9,7 +9,8 @@ the end of the same step of the project's last success.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -106,9 +107,10 @@ class Diagnosing:
 
     async def _read(self, about: _About, step: StepResult | None, turn: SearchTurn) -> Diagnosis:
         span = _span(about.row.name, about.outline, step, about.records)
+        said = _said(about.outline, step)
         events = _events(about.outline)
         found = await self._end(span, MAX_TEXT, turn)
-        lines = [line for line in found.lines if line.record not in events]
+        lines = [line for line in found.lines if line.record not in events or line.record in said]
         if found.first > span.first:
             lines = [*await self._first_sure(_Span(span.attempt, span.first, found.first - 1), turn), *lines]
         known: frozenset[str] = frozenset()
@@ -120,10 +122,12 @@ class Diagnosing:
                 seen = await self._end(green, MAX_GREEN, turn)
                 known = await self._searching.in_thread(_templates, seen.lines)
                 whole = seen.first <= green.first and found.first <= span.first and not turn.is_over()
-                found_new = await self._searching.in_thread(_new, lines, known)
+                found_new = await self._searching.in_thread(
+                    _new, [line for line in lines if line.record not in said], known
+                )
                 new = NewLines(attempt=about.green.name, lines=found_new[0], count=found_new[1], complete=whole)
         exit_code = None if step is None else step.exit_code
-        cause = await self._searching.in_thread(_cause, lines, exit_code, known)
+        cause = await self._searching.in_thread(_cause, lines, exit_code, known, said)
         around: list[Line] = []
         record = None if cause.at is None else lines[cause.at].record
         if record is not None:
@@ -200,8 +204,24 @@ def _same(green: AttemptRow, step: StepResult) -> StepResult | None:
 
 def _events(outline: Outline) -> frozenset[int]:
     """Return the records that aren't output: what the platform itself says of a failure isn't its cause."""
-    said = (outline.remarks, outline.errors, outline.groups)
-    return frozenset(each.record for list in said for each in list)
+    told = (outline.remarks, outline.errors, outline.groups)
+    return frozenset(each.record for list in told for each in list)
+
+
+def _said(outline: Outline, step: StepResult | None) -> dict[int, str]:
+    """
+    Return the errors that a step has said itself, by their records: its commands (``::error::``) are in no other line.
+    What the platform says of a failed step comes after its end.
+    """
+    span = None if step is None else next((each for each in outline.steps if each.index == step.index), None)
+    if span is None:
+        return {}
+    last = span.last or math.inf
+    return {
+        each.record: each.message
+        for each in outline.remarks
+        if each.level == "error" and span.first < each.record < last
+    }
 
 
 def _lines(parts: list[LogPart], first: int, last: int, room: int) -> tuple[list[Line], int]:
@@ -225,8 +245,9 @@ def _new(lines: Sequence[Line], known: frozenset[str]) -> tuple[list[Line], int]
     return [lines[at] for at in found], count
 
 
-def _cause(lines: Sequence[Line], exit_code: int | None, known: frozenset[str]) -> Cause:
-    return find_cause([line.text for line in lines], exit_code, known)
+def _cause(lines: Sequence[Line], exit_code: int | None, known: frozenset[str], said: Mapping[int, str]) -> Cause:
+    annotated = {at: said[line.record] for at, line in enumerate(lines) if line.record in said}
+    return find_cause([line.text for line in lines], exit_code, known, annotated)
 
 
 def _diagnosis(
