@@ -880,6 +880,19 @@ class BuilderLinks(LinkCase):
         self.assertIsNone(Builder(self.apiserver, "one", "i1").refused)
         self.assertIn("linked already", Builder(self.apiserver, "one", "i2").refused or "")
 
+    def test_it_is_known_since_when_no_builder_is_linked(self) -> None:
+        dispatch = self.apiserver.dispatch
+        begun = dispatch.no_builder_since
+        assert begun is not None
+        one, two = Builder(self.apiserver, "one"), Builder(self.apiserver, "two")
+        for builder in (one, two):
+            builder.sync()
+        assert dispatch.no_builder_since is None
+        one.lose()
+        assert dispatch.no_builder_since is None
+        two.lose()
+        assert begun < (dispatch.no_builder_since or 0)
+
     def test_cancelling_in_each_state(self) -> None:
         cancelled = self.ledger.queue()
         self.cancel(cancelled)

@@ -16,7 +16,7 @@ from tests.storage_fixtures import HOLDER, NOW, add_build, add_project, database
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import AttemptState
 from twistedipc.storage import attempts, builds
-from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.builds import Idempotency, Sought
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
 from twistedipc.storage.rows import Actor
 
@@ -131,6 +131,46 @@ def test_pages_are_what_a_plain_filter_gives(ledger: Connection, data: st.DataOb
             before = page[-1].id
         assert paged == wanted
         savepoint.rollback()
+
+
+@pytest.mark.parametrize(
+    ("sought", "found"),
+    [
+        (Sought(ref="main"), "main"),
+        (Sought(ref="fix-menu"), "fix"),
+        (Sought(ref="v1.0"), "tag"),
+        (Sought(ref="MAIN"), ""),
+        (Sought(by="ANN"), "main fix tag percent"),
+        (Sought(by="ada"), "fix"),
+        (Sought(by="an_"), ""),
+        (Sought(text="menu"), "fix"),
+        (Sought(text="100%"), "percent"),
+        (Sought(text="Üb"), "fix"),
+        (Sought(text="abc"), "fix"),
+        (Sought(text="ABCDEF"), "fix"),
+        (Sought(text="bcd"), ""),
+        (Sought(text="menu", ref="main"), ""),
+        (Sought(), "main fix tag percent"),
+    ],
+)
+def test_builds_are_found_by_what_is_known_of_them(ledger: Connection, sought: Sought, found: str) -> None:
+    refs = {"main": "main", "fix": "refs/heads/fix-menu", "tag": "refs/tags/v1.0", "percent": "up-to-100%"}
+    ids = {name: add_build(ledger, ref=ref).id for name, ref in refs.items()}
+    said = {"subject": "Übersetzt, at last", "author": "Ada", "commit": "abcdef" + "0" * 34, "build": ids["fix"]}
+    ledger.execute(
+        text("UPDATE attempts SET subject = :subject, author = :author, commit_id = :commit WHERE build_id = :build"),
+        said,
+    )
+    listed = builds.list_page(ledger, projects=None, states=None, before=None, limit=10, sought=sought)
+    assert [row.id for row in listed] == sorted((ids[name] for name in found.split()), reverse=True)
+
+
+def test_the_newest_build_of_each_project(ledger: Connection) -> None:
+    for name in ("a", "b"):
+        add_project(ledger, name)
+    newest = [add_build(ledger, name).id for name in ("a", "a", "b")]
+    found = builds.newest_of_each(ledger)
+    assert {name: row.id for name, row in found.items()} == {"a": newest[1], "b": newest[2]}
 
 
 def test_pages_are_found_by_index(ledger: Connection) -> None:

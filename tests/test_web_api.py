@@ -522,6 +522,48 @@ class Builds(World):
         assert (await self.ask("GET", "/api/v1/builds?state=failed")).json == {"builds": [], "next": None}
         assert (await self.ask("GET", "/api/v1/builds?project=nope")).json["builds"] == []
 
+    async def test_list_by_what_is_asked(self) -> None:
+        first, second = await self.build(), await self.build()
+        await self.ask("POST", f"/api/v1/builds/{first}/cancel", {})
+
+        async def found(query: str) -> list[int]:
+            return [each["id"] for each in (await self.ask("GET", f"/api/v1/builds?{query}")).json["builds"]]
+
+        assert await found("tone=waiting") == [second]
+        assert await found("tone=warning&tone=bad") == [first]
+        assert await found("tone=waiting&state=cancelled") == []
+        assert await found("ended=false") == [second]
+        assert await found("ended=true") == [first]
+        assert await found("ref=HEAD&ended=true") == [first]
+        assert await found("ref=other") == []
+        who = (await self.ask("GET", f"/api/v1/builds/{first}")).json["requested_by"]
+        assert await found(f"by={who.upper()}") == [second, first]
+        assert await found("text=nothing+like+it") == []
+        for query in ("tone=fine", "ended=1", "ref=", "text=" + "x" * 201, "waiting=yes"):
+            self.problem(await self.ask("GET", f"/api/v1/builds?{query}"), 422)
+
+    async def test_a_list_says_why_builds_wait_if_it_is_asked(self) -> None:
+        number = await self.build()
+        self.dispatch.waiting = Waiting(code="slots", text="all slots are taken", position=1)
+        (build,) = (await self.ask("GET", "/api/v1/builds")).json["builds"]
+        assert build["waiting"] is None
+        (build,) = (await self.ask("GET", "/api/v1/builds?waiting=true")).json["builds"]
+        assert build["waiting"] == (await self.ask("GET", f"/api/v1/builds/{number}")).json["waiting"]
+        assert build["waiting"]["text"] == "all slots are taken"
+
+    async def test_projects_with_their_newest_builds(self) -> None:
+        await self.project("other")
+        await self.build()
+        number = await self.build()
+        plain = {each["name"]: each for each in (await self.ask("GET", "/api/v1/projects")).json["projects"]}
+        assert (plain["shop"]["newest"], plain["shop"]["released"]) == (None, None)
+        found = {
+            each["name"]: each for each in (await self.ask("GET", "/api/v1/projects?newest=true")).json["projects"]
+        }
+        assert found["shop"]["newest"]["id"] == number
+        assert (found["shop"]["newest"]["tone"], found["shop"]["released"]) == ("waiting", False)
+        assert found["other"]["newest"] is None
+
     async def test_what_a_build_says_is_in_the_list_and_in_its_answer(self) -> None:
         number = await self.build()
         quiet = {"progress": None, "annotations": {"errors": 0, "warnings": 0, "notices": 0}}

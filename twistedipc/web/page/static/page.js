@@ -17,8 +17,9 @@ import { act, farewell, identity, may, signedOut, stream, title, trouble } from 
 import { Store, useStore } from "./lib/store.js";
 import { packageView } from "./parts/packages.js";
 import { Empty, focus, Head, Made } from "./parts/view.js";
-import { accountView } from "./views/account.js";
-import { auditView } from "./views/audit.js";
+import { Access } from "./views/access.js";
+import { Account } from "./views/account.js";
+import { Audit } from "./views/audit.js";
 import { buildView } from "./views/build.js";
 import { Builders } from "./views/builders.js";
 import { Builds } from "./views/builds.js";
@@ -31,7 +32,7 @@ import { SignIn } from "./views/sign-in.js";
 import { visitView } from "./views/visit.js";
 
 /** Views that are components. */
-const VIEWS = { builds: Builds, projects: Projects, project: Project, queue: Queue, builders: Builders, unknown: Unknown };
+const VIEWS = { builds: Builds, projects: Projects, project: Project, queue: Queue, builders: Builders, access: Access, audit: Audit, you: Account, unknown: Unknown };
 
 /** Views that make their elements themselves: `element`, `stop()`, and maybe `goes(address)`, whether the view shows that by itself. */
 const MADE = {
@@ -41,14 +42,6 @@ const MADE = {
     const { elements, stop } = packageView(project, name, { act, mayPublish: may("publish", project), trouble });
     title(name);
     return { element: el("div", { class: "view" }, ...elements), stop };
-  },
-  audit() {
-    title("Audit");
-    return { element: el("div", { class: "view" }, ...auditView(act, trouble)), stop() {} };
-  },
-  you() {
-    title("You");
-    return { element: el("div", { class: "view" }, ...accountView(identity.value, act, trouble)), stop() {} };
   },
   visit: ({ project, host, challenge, path }) => visitView(project, host, challenge, path),
 };

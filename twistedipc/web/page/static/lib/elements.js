@@ -31,8 +31,10 @@ export function size(bytes) {
 
 export const timeOf = (time) => el("time", { datetime: time, title: new Date(time).toLocaleString() }, ago(time));
 export const stateOf = ({ state, tone }) => el("span", { class: `state ${tone}` }, words(state));
+/** The head of a column; one without a name has buttons. */
+export const headOf = (name) => el("th", { scope: "col" }, name || el("span", { class: "unseen" }, "Actions"));
 export const tableOf = (heads, rows) => el("table", {},
-  el("thead", {}, el("tr", {}, ...heads.map((name) => el("th", {}, name)))), el("tbody", {}, ...rows));
+  el("thead", {}, el("tr", {}, ...heads.map(headOf))), el("tbody", {}, ...rows));
 export const cell = (...value) => el("td", { class: "tight" }, ...value);
 export const input = (label, more) => el("input", { "aria-label": label, placeholder: label, spellcheck: "false", autocomplete: "off", ...more });
 

@@ -60,6 +60,7 @@ function named(path, [what, first, second, third, fourth, ...more]) {
   if (what === "projects" && first && third === undefined && PROJECT_PARTS.includes(second ?? "")) return { view: "project", project: first, part: second ?? "" };
   if (what === "projects" && first && second === "settings" && third && fourth === undefined) return { view: "project", project: first, part: second, section: third };
   if (what === "visit" && first && fourth !== undefined && !more.length) return { view: "visit", project: first, host: second, challenge: third, path: fourth };
+  if (what === "access" && second === undefined && ["", "tokens"].includes(first ?? "")) return { view: "access", part: first ?? "" };
   if (PLAIN.includes(path)) return { view: path };
   return { view: "unknown" };
 }

@@ -61,7 +61,7 @@ function Ask({ question: { title, said, verb, danger, typed, action, answer } })
       <h2 id="question">${title}</h2>
       <div class="said-in">${typeof said === "string" ? html`<p>${said}</p>` : said}</div>
       ${typed && html`<label>Type <code>${typed}</code> to go on
-        <input ref=${name} autocomplete="off" spellcheck="false" onInput=${(event) => event.target.setCustomValidity("")} required /></label>`}
+        <input ref=${name} autocomplete="off" spellcheck=${false} onInput=${(event) => event.target.setCustomValidity("")} required /></label>`}
       ${error && html`<p class="refusal" role="alert">${error.message}</p>`}
       <div class="actions"><button type="button" class="quiet" onClick=${() => answer(false)}>Don't</button>
         <button class=${danger ? "danger" : ""} disabled=${busy}>${verb}</button></div>

@@ -1,7 +1,7 @@
 // The variables and the secrets of a project's builds: what everybody sees of them, and the forms in which an
 // administrator sets and removes them. A secret's value is sent and never shown.
 
-import { el, timeOf } from "../lib/elements.js";
+import { el, headOf, timeOf } from "../lib/elements.js";
 
 const BUILDS = [["all", "all builds"], ["production", "production"], ["previews", "previews"]];
 
@@ -29,7 +29,7 @@ function environmentsTable(project, change) {
     [el("code", {}, "production"), (project.protected ?? []).join(" "), approved(project.approval), null],
     ...mine.map(({ name, refs, approval }) => [el("code", {}, name), refs.join(" "), approved(approval),
       removal(change, `Remove ${name}`, (button) => change.environments(button, mine.filter((each) => each.name !== name)))]),
-    [el("code", {}, "preview"), "all others", "", null]]);
+    [el("code", {}, "preview"), "all others", "", null]], "Refs", "Approval");
 }
 
 function variablesTable(project, change) {
@@ -53,9 +53,9 @@ function registriesTable(project) {
     el("code", {}, address), (scopes ?? []).join(", ") || "all packages", secret ? el("span", {}, "token ", el("code", {}, secret)) : "no token", null]));
 }
 
-function table(name, rows) {
+function table(name, rows, what = "Value", builds = "Builds") {
   if (!rows.length) return null;
-  return el("table", {}, el("thead", {}, el("tr", {}, ...[name, "", "", ""].map((head) => el("th", {}, head)))),
+  return el("table", {}, el("thead", {}, el("tr", {}, ...[name, what, builds, ""].map(headOf))),
     el("tbody", {}, ...rows.map(([first, second, third, last]) => el("tr", {},
       el("td", { class: "tight" }, first), el("td", { class: "wide" }, second), el("td", { class: "tight" }, third), el("td", { class: "tight" }, last)))));
 }

@@ -46,7 +46,7 @@ export function Filters({ path, query, filters }) {
       ? html`<select name=${name} aria-label=${label} onChange=${take}><option value="">${label}: all</option>${
         options.map(([value, text]) => html`<option value=${value} selected=${query[name] === value}>${text}</option>`)}</select>`
       : html`<span class="filter-text">${index === 0 && html`<${Icon} name="search" />`}<input name=${name} type="search" aria-label=${label} placeholder=${label} autocomplete="off"
-          spellcheck="false" data-search=${index === 0 ? "" : undefined} onInput=${typed} /></span>`))}
+          spellcheck=${false} data-search=${index === 0 ? "" : undefined} onInput=${typed} /></span>`))}
     ${some && html`<a class="clear" href=${path} onClick=${() => form.current.reset()}>Clear</a>`}
   </form>`;
 }

@@ -47,8 +47,8 @@ export function Field({ label, name, help, options, lines, unseen = false, ...mo
   return html`<div class="field">
     <label for=${id} class=${unseen ? "unseen" : ""}>${label}</label>
     ${pairs ? html`<select ...${given}>${pairs.map(([value, text]) => html`<option value=${value}>${text}</option>`)}</select>`
-      : lines ? html`<textarea rows=${lines} autocomplete="off" spellcheck="false" ...${given}></textarea>`
-      : html`<input autocomplete="off" spellcheck="false" ...${given} />`}
+      : lines ? html`<textarea rows=${lines} autocomplete="off" spellcheck=${false} ...${given}></textarea>`
+      : html`<input autocomplete="off" spellcheck=${false} ...${given} />`}
     ${help && html`<p class="help" id=${`${id}-help`}>${help}</p>`}
   </div>`;
 }

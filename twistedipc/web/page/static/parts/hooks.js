@@ -1,7 +1,7 @@
 // What the host of a project's repository tells, and what came of it.
 
 import { api } from "../lib/api.js";
-import { el, timeOf } from "../lib/elements.js";
+import { el, headOf, timeOf } from "../lib/elements.js";
 import { clean } from "../log/terminal.js";
 
 /** The last messages of a project's host. Those that wait for a member's leave can be allowed, all can be done again. */
@@ -9,7 +9,7 @@ export function messagesOf(name, mayBuild, act) {
   const at = `/projects/${encodeURIComponent(name)}/hook`;
   const body = el("tbody");
   const said = el("p", { class: "soft" });
-  const table = el("table", {}, el("thead", {}, el("tr", {}, ...["Message", "Tells", "Received", "Came of it", ""].map((head) => el("th", {}, head)))), body);
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...["Message", "Tells", "Received", "Came of it", ""].map(headOf))), body);
   const section = el("details", { class: "targets", hidden: true }, el("summary", {}, "Pushes and pull requests"), said, table);
 
   function decision(each, how, label) {

@@ -2,12 +2,12 @@
 // tags and what a registry says are strangers' text, so all of it becomes text nodes.
 
 import { api } from "../lib/api.js";
-import { count, el, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { count, el, headOf, size, stateOf, timeOf, words } from "../lib/elements.js";
 import { duration } from "../lib/times.js";
 import { clean } from "../log/terminal.js";
 
 const tight = (...value) => el("td", { class: "tight" }, ...value);
-const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map((name) => el("th", {}, name))));
+const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map(headOf)));
 const addressOf = (project, name) => `#/projects/${encodeURIComponent(project)}/packages/${encodeURIComponent(name)}`;
 const linkTo = (project, name) => el("a", { class: "name", href: addressOf(project, name), title: clean(name) }, clean(name));
 

@@ -1,38 +1,23 @@
-// A person's own page: the browsers that are signed in, and the person's tokens.
+// Who is signed in: what they may do, their browsers and their tokens.
 
-import { api } from "../lib/api.js";
-import { cell, el, ending, tableOf, timeOf } from "../lib/elements.js";
+import { html } from "../lib/html.js";
+import { projectAt } from "../lib/router.js";
+import { identity } from "../lib/shell.js";
+import { useStore } from "../lib/store.js";
 import { clean } from "../log/terminal.js";
+import { Sessions, Tokens } from "../parts/tokens.js";
+import { Head } from "../parts/view.js";
 
-/** The view of who is signed in: their browsers (an admin sees all), and a person's own tokens. */
-export function accountView(identity, act, trouble) {
-  const sessions = el("div");
-  const tokens = el("div");
-
-  async function loadSessions() {
-    const { sessions: found } = await api("GET", "/sessions");
-    sessions.replaceChildren(tableOf(["Who", "Signed in", "Last used", "Ends", "From", "Browser", ""], found.map((each) => el("tr", {},
-      cell(clean(each.person?.name ?? each.name)), cell(timeOf(each.created)), cell(each.last_used ? timeOf(each.last_used) : ""),
-      cell(each.expires ? new Date(each.expires).toLocaleString() : ""), cell(clean(each.address ?? "")),
-      el("td", { class: "wide" }, clean(each.agent ?? "")),
-      cell(each.current ? "this one" : ending(act, "End", () => api("DELETE", `/sessions/${each.id}`), loadSessions))))));
-  }
-
-  async function loadTokens() {
-    const { tokens: found } = await api("GET", "/identity/tokens");
-    const good = found.filter((each) => !each.revoked);
-    tokens.replaceChildren(el("h2", {}, "Tokens"), good.length
-      ? tableOf(["Name", "Scopes", "Projects", "Expires", ""], good.map((each) => el("tr", {},
-        cell(clean(each.name)), cell(each.scopes.join(" ")), cell(each.projects ? each.projects.join(" ") : "all"),
-        cell(each.expires ? new Date(each.expires).toLocaleDateString() : "never"),
-        cell(ending(act, "Revoke", () => api("DELETE", `/identity/tokens/${each.id}`), loadTokens)))))
-      : el("p", { class: "empty" }, "You have none. `twistedipc token create NAME --scope build --own` makes one."));
-  }
-
-  loadSessions().catch(trouble);
-  if (identity.person) loadTokens().catch(trouble);
-  const roles = Object.entries(identity.roles ?? {}).map(([project, role]) => `${role} of ${project}`);
-  return [el("h1", {}, clean(identity.name)),
-    identity.roles ? el("p", { class: "soft" }, roles.length ? roles.join(", ") : "You have no role in a project yet: its maintainers give them.") : null,
-    el("h2", {}, "Browsers that are signed in"), sessions, tokens].filter(Boolean);
+/** The view. */
+export function Account() {
+  const who = useStore(identity);
+  const roles = Object.entries(who.roles ?? {});
+  const about = who.roles ? roles.length ? html`<p class="soft">${roles.map(([project, role]) => html`<span>${role} of <a href=${projectAt(project)}>${project}</a> </span>`)}</p>`
+    : html`<p class="soft">You have no role in a project yet: its maintainers give them.</p>`
+    : html`<p class="soft">${who.scopes.join(" ")}${who.projects ? ` of ${who.projects.join(", ")}` : ", of all projects"}${who.expires ? `, until ${new Date(who.expires).toLocaleDateString()}` : ""}</p>`;
+  return html`<div class="view">
+    <${Head} name=${clean(who.name)} about=${about} />
+    <section><h2>Browsers that are signed in</h2><${Sessions} /></section>
+    ${who.person && html`<section><h2>Your tokens</h2><${Tokens} path="/identity/tokens" own /></section>`}
+  </div>`;
 }

@@ -1,10 +1,46 @@
 // The audit: what people and builders did, newest first.
 
 import { api } from "../lib/api.js";
-import { el, timeOf } from "../lib/elements.js";
+import { useApi } from "../lib/data.js";
+import { html, useEffect, useState } from "../lib/html.js";
+import { withQuery } from "../lib/router.js";
 import { clean } from "../log/terminal.js";
+import { Filters } from "../parts/filters.js";
+import { Button } from "../parts/form.js";
+import { Table } from "../parts/table.js";
+import { Ago } from "../parts/time.js";
+import { Answer, Empty, Head } from "../parts/view.js";
 
-const FILTERS = [["project", "Project"], ["who", "Who"], ["action", "Action"]];
+const AGAIN = 30_000;
+const PAGE = 100;
+const FILTERS = [{ name: "who", label: "Who" }, { name: "project", label: "Project" }, { name: "action", label: "Action" }];
+
+/** @param {{ address: any }} properties */
+export function Audit({ address: { query } }) {
+  const asked = Object.fromEntries(FILTERS.map(({ name }) => [name, query[name] ?? ""]));
+  const path = withQuery("/audit", { limit: String(PAGE), ...asked });
+  const answer = useApi(path, { every: AGAIN });
+  const [older, setOlder] = useState({ lines: [], next: null });
+  useEffect(() => setOlder({ lines: [], next: null }), [path]);
+  return html`<div class="view">
+    <${Head} name="Audit" />
+    <${Filters} path="#/audit" query=${query} filters=${FILTERS} />
+    <${Answer} answer=${answer} what="the audit">${({ lines, next }) => {
+      // What is newer than the older lines that were asked for is asked again; a line is in one place only.
+      const known = new Set(older.lines.map(({ id }) => id));
+      const all = [...lines.filter(({ id }) => !known.has(id)), ...older.lines];
+      const before = older.lines.length ? older.next : next;
+      const more = async () => {
+        const page = await api("GET", `${path}&before=${before}`);
+        setOlder({ lines: [...older.lines, ...page.lines], next: page.next });
+      };
+      return all.length ? html`<${Table} name="What was done, newest first" items=${all} of=${rowOf}
+          heads=${["When", "Who", "From", "Did", "To", { text: "Detail", wide: true }]} />
+        ${before !== null && html`<p class="more"><${Button} action=${more}>Older lines<//></p>`}`
+        : html`<${Empty} title="Nothing is like this"><a href="#/audit">Show all lines</a><//>`;
+    }}<//>
+  </div>`;
+}
 
 /** Who it was; what isn't a token says so, since a token may have any name. */
 function whoOf({ who, kind, token, person }) {
@@ -14,46 +50,9 @@ function whoOf({ who, kind, token, person }) {
 }
 
 function rowOf(line) {
-  const detail = Object.entries(line.detail).map(([name, value]) => `${name}: ${value}`).join(", ");
-  return el("tr", {},
-    el("td", { class: "tight" }, timeOf(line.time)),
-    el("td", { class: "tight" }, clean(whoOf(line))),
-    el("td", { class: "tight", title: line.request ? `request ${line.request}` : null }, line.address ?? ""),
-    el("td", { class: "tight" }, line.action),
-    el("td", { class: "tight" }, clean(line.subject)),
-    el("td", { class: "wide", title: clean(detail) }, clean(detail)));
-}
-
-/** Make the view. `act(button, action)` runs an action; `trouble(error)` shows an error. */
-export function auditView(act, trouble) {
-  const body = el("tbody");
-  const table = el("table", {}, el("thead", {}, el("tr", {},
-    ...["When", "Who", "From", "Did", "To", "Detail"].map((name) => el("th", {}, name)))), body);
-  const empty = el("p", { class: "empty", hidden: true }, "There is nothing.");
-  const more = el("button", { class: "quiet more", type: "button", hidden: true }, "Older lines");
-  const inputs = FILTERS.map(([name, label]) => el("input", { name, placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false" }));
-  const button = el("button", { class: "quiet" }, "Show");
-  const form = el("form", { class: "row filters" }, ...inputs, button);
-  let before = null;
-
-  async function load(older) {
-    const query = new URLSearchParams({ limit: "100" });
-    for (const { name, value } of inputs) if (value.trim()) query.set(name, value.trim());
-    if (older) query.set("before", before);
-    const { lines, next } = await api("GET", `/audit?${query}`);
-    const rows = lines.map(rowOf);
-    if (older) body.append(...rows);
-    else body.replaceChildren(...rows);
-    before = next;
-    more.hidden = next === null;
-    empty.hidden = body.children.length > 0;
-  }
-
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    act(button, () => load(false));
-  });
-  more.addEventListener("click", () => act(more, () => load(true)));
-  load(false).catch(trouble);
-  return [el("div", { class: "row" }, el("h1", {}, "Audit")), form, table, empty, more];
+  const detail = clean(Object.entries(line.detail).map(([name, value]) => `${name}: ${value}`).join(", "));
+  return [
+    html`<${Ago} at=${line.time} />`, clean(whoOf(line)), html`<span title=${line.request ? `request ${line.request}` : undefined}>${line.address ?? ""}</span>`,
+    html`<code>${line.action}</code>`, clean(line.subject), html`<span title=${detail}>${detail}</span>`,
+  ];
 }

@@ -16,8 +16,8 @@ export function NoBuilder() {
   const { data } = useApi("/healthz", { every: AGAIN });
   useClock(30_000);
   if (!data || data.builders > 0) return null;
-  return html`<p class="held warn" role="status">No builder is linked${data.no_builder_since ? `, since ${ago(data.no_builder_since).replace(/ ago$/, "")}` : ""}: builds wait until one is.
-    Start one with <code>twistd -n buildipc</code> where the builder is set up.</p>`;
+  const since = data.no_builder_since && Date.now() - Date.parse(data.no_builder_since) > 60_000 ? `, since ${ago(data.no_builder_since).replace(/ ago$/, "")}` : "";
+  return html`<p class="held warn" role="status">No builder is linked${since}: builds wait until one is. Start one with <code>twistd -n buildipc</code> where the builder is set up.</p>`;
 }
 
 /** The view. */
@@ -37,7 +37,7 @@ function rowOf({ name, link, pools, keys, last_linked: last }) {
   const good = keys.filter(({ revoked }) => !revoked);
   return [
     html`<span class="strong">${clean(name)}</span>`,
-    link ? html`<${Chip} of=${link.draining ? { state: "draining", tone: "warning" } : { state: "linked", tone: "good" }} /> <span class="soft">since <${Ago} at=${link.since} />, ${link.address}</span>`
+    link ? html`<${Chip} of=${link.draining ? { state: "draining", tone: "warning" } : { state: "linked", tone: "good" }} /> <span class="soft"><${Ago} at=${link.since} />, ${link.address}</span>`
       : html`<${Chip} of=${{ state: "not linked", tone: "waiting" }} />${last && html` <span class="soft">last <${Ago} at=${last} /></span>`}`,
     link ? link.slots : "",
     link ? link.isolation === "none" || !link.isolation ? html`<span class="warn">none</span>` : link.isolation : "",

@@ -21,6 +21,7 @@ const WAYS = [
   { view: "projects", href: "#/projects", text: "Projects", key: "p", parts: ["project", "package", "search"] },
   { view: "queue", href: "#/queue", text: "Queue", key: "q" },
   { view: "builders", href: "#/builders", text: "Builders", key: "u", admin: true },
+  { view: "access", href: "#/access", text: "Access", key: "c", admin: true },
   { view: "audit", href: "#/audit", text: "Audit", key: "a", admin: true },
 ];
 
@@ -56,7 +57,7 @@ export function Frame({ address, signOut, children }) {
     <header class="top">
       <a class="brand" href="#/" aria-label="twistedipc, all builds"><img src="/static/icon.svg" alt="" width="20" height="20" /><span>twistedipc</span></a>
       ${who && html`<nav class="ways" aria-label="Views">${WAYS.filter(({ admin }) => !admin || may("admin")).map(({ view, href, text, parts = [] }) =>
-        html`<a href=${href} id=${view === "audit" ? "audit" : undefined} aria-current=${address.view === view ? "page" : parts.includes(address.view) ? "true" : undefined}>${text}</a>`)}</nav>`}
+        html`<a href=${href} aria-current=${address.view === view ? "page" : parts.includes(address.view) ? "true" : undefined}>${text}</a>`)}</nav>`}
       <div class="top-end">
         <${Connection} />
         <${ThemeSwitch} />

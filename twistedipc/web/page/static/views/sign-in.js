@@ -29,7 +29,7 @@ export function SignIn({ signIn, failure }) {
     <h1>Sign in</h1>
     ${ways.provider && html`<a class="button" href=${ways.provider.url} onClick=${() => sessionStorage.setItem("then", location.hash || "#/")}>Sign in with ${ways.provider.name}</a>`}
     <label for="token">Token, or an invitation's code</label>
-    <input id="token" ref=${field} type="password" autocomplete="current-password" required spellcheck="false" />
+    <input id="token" ref=${field} type="password" autocomplete="current-password" required spellcheck=${false} />
     <p class="reason" role="alert" hidden=${!why}>${why}</p>
     <button disabled=${busy}>Sign in</button>
     <p class="soft">An administrator invites people with <code>twistedipc people invite</code>.</p>
