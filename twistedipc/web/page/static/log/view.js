@@ -134,7 +134,8 @@ export class LogView {
 
   #make() {
     const button = (/** @type {string} */ label, /** @type {string} */ title, /** @type {() => void} */ onclick, more = {}) =>
-      el("button", { class: "quiet", type: "button", title, "aria-label": title, onclick, ...more }, label);
+      // A name without the words that are seen would be another for somebody who speaks to the browser; a sign is no name.
+      el("button", { class: "quiet", type: "button", title, "aria-label": /^\w{3}/.test(label) && !title.toLowerCase().includes(label.toLowerCase()) ? null : title, onclick, ...more }, label);
     this.input = el("input", { type: "search", placeholder: "Search", "aria-label": "Search in this log", spellcheck: "false", autocomplete: "off", maxlength: "1000" });
     this.input.addEventListener("input", () => this.#search());
     this.caseButton = button("Aa", "Capital and small letters differ", () => this.#press(this.caseButton), { "aria-pressed": "false" });
