@@ -8,7 +8,8 @@
 # make corpus        build projects as teams have them, with nothing configured, and look at what is served. ARGS=--quick
 # make check         ruff, mypy, and tsc for the page
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
-# make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code
+# make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code,
+#                    and take README's pictures of the page
 # make release       build wheel and source distribution in dist, and check that they are fit to be published
 # make clean         forget the environment and what was built
 # make help          say this
@@ -81,6 +82,7 @@ pictures: $(VENV)/installed-dev
 	$(BIN)/python -m tests.draw_architecture
 	$(BIN)/python -m tests.draw_states
 	$(BIN)/python -m tests.draw_reference
+	TWISTEDIPC_PICTURES=1 $(BIN)/python -m pytest -q -n0 tests/integration/test_page_pictures.py
 
 release: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.release

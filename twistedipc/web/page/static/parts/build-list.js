@@ -160,8 +160,8 @@ export function BuildList({ query, name, children }) {
 }
 
 function Row({ build, project }) {
-  const { id, commit, ref, environment } = build;
-  const about = clean(build.subject || build.reason);
+  const { id, ref, commit, environment, origin } = build;
+  const about = clean(build.subject || build.reason || origin?.title || "");
   return html`<tr role="row" data-row>
     <td role="cell" class="of-state"><${Chip} of=${build} /></td>
     <td role="cell" class="of-build"><a href=${`#/builds/${id}`}>#${id}</a>${!project && html` <a class="soft-link" href=${projectAt(build.project)}>${build.project}</a>`}</td>

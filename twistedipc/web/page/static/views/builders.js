@@ -1,9 +1,14 @@
 // The machines that build: which are linked, what they run, and which keys they have.
 
+import { api } from "../lib/api.js";
 import { useApi } from "../lib/data.js";
-import { html } from "../lib/html.js";
+import { html, useState } from "../lib/html.js";
+import { notice } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
 import { Chip, Tag } from "../parts/chip.js";
+import { ask } from "../parts/dialog.js";
+import { Field, Form } from "../parts/form.js";
+import { Secret } from "../parts/secret.js";
 import { Table } from "../parts/table.js";
 import { Ago, useClock } from "../parts/time.js";
 import { Answer, Empty, Head } from "../parts/view.js";
@@ -23,18 +28,59 @@ export function NoBuilder() {
 /** The view. */
 export function Builders() {
   const answer = useApi("/builders", { every: AGAIN });
+  const [made, setMade] = useState(null);
+  const at = (name) => `/builders/${encodeURIComponent(name)}`;
+  const add = async ({ name, pools }) => {
+    setMade(await api("POST", "/builders", { name, pools: pools.split(/[\s,]+/).filter(Boolean) }));
+    await answer.reload();
+  };
+  const rotate = ({ name, pools, keys }) => ask({
+    title: `Make a key for ${clean(name)}?`,
+    said: "What it links by now stays good until it uses the new key, or until that expires.",
+    verb: "Make a key",
+    async action() {
+      setMade(await (goodKeys({ keys }).length ? api("POST", `${at(name)}/keys`) : api("POST", "/builders", { name, pools })));
+      await answer.reload();
+    },
+  });
+  const revoke = ({ name, link }) => ask({
+    title: `Revoke the keys of ${clean(name)}?`,
+    said: link ? "It is linked: its link ends at once, and what it builds now is lost." : "It can't link again until it has a new key.",
+    verb: "Revoke",
+    danger: true,
+    typed: link ? name : undefined,
+    async action() {
+      await api("DELETE", `${at(name)}/keys`);
+      notice.set(`The keys of ${clean(name)} are revoked.`);
+      await answer.reload();
+    },
+  });
+  const rowOf = (builder) => [...factsOf(builder), html`<span class="buttons">
+    <button type="button" class="quiet small" aria-label=${`New key for ${clean(builder.name)}`} onClick=${() => rotate(builder)}>New key</button>
+    ${goodKeys(builder).length > 0 && html`<button type="button" class="quiet small" aria-label=${`Revoke the keys of ${clean(builder.name)}`} onClick=${() => revoke(builder)}>Revoke</button>`}</span>`];
   return html`<div class="view">
     <${Head} name="Builders" />
     <${NoBuilder} />
+    ${made && html`<${Secret} what=${html`A key for <b>${clean(made.builder.name)}</b>. Run this line on its machine.`} value=${joinLine(made)} />`}
     <${Answer} answer=${answer} what="the builders">${({ builders }) => (builders.length
       ? html`<${Table} name="Builders" items=${builders} of=${rowOf}
-          heads=${["Builder", "Link", { text: "Slots", right: true }, "Isolation", "Version", "Pools", { text: "Keys", wide: true }]} />`
-      : html`<${Empty} title="There is no builder"><code>twistedipc builder add NAME</code> makes a key for one, which takes builds once it is linked.<//>`)}<//>
+          heads=${["Builder", "Link", { text: "Slots", right: true }, "Isolation", "Version", "Pools", { text: "Keys", wide: true }, ""]} />`
+      : html`<${Empty} title="There is no builder">Add one: its key takes it in once it is linked.<//>`)}<//>
+    <details class="adding"><summary>Add a builder</summary><${Form} verb="Add" done="" send=${add}>
+      <${Field} name="name" label="Name" required maxlength="64" help="As its builder.toml names it." />
+      <${Field} name="pools" label="Pools" placeholder="none" help="Projects can be bound to builders of a pool. Several are separated by spaces." />
+    <//></details>
   </div>`;
 }
 
-function rowOf({ name, link, pools, keys, last_linked: last }) {
-  const good = keys.filter(({ revoked }) => !revoked);
+/** What joins a builder with its key, as `twistedipc builder add` prints it. */
+const joinLine = ({ builder: { name }, key, dial, listen }) => `echo ${key} | twistedipc builder join ${name} ${
+  (dial.length ? dial.map((each) => `--dial '${each}'`) : listen.map((each) => `--listen '${each}'`)).join(" ") || "--dial …"}`;
+
+const goodKeys = ({ keys }) => keys.filter(({ revoked }) => !revoked);
+
+function factsOf({ name, link, pools, keys, last_linked: last }) {
+  const good = goodKeys({ keys });
   return [
     html`<span class="strong">${clean(name)}</span>`,
     link ? html`<${Chip} of=${link.draining ? { state: "draining", tone: "warning" } : { state: "linked", tone: "good" }} /> <span class="soft"><${Ago} at=${link.since} />, ${link.address}</span>`
