@@ -12,6 +12,7 @@ from tests.ask_program import AskPrograms
 from tests.instant import InstantLedger
 from tests.outside import Letters, Outsiders
 from tests.publish_program import Programs
+from twistedipc.builds.retention import Rules
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
@@ -43,6 +44,7 @@ class Apiserver:
         log_limits: LogLimits | None = None,
         api_url: str = "http://api.example",
         outside: Outsiders | None = None,
+        retention: Rules | None = None,
     ) -> None:
         self.ledger = ledger
         self.clock = clock
@@ -82,6 +84,7 @@ class Apiserver:
                 max_workflows=max_workflows,
                 max_running=max_running,
                 log_limits=log_limits or LogLimits(),
+                retention=retention or Rules(),
             ),
         )
         self.server = server

@@ -8,18 +8,21 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from sqlalchemy import Connection, insert, select, update
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.instant import InstantLedger
-from twistedipc.builds.retention import DAY, Own, Plan, Rules, Run
+from twistedipc.builds.retention import DAY, Lost, Own, Plan, Rules, Run
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
 from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.server.linked import Link, LinkedBuilders
 from twistedipc.server.pruning import Pruning
 from twistedipc.server.releasing import Releasing
+from twistedipc.server.resting import Resting
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import tables
 from twistedipc.storage.artifacts import ArtifactStore
@@ -351,6 +354,7 @@ class Remover:
             self.workflows,
             rules,
         )
+        self.linked = LinkedBuilders(Resting(self.clock, lambda: None), lambda: NOW)
         self.pruning = Pruning(
             clock=self.clock,
             now=lambda: NOW,
@@ -360,6 +364,7 @@ class Remover:
             releasing=releasing,
             artifact_store=self.store,
             rules=rules,
+            linked=self.linked,
         )
         self.pruning.start()
 
@@ -368,6 +373,18 @@ class Remover:
         found: list[Plan] = []
         Deferred.fromCoroutine(self.pruning.plan(projects)).addCallback(found.append)
         return found[0]
+
+    def lost(self, projects: frozenset[str] | None = None) -> Lost:
+        """What not even the newest would be left of."""
+        found: list[Lost] = []
+        Deferred.fromCoroutine(self.pruning.lost(projects)).addCallback(found.append)
+        return found[0]
+
+    def link(self, builder: str, features: set[str]) -> None:
+        """Have a builder linked that can do this."""
+        info = SimpleNamespace(name=builder)
+        link = SimpleNamespace(peer=SimpleNamespace(info=info), synced=True, features=frozenset(features))
+        self.linked.add(cast(Link, link))
 
     def run(self, projects: frozenset[str] | None = None) -> Run:
         """Remove it. If the process is killed meanwhile, the run has no end."""

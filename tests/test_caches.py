@@ -304,6 +304,36 @@ def test_what_is_old_goes_and_what_is_used_stays(world: World) -> None:
     assert [one.name for one in kept(world.folder, lambda: world.now)] == ["npm"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "days", "stays"),
+    [(3, 2, True), (3, 4, False), (None, 4, True), (30, 6, True), (30, 8, False)],  # the builder's own are 7
+)
+def test_a_project_s_rule_and_the_builder_s_limit_hold_both(
+    world: World, rule: int | None, days: int, stays: bool
+) -> None:
+    for name, its_rule in (("shop", rule), ("other", None)):
+        world.project(name).set_rule(its_rule)
+        world.project(name).save([STORE], world.attempt({"caches/npm/a": "1"}))
+        (entry,) = world.project(name).entries.iterdir()
+        os.utime(entry / "about.json", (world.now / 1000, world.now / 1000))
+    world.now += days * _DAY
+    world.tidy()
+    left = kept(world.folder, lambda: world.now)
+    assert {one.project: one.rule for one in left} == ({"shop": rule} if stays else {}) | (
+        {"other": None} if days < LIMITS.days else {}
+    )
+
+
+def test_a_rule_is_replaced_and_given_up(world: World) -> None:
+    for rule in (3, 30, None, None, 1):
+        world.project().set_rule(rule)
+        assert world.project().rule() == rule
+    (world.project().folder / "kept.json").write_text("{")
+    assert world.project().rule() is None
+    world.project().set_rule(2)
+    assert world.project().rule() == 2
+
+
 def test_a_project_keeps_to_its_size_by_dropping_what_was_used_least_recently(world: World) -> None:
     big = "x" * 100_000
     world.project().save([STORE], world.attempt({"caches/npm/a": big}))
@@ -532,6 +562,12 @@ def test_a_build_goes_on_with_what_the_last_one_kept(tmp_path: Path) -> None:
     third = _attempt(tmp_path, "3-1", context="production")
     third.run()
     assert third.output(1).count("x") == 4
+
+
+def test_a_build_brings_its_project_s_rule(tmp_path: Path) -> None:
+    one = _attempt(tmp_path, "1-1", context="production", caches_kept=3)
+    assert one.run().outcome == "succeeded", one.output()
+    assert {each.rule for each in kept(tmp_path / "caches", lambda: 0)} == {3}
 
 
 def test_a_preview_leaves_nothing_to_others(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_it_is_removed_when_a_person_has_said_yes(server: Server) -> None:
     assert len([each for each in server.asked if each.body]) == 1
 
 
+def test_what_builders_remove_is_said_as_far_as_it_is_known(server: Server) -> None:
+    caches = {"projects": {"shop": 7, "docs": 30, "site": 30}, "unaware": ["old"]}
+    server.on("GET /api/v1/prune", as_json({**pruning(), "caches": caches}))
+    said = run(server, "prune", "--dry-run").stderr
+    assert "caches of shop go 7 days after a build last used them" in said
+    assert "caches of docs, site go 30 days after a build last used them" in said
+    assert "of an older version, and remove caches by limits of their own alone: old" in said
+
+
 def test_that_nothing_is_old_enough_is_said(server: Server) -> None:
     server.on("GET /api/v1/prune", as_json({**pruning(), "removes": False}))
     result = run(server, "prune")
@@ -112,6 +121,15 @@ def test_rules_of_a_project_are_changed_one_by_one() -> None:
         **{field.name: UNSET for field in msgspec.structs.fields(Own)},
         "logs": 730, "releases": "forever", "last_success": False, "newest": 3,
     }  # fmt: skip
+
+
+def test_the_audit_is_of_no_project(server: Server) -> None:
+    line = {**LINE, "project": "", "kind": "audit", "nothing_left": True}
+    server.on("GET /api/v1/prune", as_json(pruning(line)))
+    server.on("POST /api/v1/prune", as_json(RUN, 202))
+    assert "Not even the newest would be left of the audit." in run(server, "prune").stderr
+    assert run(server, "prune", "--yes", "--no-wait").exit_code == 0
+    assert server.asked[-1].json == {"confirm": True}
 
 
 @pytest.mark.parametrize(

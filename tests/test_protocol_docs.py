@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit, Secrets
 from twistedipc.builds.logs import End, Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
 from twistedipc.builds.remotes import CommitList, RefList
+from twistedipc.builds.retention import MAX_DAYS
 from twistedipc.server.boundaries import GistChange, StateChange
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
@@ -42,6 +45,18 @@ def test_each_frame_of_the_links_transcript_is_a_message_of_its_direction() -> N
         message = msgspec.convert(frame, kind)
         assert msgspec.to_builtins(message) == frame
     assert {"offer", "accept", "go", "started", "log", "ack", "final", "final_ack"} <= seen
+
+
+@given(st.none() | st.integers(1, MAX_DAYS), st.integers(0, 1 << 53))
+def test_what_an_offer_says_of_caches_arrives_as_it_was(days: int | None, cleared: int) -> None:
+    """An older apiserver says nothing of days, which is as none."""
+    (example,) = [frame for line in fence("link") if (frame := json.loads(line.partition(":")[2]))["type"] == "offer"]
+    offer = msgspec.convert(example, m.FROM_APISERVER)
+    assert isinstance(offer, m.Offer)
+    assert (offer.caches_kept, offer.caches) == (None, 0)
+    sent = msgspec.structs.replace(offer, caches_kept=days, caches=cleared)
+    assert msgspec.json.decode(encoder.encode(sent), type=m.FROM_APISERVER) == sent
+    assert (b"caches_kept" in encoder.encode(sent)) is (days is not None)
 
 
 def test_the_batch_and_the_gap_are_as_they_are_sent() -> None:

@@ -33,12 +33,14 @@ from tests.retention_world import (
     add_project,
     add_release,
 )
+from twistedipc.builds.messages import CACHES_KEPT
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.retention import (
     DAY,
     FOREVER,
     Facts,
     Kind,
+    OnBuilders,
     Own,
     Rules,
     Stays,
@@ -46,6 +48,7 @@ from twistedipc.builds.retention import (
     effective,
     parse_count,
     parse_days,
+    preview_ends,
     preview_verdict,
     shown,
     verdict,
@@ -323,6 +326,16 @@ def test_a_preview_goes_by_the_rule_or_by_its_target(age: int, stays: Stays | No
     found = preview_verdict(NOW - age * DAY, stays, 30, rules, NOW)
     assert (found.stays or found.rule) == said
     assert found.goes is not isinstance(said, Stays)
+
+
+@given(st.sampled_from([None, Stays.LIVE, Stays.PINNED]), *[st.none() | st.integers(1, 60)] * 2)
+def test_a_preview_ends_when_it_goes(stays: Stays | None, preview_days: int | None, days: int | None) -> None:
+    rules = Rules(previews=days)
+    ends = preview_ends(NOW, stays, preview_days, rules)
+    if ends is None:
+        assert not preview_verdict(NOW, stays, preview_days, rules, NOW + 1000 * DAY).goes
+    else:
+        assert [preview_verdict(NOW, stays, preview_days, rules, at).goes for at in (ends - 1, ends)] == [False, True]
 
 
 def _add_preview(connection: Connection, age: float) -> int:
@@ -619,6 +632,28 @@ def test_the_audit_is_kept_for_as_long_as_its_rule_says(ledger: InstantLedger, t
         ("x", {}),
         ("x", {}),
     ]
+
+
+@pytest.mark.parametrize(("days", "lost"), [(10, False), (9, True)])
+def test_it_is_asked_back_before_all_of_the_audit_goes(
+    ledger: InstantLedger, tmp_path: Path, days: int, lost: bool
+) -> None:
+    ledger.now(_old_audit)
+    remover = Remover(tmp_path, ledger, Rules(audit=days))
+    assert [line.nothing_left for line in remover.plan().lines if line.kind is Kind.AUDIT] == [lost]
+    assert remover.lost().of == ([("", Kind.AUDIT)] if lost else [])
+    assert remover.lost(frozenset({"p1"})).of == []
+
+
+def test_builders_that_do_not_know_rules_for_caches_are_named(ledger: InstantLedger, tmp_path: Path) -> None:
+    ledger.now(add_project, 2, Own(caches="forever"))
+    ledger.now(add_project, 3, Own(caches=7), deleted=True)
+    remover = Remover(tmp_path, ledger, Rules(caches=30))
+    for name, features in (("new", {CACHES_KEPT}), ("old", {"caches"})):
+        remover.link(name, features)
+    plan = remover.plan()
+    assert (plan.lines, plan.removes) == ([], True)
+    assert plan.caches == OnBuilders(projects={"p1": 30}, unaware=["old"])
 
 
 def test_without_rules_nothing_is_removed(ledger: InstantLedger, tmp_path: Path) -> None:

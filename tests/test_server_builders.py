@@ -43,6 +43,7 @@ from twistedipc.builds.logs import (
     event_of,
     with_events,
 )
+from twistedipc.builds.retention import Own, Rules
 from twistedipc.builds.secrets import GivenSecret
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, ReleaseState
@@ -1990,6 +1991,20 @@ class Secrets(LinkCase):
         new = Builder(self.apiserver, "new")
         new.sync()
         self.assertEqual("apps/web", self.offered(new).settings.root)
+
+    def test_an_offer_says_for_how_long_caches_are_kept(self) -> None:
+        """By the project's rule, or the apiserver's. An older builder, which reads none, is offered it too."""
+        self.apiserver = Apiserver(self.folder, self.ledger, Clock(), retention=Rules(caches=30))
+        own: dict[str, Own] = {"a": Own(), "b": Own(caches=7), "c": Own(caches="forever")}
+        for project, rules in own.items():
+            self.ledger.queue(project)
+            self.ledger.now(projects.update, project, {"retention": rules}, 1)
+        builder = Builder(self.apiserver)
+        builder.sync(slots=3, features=[each for each in m.FEATURES if each != m.CACHES_KEPT])
+        first = self.offered(builder)
+        builder.run(first)
+        said = {offer.project: offer.caches_kept for offer in [first, *builder.take(m.Offer)]}
+        self.assertEqual({"a": 30, "b": 7, "c": None}, said)
 
     def test_what_needs_no_secret_goes_on_at_an_older_builder(self) -> None:
         """However many before it wait for another builder."""

@@ -116,6 +116,8 @@ def test_from_the_ledger_to_the_runner(tmp_path: Path) -> None:
     builder = Settings(data=tmp_path, path="/bin", environment={}, timeout=60.0, idle_timeout=60.0, grace=1.0)
     assert spec_of(sent, builder, reserve=0).settings == said
     keeping = msgspec.structs.replace(builder, caches=Limits(project=1, total=1, days=1))
+    ruled = msgspec.structs.replace(sent, caches_kept=7)
+    assert [spec_of(each, keeping, reserve=0).caches_kept for each in (sent, ruled)] == [None, 7]
     offers = [msgspec.structs.replace(sent, caches=times) for times in (0, 1, 2, 2)]
     folders = [spec_of(each, keeping, reserve=0).caches for each in offers]
     assert folders[2] == folders[3]

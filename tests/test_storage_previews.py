@@ -146,12 +146,12 @@ def test_it_ends_when_nothing_new_comes(ledger: Connection) -> None:
     release = built(ledger)
     assert at(ledger, "fix", NOW + 30 * DAY - 1) == release.id
     assert previews.to_keep(ledger, "shop", NOW) == {release.id}
-    assert previews.list_all(ledger, "shop", NOW)[0].ends == NOW + 30 * DAY
+    assert previews.list_all(ledger, "shop", NOW)[0].days == 30
     assert at(ledger, "fix", NOW + 30 * DAY) is None
     assert previews.to_keep(ledger, "shop", NOW + 30 * DAY) == frozenset()
     say(ledger, StaticSettings(preview_days=0))
     assert at(ledger, "fix", NOW + 3000 * DAY) == release.id
-    assert previews.list_all(ledger, "shop", NOW)[0].ends is None
+    assert previews.list_all(ledger, "shop", NOW)[0].days is None
 
 
 def test_they_can_be_off(ledger: Connection) -> None:

@@ -118,6 +118,23 @@ class Previews(PreviewWorld):
         self.time += 30 * DAY
         assert await self.page("fix--blog") == "404"
 
+    async def test_what_is_pinned_ends_by_its_target_alone(self) -> None:
+        async def ends() -> str | None:
+            listed = await self.ask("GET", "/api/v1/projects/blog/releases", token=self.admin)
+            (shown,) = [each for each in listed.json["previews"] if each["ref"] == "refs/heads/fix"]
+            return str(shown["ends"]) if shown["ends"] else None
+
+        build = await self.built("blog", "fix", "one")
+        by_target = await ends()
+        body = {"retention": {"previews": 7}}
+        assert (await self.ask("PATCH", "/api/v1/projects/blog", body, token=self.admin)).status == 200
+        by_rule = await ends()
+        assert by_rule is not None and by_target is not None and by_rule < by_target
+        assert (await self.ask("PUT", f"/api/v1/builds/{build}/pin", token=self.admin)).status == 200
+        assert await ends() == by_target
+        assert (await self.ask("DELETE", f"/api/v1/builds/{build}/pin", token=self.admin)).status == 200
+        assert await ends() == by_rule
+
     async def test_it_ends_with_its_branch(self) -> None:
         build = await self.built("blog", "fix", "one")
         assert await self.page("fix--blog") == "one"

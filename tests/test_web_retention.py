@@ -41,7 +41,8 @@ class Retention(World):
 
     async def test_by_default_nothing_goes(self) -> None:
         found = (await self.ask("GET", "/api/v1/prune")).json
-        assert found == {"removes": False, "whole": True, "plan": [], "run": None, "busy": False}
+        caches: dict[str, object] = {"projects": {}, "unaware": []}
+        assert found == {"removes": False, "whole": True, "plan": [], "caches": caches, "run": None, "busy": False}
         self.problem(await self.ask("GET", "/api/v1/prune/run"), 404, "since the apiserver's start")
         shown = (await self.ask("GET", P)).json
         assert shown["retention"] == {}
@@ -69,6 +70,15 @@ class Retention(World):
         assert attempt["log_removed"] is not None
         (attempt,) = (await self.ask("GET", f"/api/v1/builds/{self.new}")).json["attempts"]
         assert attempt["log_removed"] is None
+
+    async def test_of_caches_only_the_rule_is_known(self) -> None:
+        await self.project("other")
+        shown = await self.keep(caches=7)
+        assert (shown["retention"], shown["kept"]["caches"]) == ({"caches": 7}, 7)
+        found = (await self.ask("GET", "/api/v1/prune")).json
+        assert (found["removes"], found["plan"]) == (True, [])
+        assert found["caches"] == {"projects": {"shop": 7}, "unaware": []}
+        assert (await self.keep(caches="forever"))["kept"]["caches"] is None
 
     async def test_rules_that_leave_nothing_are_asked_back_about(self) -> None:
         rules = {"logs": 1, "newest": 0, "last_success": False}
@@ -98,6 +108,7 @@ class Retention(World):
             ({"logs": -1}, "logs"),
             ({"logs": "90 days"}, "logs"),
             ({"releases": 0}, "releases"),
+            ({"caches": 0}, "caches: it is 1 to 36500 days, or forever, not 0"),
             ({"audit": 1}, "audit"),
         ):
             self.problem(await self.ask("PATCH", P, {"retention": rules}), 422, said)

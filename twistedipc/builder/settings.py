@@ -163,6 +163,7 @@ def spec_of(
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
         caches="" if settings.caches is None or offer.stranger else str(_caches_of(offer, settings)),
+        caches_kept=offer.caches_kept,
         tools=settings.tools,
         doorbell="../../doorbell",
         cgroups=cgroups.v2,

@@ -124,6 +124,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # repository with SHA-256 ids it is MIRROR + ".sha256")
     tools: ToolSettings | None = None  # None: an older builder, which brings none
     caches: str = ""  # folder of what the project's builds keep for the next ones; "": they keep nothing
+    caches_kept: int | None = None  # days after which of that goes what no build has used; None: there is no such rule
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
     cgroups: str = ""  # folder below which the attempt's control group (v2) is made; "" where there can be none
     cgroups_v1: dict[str, str] = {}  # the same for v1: controller -> folder in its hierarchy

@@ -82,17 +82,21 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     # declines offers; None: it is of a version that isolates none
 
 
-#: What a builder of this version can do: ``caches``, leave alone what was kept before it was cleared; ``environments``,
-#: look whether a commit can be reached from a ref that leads to an environment, and build nothing for it without;
-#: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the project's settings say, which an older one
-#: doesn't read; ``protected``, look which protected ref a commit can be reached from, and publish nothing for a
-#: project's users without one; ``network``, keep the steps of a build from the network, which one can't whose steps
-#: aren't isolated; ``stored``, upload packages that the apiserver publishes; ``strangers``, keep what the build of a
-#: stranger's pull request writes from all others; ``versions``, give packages the versions that are wanted;
+#: A feature that no build needs: the builder follows projects' rules for how long what builds keep stays unused.
+CACHES_KEPT = "caches-kept"
+
+#: What a builder of this version can do: ``caches``, leave alone what was kept before it was cleared; `CACHES_KEPT`;
+#: ``environments``, look whether a commit can be reached from a ref that leads to an environment, and build nothing
+#: for it without; ``secrets``, ask for the secrets of an attempt; ``settings``, build as the project's settings say,
+#: which an older one doesn't read; ``protected``, look which protected ref a commit can be reached from, and publish
+#: nothing for a project's users without one; ``network``, keep the steps of a build from the network, which one can't
+#: whose steps aren't isolated; ``stored``, upload packages that the apiserver publishes; ``strangers``, keep what the
+#: build of a stranger's pull request writes from all others; ``versions``, give packages the versions that are wanted;
 #: ``id-tokens``, publish by an ID token that a registry takes; ``scopes``, publish to the registries of scopes. Beside
 #: these it has a feature for each target that not every builder knows: `publish.targets.registry.FEATURE`.
 FEATURES = (
     "caches",
+    CACHES_KEPT,
     "environments",
     "id-tokens",
     "network",
@@ -297,6 +301,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     elsewhere: bool = False  # the repository must be at no address of the builder's machine or of its cloud
     head: bool = False  # tell in the result which branch the repository's HEAD stands for
     caches: int = 0  # how many times what the project's builds keep was cleared: nothing from before is used
+    caches_kept: int | None = None  # days after which of that goes what no build has used; None: as the builder has it
     stranger: bool = False  # it is of a pull request from a fork: it uses and keeps nothing of what builds keep
     timeout: float
     idle_timeout: float

@@ -36,7 +36,7 @@ Days = int | Literal["forever"]
 
 
 class Kind(StrEnum):
-    """What is removed, in the order in which it is."""
+    """What the apiserver removes, in the order in which it does."""
 
     PREVIEWS = "previews"
     RELEASES = "releases"
@@ -61,6 +61,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     builds: int | None = None  # days: builds and attempts, with all that they have
     most_builds: int | None = None  # of a project; older ones go
     messages: int | None = None  # days: what hosts have told, and what was told to others
+    caches: int | None = None  # days since a build last used them; builders remove them, beside limits of their own
     audit: int | None = None  # days; of all projects together
     newest: int = 10  # so many of a project's newest builds keep all they have
     last_success: bool = True  # so does the last build of each ref that succeeded
@@ -68,7 +69,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def removes(self) -> bool:
         """Return whether there is a rule by which anything goes."""
-        return any(getattr(self, kind.value) is not None for kind in Kind) or self.most_builds is not None
+        others = (self.most_builds, self.caches)
+        return any(getattr(self, kind.value) is not None for kind in Kind) or others != (None, None)
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +84,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     builds: Days | UnsetType = UNSET
     most_builds: Days | UnsetType = UNSET
     messages: Days | UnsetType = UNSET
+    caches: Days | UnsetType = UNSET
     newest: int | UnsetType = UNSET
     last_success: bool | UnsetType = UNSET
 
@@ -262,6 +265,12 @@ def preview_verdict(updated: int, stays: Stays | None, preview_days: int | None,
     return Verdict(rule=_rule(Kind.PREVIEWS, rules)) if stays is None else Verdict(stays=stays)
 
 
+def preview_ends(updated: int, stays: Stays | None, preview_days: int | None, rules: Rules) -> int | None:
+    """Return from when on `preview_verdict` lets a preview go, if nothing changes; None: it never does."""
+    days = [preview_days, rules.previews if stays is None else None]
+    return min((updated + each * DAY for each in days if each is not None), default=None)
+
+
 def oldest_kept(kind: Kind, rules: Rules, now: int) -> int | None:
     """Return the time from which on nothing is old enough to go; None: nothing ever is."""
     names = {kind.value} if kind is Kind.BUILDS else {kind.value, "builds"}
@@ -290,10 +299,18 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
     nothing_left: bool = False  # even the newest goes
 
 
+class OnBuilders(msgspec.Struct, frozen=True, kw_only=True):
+    """What builders remove by themselves, so that nobody else knows how much of it there is: caches."""
+
+    projects: dict[str, int]  # those that have a rule -> days since a build last used what is kept
+    unaware: list[str]  # builders that are linked and don't know such rules, but limits of their own
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What would go now."""
 
     lines: list[PlanLine]
+    caches: OnBuilders
     removes: bool  # there is a rule by which anything goes
     whole: bool = True  # False: it took too long, and not all projects were looked at
 
@@ -301,7 +318,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
     """What not even the newest would be left of."""
 
-    of: list[tuple[str, Kind]]  # project and kind
+    of: list[tuple[str, Kind]]  # project ("": of all) and kind
     whole: bool = True  # False: it took too long, and not all projects were looked at
 
 

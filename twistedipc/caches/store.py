@@ -5,6 +5,7 @@ The caches of one project, in a folder of their own on the builder's disk::
     entries/ID/     what was saved: about.json, and a folder for each path, named 0, 1 …
     spares/ID.N/    a copy of an entry, which the next build takes whole; its about.json is the entry's
     going/          what is to be removed
+    kept.json       for how long the project has kept what no build uses, if it has a rule for that
 
 Used by the runner (restore, save) and by ``tidying``. Each folder comes to its place by a rename, so that a process
 that is killed leaves nothing half; what it leaves in ``going`` or under ``.new`` is removed later.
@@ -45,6 +46,12 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     paths: list[str]  # those of the cache's paths that were there, in the order of the folders 0, 1 …
     stamp: str  # another for each saving
     saved: int  # milliseconds since the epoch
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project's rule of retention says of its caches."""
+
+    days: int  # since a build last used them
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +95,24 @@ class ProjectCaches:
             yield
         finally:
             os.close(lock)
+
+    def rule(self) -> int | None:
+        """Return for how many days the project keeps what no build uses; None: it has no rule that can be read."""
+        try:
+            known = read_file(self.folder / "kept.json", Rule)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return None if known is None else known.days
+
+    def set_rule(self, days: int | None) -> None:
+        """Note the project's rule, which the tidying reads when it comes: see `rule`. Raises OSError."""
+        if days == self.rule():
+            return
+        with self.locked():
+            if days is None:
+                (self.folder / "kept.json").unlink(missing_ok=True)
+            else:
+                write_file(self.folder / "kept.json", Rule(days=days))
 
     def restore(self, wanted: Sequence[Cache], attempt: Path) -> list[Restored]:
         """Put into an attempt's folder what there is of these caches: what was put there. Raises OSError."""

@@ -29,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     project: int  # bytes of one project's entries and spares
     total: int  # bytes of all
-    days: float  # since it was last used
+    days: float  # since it was last used; a project may keep to less, by a rule of its own or of the apiserver's
     free: int = 0  # bytes of the disk that spares leave free
 
 
@@ -41,6 +41,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     size: int  # bytes on the disk, spares included
     saved: int  # milliseconds since the epoch
     used: int
+    rule: int | None  # days since then after which it goes by the project's rule; None: there is none
 
 
 def tidy(folder: Path, limits: Limits, now: Callable[[], int], free: Callable[[Path], int]) -> None:
@@ -123,11 +124,13 @@ def _entries(caches: ProjectCaches) -> list[tuple[Path, About]]:
 
 
 def _tidy_project(caches: ProjectCaches, limits: Limits, now: Callable[[], int]) -> None:
+    rule = caches.rule()
+    days = limits.days if rule is None else min(limits.days, rule)
     with caches.locked():
         stamps = {}
         for entry in sorted(caches.entries.iterdir()):
             about = read_about(entry)
-            if about is None or _used(entry) < now() - limits.days * _DAY:
+            if about is None or _used(entry) < now() - days * _DAY:
                 _drop(caches, entry)
             else:
                 stamps[about.stamp] = entry
@@ -206,6 +209,7 @@ def _kept(caches: ProjectCaches, entry: Path, about: About) -> Kept:
         size=moving.size(entry) + spares,
         saved=about.saved,
         used=_used(entry),
+        rule=caches.rule(),
     )
 
 

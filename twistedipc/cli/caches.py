@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from twistedipc.builds.retention import shown
 from twistedipc.caches.tidying import Kept, clear, kept
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.machine import builder_option, data_of
@@ -31,8 +32,8 @@ def list_caches(config: Path, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found))
         return
     print_table(
-        ("PROJECT", "WHAT", "SIZE", "SAVED", "USED"),
-        [(_project(one), one.name, size(one.size), _when(one.saved), _when(one.used)) for one in found],
+        ("PROJECT", "WHAT", "SIZE", "SAVED", "USED", "RULE"),
+        [(_project(one), one.name, size(one.size), _when(one.saved), _when(one.used), _rule(one)) for one in found],
         empty="nothing is kept",
     )
 
@@ -57,6 +58,11 @@ def _folder(config: Path) -> Path:
 def _project(one: Kept) -> str:
     """The project's name: its folder's, less the part that tells its repository."""
     return one.project.rpartition("-")[0]
+
+
+def _rule(one: Kept) -> str:
+    """After how long without use it goes by the project's rule, if it has one."""
+    return "" if one.rule is None else shown(one.rule)
 
 
 def _now() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ from twistedipc.cli.output import json_option, local_time, note, print_json, pri
 from twistedipc.terminal.amounts import size
 from twistedipc.web.api.schemas import (
     Build,
+    CachesKept,
     PlannedRemoval,
     Project,
     ProjectChange,
@@ -27,6 +28,9 @@ from twistedipc.web.api.schemas import (
 
 #: Seconds between two looks at a run.
 INTERVAL = 1.0
+
+#: How many projects or builders a sentence names.
+_NAMED = 5
 
 
 @click.command()
@@ -40,7 +44,7 @@ def prune(client: Client, project: str | None, dry_run: bool, yes: bool, no_wait
     """Remove what isn't kept any more by the rules of retention: logs, archives, releases, builds, messages.
 
     The apiserver does this by itself, every hour; docs/operating.md has the rules. What is live, pinned or going on
-    always stays.
+    always stays. Caches are on builders, which remove them by themselves.
     """
     answer = client.get(path("prune"), {"project": project})
     found = answer.decode(Pruning)
@@ -57,8 +61,10 @@ def prune(client: Client, project: str | None, dry_run: bool, yes: bool, no_wait
         and (found.run is None or found.run.ended is not None)
     ):
         return
-    _remove(client, project, [f"the {line.kind} of {line.project}" for line in found.plan if line.nothing_left],
-            yes=yes, wait=not no_wait, as_json=as_json)  # fmt: skip
+    lost = [
+        f"the {line.kind}{f' of {line.project}' if line.project else ''}" for line in found.plan if line.nothing_left
+    ]
+    _remove(client, project, lost, yes=yes, wait=not no_wait, as_json=as_json)
 
 
 def _remove(client: Client, project: str | None, lost: list[str], *, yes: bool, wait: bool, as_json: bool) -> None:
@@ -95,10 +101,30 @@ def _show(found: Pruning) -> None:
     )
     if not found.whole or not all(line.whole for line in found.plan):
         note("there is more than was looked at here (+): all of it goes, a little at a time")
+    for sentence in _of_caches(found.caches):
+        note(sentence)
     if found.run is not None and found.run.ended is None:
         note(f"a run goes on, since {local_time(found.run.began)}: {_said(found.run)}")
     if found.busy:
         note("a run goes on that isn't of your projects alone: another can begin when it has ended")
+
+
+def _of_caches(found: CachesKept) -> Iterator[str]:
+    """Yield sentences on what builders remove by themselves."""
+    by_days: dict[int, list[str]] = {}
+    for project, days in found.projects.items():
+        by_days.setdefault(days, []).append(project)
+    for days, projects in sorted(by_days.items()):
+        more = f" and {len(projects) - _NAMED} more" if len(projects) > _NAMED else ""
+        yield (
+            f"caches of {', '.join(projects[:_NAMED])}{more} go {shown(days)} after a build last used them: builders "
+            "remove them by themselves, and only they know how much that is (`twistedipc caches list` there)"
+        )
+    if found.unaware and by_days:
+        yield (
+            f"of an older version, and remove caches by limits of their own alone: {', '.join(found.unaware[:_NAMED])}"
+            + (f" and {len(found.unaware) - _NAMED} more" if len(found.unaware) > _NAMED else "")
+        )
 
 
 def _row(line: PlannedRemoval) -> list[object]:

@@ -133,6 +133,9 @@ releases = 20
 builds = "2 years"
 # What repositories' hosts have told, and what was told to others.
 messages = "90 days"
+# What builds keep for the next ones, on builders, since a build last used it; builders have limits of their own
+# ([caches] in builder.toml), and what comes first counts.
+caches = "30 days"
 # The record of who did what.
 audit = "5 years"
 # So many of a project's newest builds keep all they have, and so does the last success of each ref.

@@ -48,7 +48,9 @@ class Keeping:
         folders, key = (modules.installed.folders, modules.key) if modules is not None else ([], "")
         self._caches = caches_of(plan.roots, plan.caches, modules=folders, key=key)
         try:
-            restored = ProjectCaches(Path(self._spec.caches), self._now).restore(self._caches, self._folder)
+            kept = ProjectCaches(Path(self._spec.caches), self._now)
+            kept.set_rule(self._spec.caches_kept)
+            restored = kept.restore(self._caches, self._folder)
         except OSError as error:
             self._log.note("warning", f"what earlier builds kept can't be used: {error.strerror}")
             return False

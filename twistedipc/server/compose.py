@@ -244,6 +244,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         release_url=settings.release_url,
         elsewhere=settings.elsewhere,
         reasons=Reasons(clock, now, linked, resting, builders.away),
+        rules=settings.retention,
     )
     sender = Sender(
         clock=clock,
@@ -345,6 +346,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             releasing=releasing,
             artifact_store=outside.artifact_store,
             rules=settings.retention,
+            linked=linked,
         ),
         sender=sender,
         bell=bell,

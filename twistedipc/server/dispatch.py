@@ -17,6 +17,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builds.access import CHECKOUT
 from twistedipc.builds.messages import FEATURES, Offer
 from twistedipc.builds.needs import lacked
+from twistedipc.builds.retention import Rules, effective
 from twistedipc.ipc import LocalProtocolError
 from twistedipc.publish.targets.registry import TARGETS, to_flat
 from twistedipc.server.bell import Bell
@@ -40,7 +41,7 @@ MAX_LOOKED_AT = 1000
 class QueueDispatch:
     """
     Offers queued attempts, oldest first, to the builder with the most free slots; to one that has declined or not
-    answered (`server.resting`) only where no other has a free one.
+    answered (`server.resting`) only where no other has a free one. ``rules``: of retention, where projects have none.
     """
 
     _log = Logger()
@@ -58,6 +59,7 @@ class QueueDispatch:
         reasons: Reasons,
         release_url: Callable[[str], str],
         elsewhere: Callable[[str], bool],
+        rules: Rules,
     ) -> None:
         self._clock = clock
         self._random = random
@@ -69,6 +71,7 @@ class QueueDispatch:
         self._reasons = reasons
         self._release_url = release_url
         self._elsewhere = elsewhere
+        self._rules = rules
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -172,7 +175,9 @@ class QueueDispatch:
             await self._lifecycle.cancel_offer(row, why)
             return True
         try:
-            link.offer(_message(queued, lease, self._release_url(queued.project), self._elsewhere(queued.repository)))
+            caches_kept = effective(queued.retention, self._rules).caches
+            url, elsewhere = self._release_url(queued.project), self._elsewhere(queued.repository)
+            link.offer(_message(queued, lease, url, elsewhere, caches_kept))
             crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
         except LocalProtocolError as error:
             self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
@@ -205,7 +210,7 @@ async def _expired(link: Link, row: AttemptRow) -> None:
     await link.expire_offer(row, OFFER_EXPIRES)
 
 
-def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
+def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool, caches_kept: int | None) -> Offer:
     return Offer(
         attempt=queued.name,
         lease=lease,
@@ -233,6 +238,7 @@ def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
         elsewhere=elsewhere,
         head=queued.head,
         caches=queued.caches,
+        caches_kept=caches_kept,
         stranger=queued.stranger,
         timeout=queued.timeout,
         idle_timeout=queued.idle_timeout,

@@ -21,9 +21,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.retention import DAY, Kind, Lost, Plan, PlanLine, Rules, Run
+from twistedipc.builds.messages import CACHES_KEPT
+from twistedipc.builds.retention import DAY, Kind, Lost, OnBuilders, Plan, PlanLine, Rules, Run, shown
 from twistedipc.server.boundaries import InThread
 from twistedipc.server.discarding import Discarding
+from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import audit, retention
@@ -86,8 +88,10 @@ class Pruning:
         releasing: Releasing,
         artifact_store: ArtifactStore,
         rules: Rules,
+        linked: LinkedBuilders,
     ) -> None:
         self._rules = rules
+        self._linked = linked
         self._clock = clock
         self._now = now
         self._ledger = ledger
@@ -161,20 +165,40 @@ class Pruning:
                 if line is not None:
                     lines.append(line)
         if projects is None and self._rules.audit is not None:
-            old = await self._ledger.read(audit.count_before, self._now() - self._rules.audit * DAY, PLANNED)
+            since = self._now() - self._rules.audit * DAY
+            old = await self._ledger.read(audit.count_before, since, PLANNED)
             if old:
-                rules = [f"audit = {self._rules.audit} days"]
                 lines.append(
-                    PlanLine(project="", kind=Kind.AUDIT, count=old, size=0, rules=rules, stays={}, whole=old < PLANNED)
+                    PlanLine(
+                        project="",
+                        kind=Kind.AUDIT,
+                        count=old,
+                        size=0,
+                        rules=[f"audit = {shown(self._rules.audit)}"],
+                        stays={},
+                        whole=old < PLANNED,
+                        nothing_left=await self._ledger.read(audit.all_before, since),
+                    )
                 )
         late = self._clock.seconds() > until
         removes = self._rules.removes or any(subject.rules.removes for subject in subjects)
-        return Plan(lines=lines, removes=removes, whole=not late)
+        return Plan(lines=lines, caches=self._on_builders(subjects), removes=removes, whole=not late)
+
+    def _on_builders(self, subjects: list[Subject]) -> OnBuilders:
+        """Say what can be known here of the caches, which builders remove."""
+        rules = {each.name: each.rules.caches for each in subjects if not each.deleted}
+        return OnBuilders(
+            projects={name: days for name, days in rules.items() if days is not None},
+            unaware=sorted(link.peer.info.name for link in self._linked.ready() if CACHES_KEPT not in link.features),
+        )
 
     async def lost(self, projects: frozenset[str] | None) -> Lost:
         """See `boundaries.Retention`. It takes far less than a plan: a look at the newest builds of each project."""
         until = self._clock.seconds() + PLAN_SECONDS
         found: list[tuple[str, Kind]] = []
+        days = self._rules.audit if projects is None else None
+        if days is not None and await self._ledger.read(audit.all_before, self._now() - days * DAY):
+            found.append(("", Kind.AUDIT))
         for subject in await self._ledger.read(retention.subjects, self._rules, projects):
             if self._clock.seconds() > until:
                 return Lost(of=found, whole=False)

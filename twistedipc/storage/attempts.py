@@ -71,6 +71,7 @@ from twistedipc.storage.columns import (
     gist_row,
     integer,
     is_strangers,
+    own_rules,
     project_settings,
     protected_refs,
     row_as,
@@ -147,6 +148,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.environments,
             projects.c.runs_on,
             projects.c.caches,
+            projects.c.retention,
             projects.c.timeout,
             projects.c.idle_timeout,
         )
@@ -294,6 +296,7 @@ def _offer_row(
         versioning=versions,
         runs_on=runs_on(row.runs_on),
         caches=row.caches,
+        retention=own_rules(row.retention),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
     )

@@ -76,6 +76,12 @@ def count_before(connection: Connection, since: int, most: int) -> int:
     return connection.execute(select(func.count()).select_from(old)).scalar_one()
 
 
+def all_before(connection: Connection, since: int) -> bool:
+    """Return whether there are lines, and all of them are older than ``since``."""
+    newest = connection.execute(select(func.max(audit.c.time))).scalar()
+    return newest is not None and newest < integer(since)
+
+
 def remove_before(connection: Connection, since: int, limit: int) -> int:
     """
     Delete up to ``limit`` of the lines that are older than ``since``, the oldest first. How many these were. From then

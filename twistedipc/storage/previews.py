@@ -148,13 +148,20 @@ def list_all(connection: Connection, project: str, now: int) -> list[PreviewRow]
     if about is None:
         return []
     newest_first = (previews.c.updated.desc(), previews.c.release_id.desc())
-    query = select(previews).where(previews.c.project_id == about.id).order_by(*newest_first)
+    query = (
+        select(previews, builds.c.pinned)
+        .join(releases_table, releases_table.c.id == previews.c.release_id)
+        .join(builds, builds.c.id == releases_table.c.build_id)
+        .where(previews.c.project_id == about.id)
+        .order_by(*newest_first)
+    )
     found = []
     for row in connection.execute(query).all():
         release = releases.get(connection, project, row.release_id)
         ends = _ends(about, row.updated)
         if release is not None and (ends is None or ends > now):
-            found.append(row_as(PreviewRow, row, project=project, release=release, ends=ends))
+            stays = _stays(release.state, row.pinned)
+            found.append(row_as(PreviewRow, row, project=project, release=release, days=_days(about), stays=stays))
     return found
 
 
@@ -198,10 +205,16 @@ def judged(connection: Connection, project: ProjectRow, rules: Rules, now: int) 
     )
     found, days = [], _days(project)
     for row in connection.execute(query):
-        live = Stays.LIVE if row.state == ReleaseState.LIVE else None
-        stays = live or (None if row.pinned is None else Stays.PINNED)
-        found.append(Judged(row.label, row.release_id, preview_verdict(row.updated, stays, days, rules, now)))
+        verdict = preview_verdict(row.updated, _stays(row.state, row.pinned), days, rules, now)
+        found.append(Judged(row.label, row.release_id, verdict))
     return found
+
+
+def _stays(state: str, pinned: int | None) -> Stays | None:
+    """Return what keeps a preview whose release is in this state, and whose build is pinned since then."""
+    if state == ReleaseState.LIVE:
+        return Stays.LIVE
+    return None if pinned is None else Stays.PINNED
 
 
 def kept(connection: Connection, project: ProjectRow, rules: Rules, now: int) -> frozenset[int]:

@@ -24,7 +24,7 @@ from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.remotes import RefsQuestion, wants
-from twistedipc.builds.retention import Own
+from twistedipc.builds.retention import Own, Stays
 from twistedipc.builds.roles import Allowance, PlatformRole, Role
 from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
@@ -636,6 +636,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     versioning: Versioning | None = None  # which versions its packages get; None: those of their files
     runs_on: RunsOn = RunsOn()
     caches: int = 0  # how many times what the project's builds keep was cleared
+    retention: Own  # its project's own rules
     stranger: bool = False  # it is of a pull request from a fork: it gets no secret, and nothing that builds keep
     timeout: float
     idle_timeout: float
@@ -734,4 +735,5 @@ class PreviewRow(Row, frozen=True, kw_only=True):
     ref: str  # its full name
     release: ReleaseRow  # to which it leads
     updated: int  # since when
-    ends: int | None  # when it leads nowhere any more, if nothing new comes; None: not before its ref is gone
+    days: int | None  # after which it leads nowhere, if nothing new comes; None: not before its ref is gone
+    stays: Stays | None  # what keeps it, whatever the rules of retention say

@@ -229,6 +229,7 @@ class Retention(Section, frozen=True, kw_only=True):
     builds: str | int | None = None
     most_builds: str | int | None = None  # how many, of each project
     messages: str | int | None = None
+    caches: str | int | None = None  # on builders, which have limits of their own beside it
     audit: str | int | None = None
     newest: Annotated[int, Meta(ge=1)] = 10
     last_success: bool = True

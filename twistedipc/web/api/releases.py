@@ -9,8 +9,8 @@ from urllib.parse import urlencode, urlsplit
 from sqlalchemy import Connection
 
 from twistedipc.builds import labels
-from twistedipc.builds.retention import DAY, Rules, effective
-from twistedipc.builds.states import RELEASE_STATES, ReleaseState
+from twistedipc.builds.retention import Rules, effective, preview_ends
+from twistedipc.builds.states import RELEASE_STATES
 from twistedipc.publish.targets.differences import FileDifference as Difference
 from twistedipc.storage import preview_passwords, previews, promotions, releases
 from twistedipc.storage.errors import NoSuchRelease, NotProtected
@@ -277,10 +277,6 @@ async def resume(call: Call[None, None]) -> Reply[Resumed]:
 
 
 def _preview(row: PreviewRow, address_of: Callable[[str], str], rules: Rules) -> Preview:
-    ends = row.ends
-    if rules.previews is not None and row.release.state is not ReleaseState.LIVE:
-        by_rule = row.updated + rules.previews * DAY
-        ends = by_rule if ends is None else min(ends, by_rule)
     return Preview(
         url=address_of(labels.host_name(row.label, row.project)),
         ref=row.ref,
@@ -288,7 +284,7 @@ def _preview(row: PreviewRow, address_of: Callable[[str], str], rules: Rules) ->
         release=row.release.id,
         commit=row.release.commit,
         since=moment(row.updated),
-        ends=moment_or_none(ends),
+        ends=moment_or_none(preview_ends(row.updated, row.stays, row.days, rules)),
     )
 
 

@@ -35,6 +35,7 @@ async def show(call: Call[Prune, None]) -> Reply[Pruning]:
             removes=plan.removes,
             whole=plan.whole,
             plan=[PlannedRemoval(**{**msgspec.structs.asdict(line), "kind": line.kind}) for line in plan.lines],
+            caches=schemas.CachesKept(projects=plan.caches.projects, unaware=plan.caches.unaware),
             run=None if mine is None else _shown(mine),
             busy=run is not None and mine is None and run.ended is None,
         )
@@ -76,7 +77,7 @@ async def begin(call: Call[Prune, PruneRequest]) -> Reply[PruneRun]:
 
 def _ask_back(lost: Lost) -> None:
     """Raise 409 unless it is sure that something is left of all that there is."""
-    names = [f"the {_called(kind)} of {project}" for project, kind in lost.of]
+    names = [f"the {_called(kind)}{f' of {project}' if project else ''}" for project, kind in lost.of]
     if names:
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         raise conflict(

@@ -223,6 +223,7 @@ class Retention(Request, frozen=True, kw_only=True):
     builds: KeptDays | UnsetType = UNSET  # with all that they have
     most_builds: KeptCount | UnsetType = UNSET  # older ones go
     messages: KeptDays | UnsetType = UNSET  # of hosts, and what was told to others
+    caches: KeptDays | UnsetType = UNSET  # since a build last used them; builders have limits of their own beside it
     newest: Annotated[int, Meta(ge=0, le=MAX_COUNT)] | UnsetType = UNSET  # so many builds keep all they have
     last_success: bool | UnsetType = UNSET  # so does the last build of each ref that succeeded
 
@@ -597,6 +598,7 @@ class Kept(Response, frozen=True, kw_only=True):
     builds: int | None = None  # days
     most_builds: int | None = None
     messages: int | None = None  # days
+    caches: int | None = None  # days since a build last used them
     newest: int = 10
     last_success: bool = True
 
@@ -633,12 +635,20 @@ class PruneRun(Response, frozen=True, kw_only=True):
     problem: str  # why it ended early, or couldn't do all; "" if it did
 
 
+class CachesKept(Response, frozen=True, kw_only=True):
+    """What builders remove by themselves: caches. How much of it there is, only they know."""
+
+    projects: dict[str, int] = {}  # those that have a rule -> days since a build last used what is kept
+    unaware: list[str] = []  # builders that are linked and of an older version, which keep to limits of their own alone
+
+
 class Pruning(Response, frozen=True, kw_only=True):
     """What isn't kept any more, and the last run that removed such things."""
 
     removes: bool  # there are rules at all
     whole: bool  # false: it took too long, and not all projects were looked at
     plan: list[PlannedRemoval]
+    caches: CachesKept = CachesKept()
     run: PruneRun | None  # that goes on, or the last one since the apiserver's start
     busy: bool = False  # a run goes on that isn't of the caller's projects alone
 
