@@ -25,7 +25,7 @@ from twistedipc.server.delivering import Delivering
 from twistedipc.server.delivery_log import DeliveryLog
 from twistedipc.server.diagnosing import Diagnosing
 from twistedipc.server.discarding import Discarding
-from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.dispatch import Offers, QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.server.fanout.shared import SharedFiles
@@ -241,10 +241,8 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         workflows=workflows,
         linked=linked,
         resting=resting,
-        release_url=settings.release_url,
-        elsewhere=settings.elsewhere,
+        offers=Offers(release_url=settings.release_url, elsewhere=settings.elsewhere, rules=settings.retention),
         reasons=Reasons(clock, now, linked, resting, builders.away),
-        rules=settings.retention,
     )
     sender = Sender(
         clock=clock,

@@ -9,6 +9,7 @@ acceptance names a lease that is void by then, and is answered with `Stop`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -38,10 +39,55 @@ OFFER_EXPIRES = 10.0
 MAX_LOOKED_AT = 1000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Offers:
+    """What offers say beside what the queue's rows have. ``rules``: of retention, of projects that have none."""
+
+    release_url: Callable[[str], str]
+    elsewhere: Callable[[str], bool]
+    rules: Rules
+
+    def message(self, queued: OfferRow, lease: str) -> Offer:
+        """Return the offer of an attempt."""
+        return Offer(
+            attempt=queued.name,
+            lease=lease,
+            build=queued.build,
+            project=queued.project,
+            repository=queued.repository,
+            ref=queued.ref,
+            commit=queued.commit,
+            publish=to_flat(queued.targets),
+            targets=TARGETS.write(queued.targets),
+            site=queued.site,
+            settings=queued.settings,
+            parameters=queued.parameters,
+            environment=queued.environment,
+            context=queued.context,
+            environment_name=queued.of.environment,
+            refs=queued.of.refs,
+            url=self.release_url(queued.project),
+            registries=queued.registries,
+            protected=queued.protected,
+            used=queued.used,
+            versioning=queued.versioning,
+            asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
+            contents=TARGETS.take_parts(queued.targets),
+            elsewhere=self.elsewhere(queued.repository),
+            head=queued.head,
+            caches=queued.caches,
+            caches_kept=effective(queued.retention, self.rules).caches,
+            stranger=queued.stranger,
+            timeout=queued.timeout,
+            idle_timeout=queued.idle_timeout,
+            expires=OFFER_EXPIRES,
+        )
+
+
 class QueueDispatch:
     """
     Offers queued attempts, oldest first, to the builder with the most free slots; to one that has declined or not
-    answered (`server.resting`) only where no other has a free one. ``rules``: of retention, where projects have none.
+    answered (`server.resting`) only where no other has a free one.
     """
 
     _log = Logger()
@@ -57,9 +103,7 @@ class QueueDispatch:
         linked: LinkedBuilders,
         resting: Resting,
         reasons: Reasons,
-        release_url: Callable[[str], str],
-        elsewhere: Callable[[str], bool],
-        rules: Rules,
+        offers: Offers,
     ) -> None:
         self._clock = clock
         self._random = random
@@ -69,9 +113,7 @@ class QueueDispatch:
         self._linked = linked
         self._resting = resting
         self._reasons = reasons
-        self._release_url = release_url
-        self._elsewhere = elsewhere
-        self._rules = rules
+        self._offers = offers
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -175,9 +217,7 @@ class QueueDispatch:
             await self._lifecycle.cancel_offer(row, why)
             return True
         try:
-            caches_kept = effective(queued.retention, self._rules).caches
-            url, elsewhere = self._release_url(queued.project), self._elsewhere(queued.repository)
-            link.offer(_message(queued, lease, url, elsewhere, caches_kept))
+            link.offer(self._offers.message(queued, lease))
             crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
         except LocalProtocolError as error:
             self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
@@ -208,39 +248,3 @@ class QueueDispatch:
 
 async def _expired(link: Link, row: AttemptRow) -> None:
     await link.expire_offer(row, OFFER_EXPIRES)
-
-
-def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool, caches_kept: int | None) -> Offer:
-    return Offer(
-        attempt=queued.name,
-        lease=lease,
-        build=queued.build,
-        project=queued.project,
-        repository=queued.repository,
-        ref=queued.ref,
-        commit=queued.commit,
-        publish=to_flat(queued.targets),
-        targets=TARGETS.write(queued.targets),
-        site=queued.site,
-        settings=queued.settings,
-        parameters=queued.parameters,
-        environment=queued.environment,
-        context=queued.context,
-        environment_name=queued.of.environment,
-        refs=queued.of.refs,
-        url=url,
-        registries=queued.registries,
-        protected=queued.protected,
-        used=queued.used,
-        versioning=queued.versioning,
-        asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
-        contents=TARGETS.take_parts(queued.targets),
-        elsewhere=elsewhere,
-        head=queued.head,
-        caches=queued.caches,
-        caches_kept=caches_kept,
-        stranger=queued.stranger,
-        timeout=queued.timeout,
-        idle_timeout=queued.idle_timeout,
-        expires=OFFER_EXPIRES,
-    )
