@@ -96,13 +96,14 @@ def _picture(page: Page, name: str) -> None:
 def test_the_pictures_of_readme(platform: Platform) -> None:
     newest = _make(platform)
     with chromium() as browser:
-        context = browser.new_context(viewport={"width": 1200, "height": 640}, reduced_motion="reduce")
+        context = browser.new_context(viewport={"width": 1200, "height": 450}, reduced_motion="reduce")
         page = context.new_page()
         page.set_default_timeout(DEADLINE * 1000)
         page.goto(f"{platform.url}/#token={platform.token}")
         expect(page.locator("table.builds tbody tr")).to_have_count(sum(map(len, PROJECTS.values())))
         expect(page.locator(".chip", has_text="failed")).to_have_count(1)
         _picture(page, "builds")
+        page.set_viewport_size({"width": 1200, "height": 680})
         page.emulate_media(color_scheme="dark", reduced_motion="reduce")
         page.goto(f"{platform.url}/#/builds/{newest['shop']}")
         expect(page.locator("main")).to_contain_text("TS2345")

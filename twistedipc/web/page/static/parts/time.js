@@ -30,5 +30,6 @@ export function Took({ from, to }) {
   useClock(from && !to ? 1_000 : 0);
   if (!from) return null;
   const milliseconds = (to ? Date.parse(to) : Date.now()) - Date.parse(from);
-  return html`<span class="took">${duration(to ? milliseconds : Math.floor(milliseconds / 1000) * 1000).replace(/\.0 s$/, " s")}</span>`;
+  // What goes on is told in whole seconds: tenths would stand still.
+  return html`<span class="took">${to ? duration(milliseconds) : duration(Math.floor(milliseconds / 1000) * 1000).replace(/\.0 s$/, " s")}</span>`;
 }
