@@ -146,8 +146,15 @@ def test_once_more(machine: Machine) -> None:
     git(machine.shop, "switch", "-qc", "new")
     (machine.shop / "build.mjs").write_text(BUILD.replace("the shop", "a new shop"))
     assert "what isn't committed isn't built, and 1 file differs" in machine.run("up", cwd=machine.shop / ".git/..")
-    git(machine.shop, "commit", "-qam", "two")
+    (machine.shop / ".twistedipc.toml").write_text('project = "front"\n')
+    git(machine.shop, "add", "-A")
+    git(machine.shop, "commit", "-qm", "two")
+    # Somebody who is signed in somewhere else goes on there, and is told so.
+    kept = machine.config.read_text().replace("local", "own")
+    elsewhere = '[contexts.work]\nurl = "https://work.example"\ntoken = "x"\n'
+    machine.config.write_text(kept.replace('current = "own"', 'current = "work"') + elsewhere)
     again = machine.run("up")
+    assert "the other commands talk to work; `twistedipc use own`" in again
     assert "it is a preview" in again
     assert "added" not in again
     assert "<p>the shop</p>" in page_at(address_in(said))
@@ -201,7 +208,11 @@ def test_a_build_goes_on_without_anybody(machine: Machine) -> None:
 @pytest.mark.long
 def test_a_port_that_another_program_has_taken(machine: Machine) -> None:
     port = free_port()
-    machine.run("up", "--port", str(port))
+    # The project is called as the repository says.
+    (machine.shop / ".twistedipc.toml").write_text('project = "front"\n')
+    git(machine.shop, "add", "-A")
+    git(machine.shop, "commit", "-qm", "two")
+    assert address_in(machine.run("up", "--port", str(port))).startswith("http://front.")
     machine.run("down")
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -26,7 +26,7 @@ from twistedipc.cli.builds import ask_for_build, say_made, say_what_it_is, show_
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.contexts import Context, client_for, read_contexts, write_contexts
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.folder import Repository, repository_of, same_repository
+from twistedipc.cli.folder import Repository, repository_of, said_project, same_repository
 from twistedipc.cli.local import (
     apiserver_toml,
     builder_toml,
@@ -74,6 +74,9 @@ _ROADS: Final = (
 
 #: Seconds in which another `up` or `down` must be through with the services.
 _TURN: Final = 60.0
+
+#: How many projects `status` asks about.
+_LISTED: Final = 20
 
 #: Seconds for adding up what is on the disk.
 _COUNTING: Final = 3.0
@@ -125,6 +128,7 @@ def up(
     place = _place(data)
     with _alone(place):
         client = _running(place, port)
+    _say_where(client.url)
     project, is_new = _project(client, repository, folder, source, name)
     branch = repository.branch
     answer = ask_for_build(client, project.name, NewBuild(ref=branch or repository.commit))
@@ -204,7 +208,10 @@ def status(context: click.Context, data: Path | None) -> None:
     print_fields(fields)
     if projects:
         click.echo()
-        print_table(("PROJECT", "LIVE AT"), [(each.name, _live(client, each.name)) for each in projects], empty="")
+        shown = [(each.name, _live(client, each.name)) for each in projects[:_LISTED]]
+        print_table(("PROJECT", "LIVE AT"), shown, empty="")
+        if len(projects) > _LISTED:
+            note(f"and {len(projects) - _LISTED} more: `twistedipc project list`")
     if not running or not linked:
         note("`twistedipc up`, in the folder of a repository, starts what doesn't run")
         context.exit(ExitCode.UNAVAILABLE)
@@ -276,7 +283,7 @@ def _project(
             return each, False
     taken = {each.name: each.repository for each in known}
     if name is None:
-        name = wanted = name_from(Path(root).name or repository.top.name)
+        name = wanted = name_from(said_project(folder, repository.top) or Path(root).name or repository.top.name)
         number = 2
         while name in taken:
             name, number = f"{wanted}-{number}", number + 1
@@ -405,11 +412,17 @@ def _token(place: Path, url: str) -> str:
     """Make a token, and keep it for the other commands."""
     token = new_token(place, TOKEN_NAME, TOKEN_DAYS)
     kept = read_contexts()
-    use = kept.current in ("", CONTEXT)
-    write_contexts(kept.with_one(CONTEXT, Context(url=url, token=token), use=use))
-    if not use:
-        note(f"the other commands talk to {kept.current}; `twistedipc use {CONTEXT}` has them talk to this server")
+    write_contexts(kept.with_one(CONTEXT, Context(url=url, token=token), use=kept.current in ("", CONTEXT)))
     return token
+
+
+def _say_where(url: str) -> None:
+    """Say so if the other commands talk to another server than the one that was just used."""
+    kept = read_contexts()
+    used, name = kept.in_use(), kept.of(url)
+    if name is not None and (used is None or not used.is_of(url)):
+        talk = f"talk to {kept.current}" if used is not None else "talk to none of those that are kept"
+        note(f"the other commands {talk}; `twistedipc use {name}`, or --server {name}, has them talk to this one")
 
 
 def _kept_client(place: Path) -> Client:
