@@ -207,14 +207,18 @@ def status(context: click.Context, data: Path | None) -> None:
     fields += [("on disk", f"{'' if whole else 'more than '}{size(used)} in {place}")]
     print_fields(fields)
     if projects:
-        click.echo()
-        shown = [(each.name, _live(client, each.name)) for each in projects[:_LISTED]]
-        print_table(("PROJECT", "LIVE AT"), shown, empty="")
-        if len(projects) > _LISTED:
-            note(f"and {len(projects) - _LISTED} more: `twistedipc project list`")
+        _show_projects(client, projects)
     if not running or not linked:
         note("`twistedipc up`, in the folder of a repository, starts what doesn't run")
         context.exit(ExitCode.UNAVAILABLE)
+
+
+def _show_projects(client: Client, projects: list[Project]) -> None:
+    click.echo()
+    shown = [(each.name, _live(client, each.name)) for each in projects[:_LISTED]]
+    print_table(("PROJECT", "LIVE AT"), shown, empty="")
+    if len(projects) > _LISTED:
+        note(f"and {len(projects) - _LISTED} more: `twistedipc project list`")
 
 
 def _builder(name: str, linked: bool) -> str:
