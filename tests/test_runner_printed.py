@@ -142,6 +142,15 @@ def test_between_stop_commands_and_its_token_nothing_is_a_command() -> None:
     assert printed(b"::group::a\n" + text + b"::group::b\n") == [Group("a"), text, Group("b")]
 
 
+@pytest.mark.parametrize("token", ["3fa9-12", "__end__", "%%", ":", "é"])
+def test_a_token_may_begin_with_anything(token: str) -> None:
+    text = f"::stop-commands::{token}\n::error::no\n::{token}::\n".encode()
+    expected = [text, Mask("hunter22"), b"x\n"]
+    assert printed(text + b"::add-mask::hunter22\nx\n") == expected
+    for at in range(len(text)):
+        assert printed(text[:at], text[at:] + b"::add-mask::hunter22\nx\n") == expected
+
+
 def test_all_other_output_passes_at_once() -> None:
     one = Printed()
     assert one.feed(b"50 %") == [b"50 %"]
@@ -159,11 +168,17 @@ def test_a_line_that_is_too_long_is_no_command() -> None:
     assert printed(line, b"more\n") == [line + b"more\n"]
 
 
-def test_a_mask_that_is_too_long_is_never_shown() -> None:
-    found = printed(b"a\n::add-mask::" + b"x" * MAX_HELD, b"yyy", b"zzz\nb\n")
+@pytest.mark.parametrize("command", [b"::add-mask::", b"\t::Add-Mask::", b"::add-mask a=b::"])
+def test_a_mask_that_is_too_long_is_never_shown(command: bytes) -> None:
+    found = printed(b"a\n" + command + b"x" * MAX_HELD, b"yyy", b"zzz\nb\n")
     assert [one for one in found if isinstance(one, bytes)] == [b"a\n", b"b\n"]
     assert isinstance(found[1], Mask)
     assert len(found[1].value) > MAX_HELD
+
+
+def test_while_commands_are_stopped_a_long_line_is_shown() -> None:
+    text = b"::stop-commands::t\n::add-mask::" + b"x" * MAX_HELD
+    assert printed(text, b"more\n") == [text + b"more\n"]
 
 
 # -- problems --
@@ -356,6 +371,17 @@ def test_time_is_linear(begin: bytes, piece: bytes) -> None:
     assert time.thread_time() - began < 0.5
 
 
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [(b"::a", b" "), (b"::a", b" :"), (b"\t", b" "), (b"", b"section_end:1:a\r\x1b[0K"), (b"--- a", b"\x1b]")],
+)
+def test_time_is_linear_for_long_commands(begin: bytes, piece: bytes) -> None:
+    line = begin + piece * (64 * 1024 // len(piece)) + b"\n"
+    began = time.thread_time()
+    printed(line)
+    assert time.thread_time() - began < 0.5
+
+
 # -- with the rest of the runner --
 
 
@@ -397,6 +423,10 @@ def test_a_value_is_hidden_from_the_next_line_on() -> None:
     assert records(output) == expected
     for size in (1, 3, 10):
         assert records(*(output[at : at + size] for at in range(0, len(output), size))) == expected
+
+
+def test_a_secret_with_several_blanks_is_hidden_in_a_groups_name() -> None:
+    assert records(b"::add-mask::two  blanks\n::group::of two  blanks\n") == [Group("of ***")]
 
 
 def test_a_value_that_is_too_short_is_refused() -> None:

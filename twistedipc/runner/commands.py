@@ -25,7 +25,8 @@ from twistedipc.runner.speech import Mask, Message
 # The most characters of the token that makes lines commands again.
 _MAX_TOKEN = 200
 
-_WORKFLOW = re.compile(r"[ \t]*::([A-Za-z][\w-]{0,30})(?:[ \t]+([^\n]*?))?::(.*)", re.ASCII)
+# One blank before the properties, so that a line of blanks takes linear time; further ones are trimmed with them.
+_WORKFLOW = re.compile(r"[ \t]*::([A-Za-z][\w-]{0,30})(?:[ \t]([^\n]*?))?::(.*)", re.ASCII)
 _SECTION = re.compile(
     r"(?:\x1b\[0?K)?section_(?P<what>start|end):\d{1,20}:(?P<id>[\w.-]{1,200})(?P<options>\[[^\]\r\n]{0,200}\])?"
     r"\r\x1b\[0?K",
@@ -59,6 +60,11 @@ class Commands:
         self._tops = tops
         self._until = ""  # the token that makes lines commands again
         self._section = ""  # of GitLab, that is open
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no line is a command now but the one that makes lines commands again."""
+        return bool(self._until)
 
     def take(self, line: bytes) -> Command | None:
         """Return what a line commands that looks like a command; None if it is none."""
@@ -131,7 +137,8 @@ def _buildkite(mark: str, name: str) -> Command | None:
 
 
 def _group(name: str, *, folded: bool = False) -> Group:
-    return Group(cut(" ".join(plain(name).split()), MAX_NAME), folded)
+    # Blanks within a line stay as they are: a secret that has several is hidden as it is spelt.
+    return Group(cut(" ".join(line.strip() for line in plain(name).splitlines() if line.strip()), MAX_NAME), folded)
 
 
 def _unescaped(text: str) -> str:

@@ -38,17 +38,19 @@ _RECENT = 2048
 # The most bytes that are remembered of the beginning of a line that has passed.
 _MAX_BEGUN = 8 * 1024
 
-# What begins the line of a command; and what may be the beginning of that, at the end of what has come.
-_BEGINNING = re.compile(
-    rb"[ \t]{0,64}::[A-Za-z]|(?:\x1b\[0?K)?section_(?:start|end):|(?:---|\+\+\+|~~~) \S|\^\^\^ \+\+\+"
-)
+# What begins the line of a command; and what may be the beginning of that, at the end of what has come. Behind "::" a
+# token may stand that makes lines commands again, and it may begin with anything.
+_BEGINNING = re.compile(rb"[ \t]{0,64}::\S|(?:\x1b\[0?K)?section_(?:start|end):|(?:---|\+\+\+|~~~) \S|\^\^\^ \+\+\+")
 _MAYBE = re.compile(
-    rb"(?:[ \t]{0,64}:{0,2}|[ \t]{0,64}::[A-Za-z][^\n]*"
+    rb"(?:[ \t]{0,64}:{0,2}|[ \t]{0,64}::\S[^\n]*"
     rb"|(?:\x1b(?:\[(?:0?K?)?)?)?(?:s(?:e(?:c(?:t(?:i(?:o(?:n(?:_[^\n]*)?)?)?)?)?)?)?)?"
     rb"|-{1,3}|\+{1,3}|~{1,3}|(?:---|\+\+\+|~~~) [^\n]*|\^{1,3}|\^\^\^ [^\n]*)\Z"
 )
 # The same behind a newline. The newline is a literal, which makes the search one in C.
 _COMMAND = re.compile(rb"\n(?=" + _BEGINNING.pattern + rb")")
+
+# A line that is to hide a value, as far as that can be said of its beginning.
+_HIDING = re.compile(rb"[ \t]*::add-mask(?:::|[ \t])", re.IGNORECASE)
 
 # What is looked for, with either kind of letters. `re` finds a literal faster than `bytes.find` does.
 _NEEDLES = [re.compile(needle) for needle in (rb"rror", rb"RROR", rb"arning", rb"ARNING")]
@@ -101,6 +103,10 @@ class Printed:
         """Whether `release` would give something."""
         return self._heading is not None
 
+    @property
+    def _stopped(self) -> bool:
+        return self._commands is not None and self._commands.stopped
+
     def feed(self, data: bytes) -> list[Part]:
         """Take the next bytes of output. Return output and messages in their order."""
         if self._hiding:
@@ -124,7 +130,7 @@ class Printed:
             self._begun = (self._begun + tail)[:_MAX_BEGUN]
         elif len(tail) <= MAX_HELD:
             self._held = tail
-        elif tail.lstrip().startswith(b"::add-mask::"):
+        elif not self._stopped and _HIDING.match(tail) is not None:
             parts.append([Mask(tail.decode("utf-8", "replace"))])
             self._hiding = True
         else:

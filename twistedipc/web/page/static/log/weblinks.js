@@ -14,19 +14,22 @@ export function address(text) {
   }
 }
 
-/** How long an address is without what belongs to the sentence around it: "(see http://a.example/b)." */
+/** How long an address is without what belongs to the sentence around it: "(see http://a.example/b)." Linear. */
 function lengthOfAddress(text) {
+  const open = { ")": surplus(text, "(", ")"), "]": surplus(text, "[", "]") };
   let end = text.length;
   for (;;) {
     const last = text[end - 1];
     if (".,;:!?*".includes(last)) end -= 1;
-    else if (last === ")" && opened(text, end, "(", ")") < 0) end -= 1;
-    else if (last === "]" && opened(text, end, "[", "]") < 0) end -= 1;
-    else return end;
+    else if (open[last] < 0) {
+      open[last] += 1;
+      end -= 1;
+    } else return end;
   }
 }
 
-const opened = (text, end, open, close) => text.slice(0, end).split(open).length - text.slice(0, end).split(close).length;
+/** How many more brackets a text opens than it closes. */
+const surplus = (text, open, close) => text.split(open).length - text.split(close).length;
 
 /** The same runs, cut so that the plain addresses in them are runs with a `link`, also over changes of style. */
 export function withAddresses(runs) {
