@@ -165,10 +165,12 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "logs": "90 days",
             "artifacts": 30,
             "unpublished": "1 day",
+            "previews": "60 days",
             "releases": 20,
             "builds": "2 years",
             "most_builds": 1000,
             "messages": "30 days",
+            "caches": "2 weeks",
             "audit": "5 years",
             "newest": 5,
             "last_success": False,
@@ -251,6 +253,8 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         assert found["attempts"][0]["builder"] == "every-key"
         assert platform.health() is not None
     assert (tmp_path / "elsewhere.sqlite").exists()
+    (rule,) = (tmp_path / "all" / "builder" / "caches").glob("short-*/kept.json")
+    assert msgspec.json.decode(rule.read_bytes()) == {"days": 14}
 
 
 def test_an_upload_that_reaches_no_server_is_reported_and_ends_the_build(tmp_path: Path) -> None:

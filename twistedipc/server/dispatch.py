@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builds.access import CHECKOUT
-from twistedipc.builds.messages import FEATURES, Offer
+from twistedipc.builds.messages import CACHES_KEPT, FEATURES, Offer
 from twistedipc.builds.needs import lacked
 from twistedipc.builds.retention import Rules, effective
 from twistedipc.ipc import LocalProtocolError
@@ -180,7 +180,8 @@ class QueueDispatch:
         if not free:
             return False
         # More than can be offered, by as many as may have to be passed over.
-        all_can = all(link.features.issuperset([*FEATURES, *TARGETS.features]) for link in self._linked.ready())
+        needed = (frozenset(FEATURES) - {CACHES_KEPT}) | TARGETS.features
+        all_can = all(link.features >= needed for link in self._linked.ready())
         wanted = min(free + self._resting.attempts, MAX_LOOKED_AT) if all_can else MAX_LOOKED_AT
         queue = await self._read_queue(wanted)
         self._reasons.needs = {queued.name: queued.needs for queued in queue if queued.needs}
