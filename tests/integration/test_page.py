@@ -9,9 +9,10 @@ import re
 import sys
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Error, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Error, Locator, Page, Route, expect
 
 from tests.integration.browser import chromium
 from tests.integration.platform import BARE, DEADLINE, Platform, git, wait_for
@@ -1006,6 +1007,244 @@ def test_events_are_hashed_as_they_were_said(page: Page, shown: Shown) -> None:
         shown.say(Progress(value, hostile))
     shown.say(Annotation("error", hostile, hostile, 2**31 - 1), Group(hostile), Summary(hostile + "\n\r\t"))
     shown.end()
+
+
+# -- a log that nobody reads from its beginning to its end ------------------------------------------------------------
+
+
+class Long:
+    """
+    A log of a million lines, as the server would give it: by range, by outline, by search. Every thousandth line has
+    ``needle``; the first step has the first half, and the second one has failed at the end.
+    """
+
+    records = 1_000_000
+    middle = 500_000
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked: list[tuple[int, int]] = []
+        page.route(re.compile(r"/log/outline\?"), lambda route: route.fulfill(json=self.outline()))
+        page.route(re.compile(r"/log/search\?"), self._search)
+        page.route(re.compile(r"/log\?"), self._read)
+
+    def outline(self) -> dict[str, object]:
+        times = {"started": "2026-01-01T10:00:00Z", "ended": "2026-01-01T10:00:09Z"}
+        return {
+            "attempt": 1,
+            "records": self.records,
+            "bytes": 1,
+            "complete": True,
+            "steps": [
+                {"index": 0, "name": "first", "outcome": "succeeded", "exit_code": 0, "first": 1, "last": self.middle}
+                | times,
+                {"index": 1, "name": "second", "outcome": self.outcome, "exit_code": 1, "first": self.middle + 1}
+                | {"last": self.records, **times},
+            ],
+            "groups": [{"record": 600_000, "step": 1, "name": "a group", "time": times["started"]}],
+            "annotation_counts": {"errors": 1, "warnings": 0, "notices": 0},
+            "annotations": [{"record": 900_000, "step": 1, "level": "error", "message": "no", "file": "", "line": 0}],
+            "errors": [{"record": 900_000, "step": 1, "what": "annotation", "message": "no"}],
+        }
+
+    outcome = "succeeded"
+
+    def record(self, number: int) -> Record:
+        if number in (1, self.middle + 1):
+            return StepStarted(int(number > 1), "first" if number == 1 else "second", "")
+        if number in (self.middle, self.records):
+            succeeded = number == self.middle
+            return StepEnded(int(not succeeded), "succeeded" if succeeded else "failed", 9, int(not succeeded))
+        if number == 600_000:
+            return Group("a group")
+        if number == 900_000:
+            return Annotation("error", "no")
+        return f"line {number}" + (" needle" if number % 1000 == 0 else "")
+
+    def batch(self, first: int, last: int) -> dict[str, object]:
+        lines = Lines(first=first, time=1000, step=0, lines=[self.record(n) for n in range(first, last + 1)])
+        batch: dict[str, object] = json.loads(encoder.encode(lines))
+        return batch
+
+    def _read(self, route: Route) -> None:
+        query = parse_qs(urlsplit(route.request.url).query)
+        after = int(query["after"][0])
+        last = min(after + int(query["limit"][0]), self.records)
+        self.asked.append((after + 1, last))
+        route.fulfill(json={"attempt": 1, "batches": [self.batch(after + 1, last)], "after": last, "end": None})
+
+    def _search(self, route: Route) -> None:
+        query = {name: value for name, (value,) in parse_qs(urlsplit(route.request.url).query).items()}
+        assert query["q"] == "needle"
+        hits = [n for n in range(1000, self.records, 1000) if n not in (500_000, 600_000, 900_000)]
+        found = [n for n in hits if int(query.get("after", 0)) < n < int(query.get("before", self.records))]
+        newest = query.get("order") == "newest"
+        given = sorted(found, reverse=newest)[: int(query["limit"])]
+        said: list[dict[str, object]] = [
+            {"type": "hit", "build": 1, "attempt": 1, "record": n, "parts": [f"line {n} ", "needle", ""]} for n in given
+        ]
+        more = given[-1] if len(found) > len(given) else None
+        said.append({"type": "end", "matches": len(found), "searched": 1, "missing": 0, "complete": True, "next": more})
+        route.fulfill(body="".join(json.dumps(each) + "\n" for each in said), content_type="application/x-ndjson")
+
+    def show(self, lines: str = "null") -> None:
+        expect(self.page.locator(".sign-in")).to_be_visible()
+        self.page.evaluate(MADE.replace("lines: null", f"lines: {lines}"))
+
+    def end(self, sha256: str = "0" * 64) -> None:
+        end = {"type": "end", "lines": self.records, "sha256": sha256, "complete": True, "state": "succeeded"}
+        self.page.evaluate("(end) => topic.heard(end)", end)
+
+    def row(self, number: int) -> Locator:
+        return self.page.locator(f".log .record[data-n='{number}']")
+
+
+@pytest.fixture
+def long(page: Page, platform: Platform) -> Long:
+    page.goto(platform.url)
+    return Long(page)
+
+
+def test_a_long_log_is_asked_for_by_range(page: Page, long: Long) -> None:
+    long.show()
+    long.end()
+    expect(long.row(999_999)).to_be_in_viewport()
+    assert page.evaluate("topic.request().after") == long.records, "what has been isn't sent again"
+    expect(page.locator(".log-foot .good")).to_have_text("complete, verified by the server (1,000,000 lines)")
+    assert page.locator(".log .record").count() < 1500
+    asked = sum(last - first + 1 for first, last in long.asked)
+    assert asked <= 2048, long.asked
+    # Any line, by a link and by the bar beside it; a step, by its name.
+    page.evaluate("view.pick([123456, 123460]), view.go(123456)")
+    expect(long.row(123_456)).to_be_in_viewport()
+    expect(page.locator(".record.picked")).to_have_count(5)
+    assert page.evaluate("location.hash") == "#/builds/1/1/L123456-L123460"
+    marks = page.locator(".marks").bounding_box()
+    assert marks
+    page.mouse.click(marks["x"] + 4, marks["y"] + marks["height"] * 0.75)
+    expect(long.row(750_000)).to_be_in_viewport()
+    page.evaluate("view.toStep(1)")
+    expect(long.row(long.middle + 1)).to_be_in_viewport()
+    assert page.locator(".log .block").count() <= 24
+    # By the wheel and the keys, from there on, with no line left out.
+    page.locator(".log").hover()
+    for _ in range(40):
+        page.mouse.wheel(0, 300)
+    page.wait_for_function("view.window.seen.first > 500300")
+    numbers = numbers_of(page)
+    assert numbers == sorted(numbers)
+    page.locator(".log").focus()
+    page.keyboard.press("Home")
+    expect(long.row(1)).to_be_in_viewport()
+    page.keyboard.press("End")
+    expect(long.row(long.records)).to_be_in_viewport()
+
+
+def test_the_end_of_a_long_log_is_followed(page: Page, long: Long) -> None:
+    long.show()
+    expect(long.row(999_999)).to_be_in_viewport()
+    page.evaluate(
+        """() => topic.heard({ type: "lines", first: 1000001, time: 2, step: 1,
+          lines: Array.from({ length: 5000 }, (_, index) => `new ${index}`) })"""
+    )
+    expect(long.row(1_005_000)).to_be_in_viewport()
+    expect(page.locator(".log-foot .counted")).to_have_text("1,005,000 lines")
+    page.keyboard.press("g")
+    page.keyboard.press("g")
+    expect(long.row(1)).to_be_in_viewport()
+    page.evaluate("topic.heard({ type: 'lines', first: 1005001, time: 2, step: 1, lines: ['one more'] })")
+    expect(page.locator(".log-foot .counted")).to_have_text("1,005,001 lines")
+    expect(long.row(1)).to_be_in_viewport()
+    page.get_by_role("button", name="Go to the end").click()
+    expect(long.row(1_005_001)).to_be_in_viewport()
+
+
+def test_a_failure_opens_at_its_cause(page: Page, long: Long) -> None:
+    long.outcome = "failed"
+    long.show()
+    expect(long.row(900_000)).to_be_in_viewport()
+    page.keyboard.press("g")
+    page.keyboard.press("g")
+    expect(long.row(1)).to_be_in_viewport()
+    expect(long.row(long.middle + 1)).to_be_in_viewport()  # the first step is folded
+    long.row(1).get_by_role("button").click()
+    expect(long.row(2)).to_be_in_viewport()
+    expect(long.row(1).get_by_role("button")).to_be_focused()
+
+
+def test_hits_are_counted_marked_and_gone_to(page: Page, long: Long) -> None:
+    long.show()
+    expect(long.row(999_999)).to_be_in_viewport()
+    page.locator(".log").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("/")
+    expect(page.locator(".find input")).to_be_focused()
+    page.locator(".find input").fill("needle")
+    found = page.locator(".found")
+    expect(found).to_have_text("996 found")
+    page.keyboard.press("Enter")
+    expect(found).to_have_text("1 of 996")
+    expect(long.row(1000)).to_be_in_viewport()
+    page.locator(".log").focus()
+    page.keyboard.press("n")
+    expect(found).to_have_text("2 of 996")
+    expect(long.row(2000)).to_be_in_viewport()
+    assert page.evaluate("[...CSS.highlights.get('found-current')].map(String)") == ["needle"]
+    page.keyboard.press("N")
+    page.keyboard.press("N")
+    expect(found).to_have_text("996 of 996")  # around the beginning
+    page.get_by_role("button", name="Show only lines that match").click()
+    expect(long.row(999_000)).to_be_in_viewport()
+    page.locator(".log").focus()
+    page.keyboard.press("Home")
+    expect(long.row(997)).to_be_in_viewport()
+    expect(long.row(1000)).to_have_class(re.compile("hit"))
+    assert numbers_of(page)[:9] == [*range(997, 1004), 1997, 1998]
+    page.get_by_role("button", name="Show only lines that match").click()
+    expect(found).to_be_visible()
+    page.locator(".find input").fill("")
+    expect(found).to_be_empty()
+    assert page.evaluate("CSS.highlights.get('found').size") == 0
+
+
+def test_what_is_not_read_can_be_verified_here(page: Page, long: Long) -> None:
+    long.records, long.middle = 6000, 3000
+    digest = LogDigest()
+    batch = Lines(first=1, time=1000, step=0, lines=[long.record(number) for number in range(1, 6001)])
+    digest.add(batch)
+    end = {"type": "end", "lines": 6000, "sha256": digest.hexdigest(), "complete": True, "state": "succeeded"}
+    body = encoder.encode(batch) + b"\n" + json.dumps(end).encode() + b"\n"
+    page.route(re.compile(r"/log\?.*follow=1"), lambda route: route.fulfill(body=body))
+    long.show()
+    long.end(digest.hexdigest())
+    foot = page.locator(".log-foot [role=status]")
+    expect(foot).to_have_text("complete, verified by the server (6,000 lines)")
+    page.get_by_role("button", name="Read all of the log").click()
+    expect(foot).to_have_text("complete, verified (6,000 lines)")
+
+
+def test_a_line_that_is_not_there_is_said_to_be_missing(page: Page, long: Long) -> None:
+    long.show("[2000000, 2000000]")
+    expect(long.row(1)).not_to_be_in_viewport()
+    long.end()
+    expect(page.locator(".log-trouble")).to_have_text("Line 2,000,000 isn't in this log, which has 1,000,000 lines.")
+
+
+def test_long_lines_are_wrapped_and_the_place_is_kept(page: Page, long: Long) -> None:
+    long.show()
+    expect(long.row(999_999)).to_be_in_viewport()
+    page.evaluate("view.go(400000)")
+    expect(long.row(400_000)).to_be_in_viewport()
+    page.evaluate("document.querySelector('.log').style.flex = '0 0 9rem'")
+    page.get_by_role("button", name="Break long lines").click()
+    expect(long.row(400_000)).to_be_in_viewport()
+    assert long.row(400_000).evaluate("row => row.offsetHeight") > 20
+    page.get_by_role("button", name="Break long lines").click()
+    expect(long.row(400_000)).to_be_in_viewport()
+    page.locator("select").first.select_option("clock")
+    expect(long.row(400_000)).to_have_attribute("data-t", re.compile(r"^\d\d:\d\d:01\.000$"))
+    expect(long.row(400_000)).to_be_in_viewport()
+    page.locator("select").first.select_option("off")
 
 
 # -- the summary, as Markdown ----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ const REQUESTS = 3; // that go on at once
 const PATIENCE = 700; // milliseconds for which a failure's cause is waited for
 const AGAIN = 2000; // milliseconds until what couldn't be read is asked for again
 const CONTEXT = 3; // records around a hit, where only hits are shown
+const TYPING = 40; // milliseconds without a key until what is typed is searched
 const MAX_COPY = 10_000; // records that are copied
 const HASH_AHEAD = 50_000; // records that wait to be hashed; with more, the digest isn't checked here
 
@@ -82,6 +83,7 @@ export class LogView {
   #requests = 0;
   #timer = 0;
   #saving = 0;
+  #typing = 0;
   #stopping = new AbortController();
   #forget = () => {}; // the shortcuts
   /** @type {[number, number] | null} */
@@ -137,7 +139,10 @@ export class LogView {
       // A name without the words that are seen would be another for somebody who speaks to the browser; a sign is no name.
       el("button", { class: "quiet", type: "button", title, "aria-label": /^\w{3}/.test(label) && !title.toLowerCase().includes(label.toLowerCase()) ? null : title, onclick, ...more }, label);
     this.input = el("input", { type: "search", placeholder: "Search", "aria-label": "Search in this log", spellcheck: "false", autocomplete: "off", maxlength: "1000" });
-    this.input.addEventListener("input", () => this.#search());
+    this.input.addEventListener("input", () => {
+      clearTimeout(this.#typing);
+      this.#typing = setTimeout(() => this.#search(), TYPING);
+    });
     this.caseButton = button("Aa", "Capital and small letters differ", () => this.#press(this.caseButton), { "aria-pressed": "false" });
     this.regexButton = button(".*", "A regular expression (RE2)", () => this.#press(this.regexButton), { "aria-pressed": "false" });
     this.filterButton = button("Only hits", "Show only lines that match, and some around each", () => this.#filter(!this.#onlyHits), { "aria-pressed": "false", hidden: true });
@@ -277,6 +282,7 @@ export class LogView {
     clearTimeout(this.#timer);
     clearTimeout(this.#hashing);
     clearTimeout(this.#saving);
+    clearTimeout(this.#typing);
   }
 
   /** What is known of the attempt apart from its log. @param {any} attempt */
@@ -754,6 +760,7 @@ export class LogView {
   }
 
   #search() {
+    clearTimeout(this.#typing);
     const pressed = (/** @type {HTMLElement} */ button) => button.getAttribute("aria-pressed") === "true";
     this.#current = 0;
     if (this.#onlyHits) this.#filter(false);
