@@ -27,6 +27,7 @@ const REQUESTS = 3; // that go on at once
 const PATIENCE = 700; // milliseconds for which a failure's cause is waited for
 const AGAIN = 2000; // milliseconds until what couldn't be read is asked for again
 const CONTEXT = 3; // records around a hit, where only hits are shown
+const FILL_TRIES = 40; // times that it is looked whether a short log is drawn, until its end is told all the same
 const TYPING = 40; // milliseconds without a key until what is typed is searched
 const MAX_COPY = 10_000; // records that are copied
 const HASH_AHEAD = 50_000; // records that wait to be hashed; with more, the digest isn't checked here
@@ -65,6 +66,7 @@ export class LogView {
   #begun = 0; // when the log begins, in milliseconds
   /** @type {LogDigest | null} */
   #digest = null;
+  #tries = 0; // to find the end drawn
   #unhashed = []; // messages
   #waiting = 0; // records in them
   #hashing = 0;
@@ -370,6 +372,13 @@ export class LogView {
   #finish() {
     if (this.#unhashed.length) return;
     this.#stream.leave(this.#topic);
+    // Who reads that it is complete may search it, or copy it.
+    if (!this.window.filled && this.#tries < FILL_TRIES) {
+      this.#tries += 1;
+      clearTimeout(this.#hashing);
+      this.#hashing = setTimeout(() => this.#finish(), 25);
+      return;
+    }
     this.#said.stepOver();
     this.#said.settle();
     this.#say(...verdict(this.#end, this.#digest));

@@ -15,6 +15,7 @@ const MAX_SPACE = 8_000_000; // pixels
 const MAX_MOUNTED = 24; // blocks that are elements; a log that has no more than these is there as a whole
 const FAR = 4000; // pixels at once that no wheel scrolls, but a bar
 const SETTLE = 200; // milliseconds after the last movement
+const FILL_BUDGET = 8; // milliseconds at a time for what isn't seen
 const NEAR_END = 3; // rows from the end that count as the end
 
 /** Shows what `source` has; tells what it lacks. */
@@ -326,7 +327,7 @@ export class LogWindow {
     this.#place(false);
     this.#shed();
     this.#source.moved();
-    if (!this.#idle) this.#idle = setTimeout(() => this.#fill(), 50);
+    if (!this.#idle) this.#idle = setTimeout(() => this.#fill());
   }
 
   /** Have elements for what is between two heights; whether a height has changed by that. @param {number} from @param {number} to */
@@ -415,19 +416,35 @@ export class LogWindow {
     for (const index of far.slice(0, this.#mounted.size - MAX_MOUNTED)) this.#unmount(index);
   }
 
+  /** Whether there is an element for all that a short log has; a long one never has that. */
+  get filled() {
+    if (this.#heights.length > MAX_MOUNTED) return true;
+    for (let index = 0; index < this.#heights.length; index++) {
+      if (this.#mounted.get(index)?.version !== this.#source.version(index)) return false;
+    }
+    return this.#heights.length * BLOCK >= this.#source.total();
+  }
+
   /** While there is nothing else to do, have a short log there as a whole: for the browser's own search, and to be copied. */
   #fill() {
     this.#idle = 0;
     if (this.#stopped || this.#heights.length > MAX_MOUNTED) return;
+    const until = performance.now() + FILL_BUDGET;
+    let changed = false, left = false;
     for (let index = this.#heights.length - 1; index >= 0; index--) {
-      if (this.#mounted.has(index) && this.#mounted.get(index).version === this.#source.version(index)) continue;
+      if (this.#mounted.get(index)?.version === this.#source.version(index)) continue;
       if (this.#source.rows(index) === null) {
         this.#source.want([index]);
-        return;
+        break;
       }
-      this.#mount(index);
-      this.update(); // which comes back here
-      return;
+      if (performance.now() > until) {
+        left = true;
+        break;
+      }
+      changed = this.#mount(index) || changed;
     }
+    if (changed) this.update(); // what stands still has moved
+    else this.#place(false);
+    if (left) this.#idle = setTimeout(() => this.#fill());
   }
 }
