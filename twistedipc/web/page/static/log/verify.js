@@ -2,6 +2,9 @@
 
 import { SHA256 } from "./sha256.js";
 
+const MAX_WAITING = 50_000; // records that wait to be hashed
+const BUDGET = 8; // milliseconds of hashing at a time
+
 const encoder = new TextEncoder();
 
 /** The digest of a log, of messages that come in order. */
@@ -27,6 +30,52 @@ export class LogDigest {
 
   hex() {
     return this.#sha.digest();
+  }
+}
+
+/** Hashes what comes live, a little at a time; of a log that comes faster than that it gives up: `digest` is null then. */
+export class Hashing {
+  /** @type {LogDigest | null} */
+  digest = new LogDigest();
+  #messages = [];
+  #waiting = 0; // records in them
+  #timer = 0;
+  #done;
+
+  /** @param {() => void} done is called when nothing waits any more */
+  constructor(done) {
+    this.#done = done;
+  }
+
+  get busy() {
+    return this.#messages.length > 0;
+  }
+
+  /** @param {any} message */
+  add(message) {
+    if (!this.digest) return;
+    this.#messages.push(message);
+    this.#waiting += message.type === "lines" ? message.lines.length : 0;
+    if (this.#waiting > MAX_WAITING) {
+      this.digest = null;
+      this.#messages = [];
+    } else if (!this.#timer) this.#timer = setTimeout(() => this.#hash());
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+  }
+
+  #hash() {
+    this.#timer = 0;
+    const until = performance.now() + BUDGET;
+    while (this.#messages.length && performance.now() < until) {
+      const message = this.#messages.shift();
+      this.#waiting -= message.type === "lines" ? message.lines.length : 0;
+      this.digest.add(message);
+    }
+    if (this.#messages.length) this.#timer = setTimeout(() => this.#hash());
+    else this.#done();
   }
 }
 

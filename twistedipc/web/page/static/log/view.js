@@ -9,30 +9,27 @@ import { count, el } from "../lib/elements.js";
 import { addShortcuts } from "../lib/keys.js";
 import { here } from "../lib/router.js";
 import { addressOf } from "./address.js";
-import { blockOf, Blocks, firstOf } from "./blocks.js";
+import { Blocks, firstOf } from "./blocks.js";
 import { drawn, TIMES, timeText } from "./draw.js";
 import { Finder } from "./finder.js";
+import { Folding } from "./folding.js";
+import { frameOf, press, pressed } from "./frame.js";
+import { highlight } from "./highlight.js";
 import { Marks } from "./marks.js";
 import { Outline } from "./outline.js";
-import { Ranges } from "./ranges.js";
+import { Reading } from "./reading.js";
 import { rowsOf } from "./rows.js";
 import { Said } from "./said.js";
 import { Style } from "./terminal.js";
-import { LogDigest, verdict, verify } from "./verify.js";
+import { Hashing, verdict, verify } from "./verify.js";
 import { LogWindow } from "./window.js";
 
 const WHOLE = 5000; // records of a log that is taken as a whole
-const TOGETHER = 4; // blocks that are asked for at once
-const REQUESTS = 3; // that go on at once
 const PATIENCE = 700; // milliseconds for which a failure's cause is waited for
 const AGAIN = 2000; // milliseconds until what couldn't be read is asked for again
-const CONTEXT = 3; // records around a hit, where only hits are shown
 const FILL_TRIES = 40; // times that it is looked whether a short log is drawn, until its end is told all the same
 const TYPING = 40; // milliseconds without a key until what is typed is searched
 const MAX_COPY = 10_000; // records that are copied
-const HASH_AHEAD = 50_000; // records that wait to be hashed; with more, the digest isn't checked here
-
-const NOTHING = new Ranges();
 
 /** What a person wants of all logs, kept in the browser. */
 const wishes = {
@@ -64,26 +61,14 @@ export class LogView {
   #total = 0;
   #end = null;
   #begun = 0; // when the log begins, in milliseconds
-  /** @type {LogDigest | null} */
-  #digest = null;
+  /** Of a log that is taken as a whole. @type {Hashing | null} */
+  #hashing = null;
   #tries = 0; // to find the end drawn
-  #unhashed = []; // messages
-  #waiting = 0; // records in them
-  #hashing = 0;
+  #finishing = 0;
   #opened = false; // the outline is here, and the first place is found
-  /** Steps by index, and groups by record. */
-  #foldedSteps = new Set();
-  #foldedGroups = new Set();
-  #folds = NOTHING;
-  #foldVersion = 0;
-  #filtered = false;
-  #onlyHits = false;
+  #folding = new Folding(this.#outline);
   /** @type {Map<number, { version: string, rows: import("./rows.js").Row[] }>} */
   #rows = new Map();
-  #wanted = [];
-  #asking = new Set(); // blocks
-  #requests = 0;
-  #timer = 0;
   #saving = 0;
   #typing = 0;
   #stopping = new AbortController();
@@ -91,10 +76,13 @@ export class LogView {
   /** @type {[number, number] | null} */
   #picked = null;
   #current = 0; // the record of the hit that was gone to last
-  #time = wishes.get("time", "off");
+  /** @type {string} */
+  #time = TIMES.find((each) => each === wishes.get("time", "off")) ?? "off";
   #said;
   #finder;
   #marks;
+  #reading;
+  #on; // the frame's elements
 
   /**
    * @param {{ stream: import("../lib/stream.js").Stream, build: number, attempt: number, lines: [number, number] | null,
@@ -115,84 +103,60 @@ export class LogView {
     this.#finder = new Finder(this.#path("/search", ""), () => this.#found());
     this.window = new LogWindow({
       total: () => this.#total,
-      version: (block) => `${this.#block(block)?.version ?? "-"}/${this.#foldVersion}/${this.#total < firstOf(block + 1) ? this.#total : ""}`,
+      version: (block) => `${this.#blocks.peek(block)?.version ?? "-"}/${this.#folding.version}/${this.#total < firstOf(block + 1) ? this.#total : ""}`,
       rows: (block) => this.#rowsOf(block),
-      visible: (from, to) => Math.max(0, to - from + 1 - this.#folds.count(from, to)),
+      visible: (from, to) => Math.max(0, to - from + 1 - this.#folding.ranges.count(from, to)),
       style: () => new Style(),
       draw: (row, style) => this.#draw(row, style),
-      want: (blocks) => this.#want(blocks),
+      want: (blocks) => this.#reading.want(blocks),
       moved: () => this.#moved(),
     });
+    this.#reading = new Reading({ build, attempt, blocks: this.#blocks, total: () => this.#total, came: () => this.window.update() });
     this.#marks = new Marks((share) => this.window.toShare(share));
-    this.#make();
+    this.#on = this.#framed();
+    this.frame = this.#on.element;
+    this.element = el("div", { class: "log-side" }, this.frame);
     this.#topic = {
       request: () => ({ topic: "log", build, attempt, after: this.#total }),
       concerns: (/** @type {any} */ message) => message.build === build && (message.attempt === attempt || message.type === "error"),
       heard: (/** @type {any} */ message) => this.#heard(message),
     };
     this.window.wrap = wishes.get("wrap", "off") === "on";
-    this.#pressed(this.wrapButton, this.window.wrap);
+    press(this.#on.wrap, this.window.wrap);
   }
 
-  // -- the frame around the window
-
-  #make() {
-    const button = (/** @type {string} */ label, /** @type {string} */ title, /** @type {() => void} */ onclick, more = {}) =>
-      // A name without the words that are seen would be another for somebody who speaks to the browser; a sign is no name.
-      el("button", { class: "quiet", type: "button", title, "aria-label": /^\w{3}/.test(label) && !title.toLowerCase().includes(label.toLowerCase()) ? null : title, onclick, ...more }, label);
-    this.input = el("input", { type: "search", placeholder: "Search", "aria-label": "Search in this log", spellcheck: "false", autocomplete: "off", maxlength: "1000" });
-    this.input.addEventListener("input", () => {
-      clearTimeout(this.#typing);
-      this.#typing = setTimeout(() => this.#search(), TYPING);
+  #framed() {
+    const on = frameOf({
+      path: (query) => this.#path("", query),
+      progress: this.#said.bar,
+      window: this.window.element,
+      marks: this.#marks.element,
+      typed: () => {
+        clearTimeout(this.#typing);
+        this.#typing = setTimeout(() => this.#search(), TYPING);
+      },
+      chosen: () => this.#search(),
+      filter: () => this.#filter(!this.#folding.onlyHits),
+      hit: (way) => this.toHit(way),
+      error: () => this.toError(),
+      times: (form) => {
+        this.#time = form;
+        wishes.set("time", form);
+        this.window.element.dataset.time = form;
+        this.window.redraw();
+      },
+      wrap: () => this.#wrap(),
+      fold: () => this.#foldAll(),
+      full: () => this.#fullScreen(),
+      verify: () => this.#verify(),
+      end: () => this.window.toEnd(),
+      copy: (numbers) => this.#copy(numbers),
+      link: () => this.#give(location.href),
     });
-    this.caseButton = button("Aa", "Capital and small letters differ", () => this.#press(this.caseButton), { "aria-pressed": "false" });
-    this.regexButton = button(".*", "A regular expression (RE2)", () => this.#press(this.regexButton), { "aria-pressed": "false" });
-    this.filterButton = button("Only hits", "Show only lines that match, and some around each", () => this.#filter(!this.#onlyHits), { "aria-pressed": "false", hidden: true });
-    this.previous = button("↑", "The hit before (N)", () => this.toHit(-1), { hidden: true });
-    this.next = button("↓", "The next hit (n)", () => this.toHit(1), { hidden: true });
-    this.found = el("span", { class: "found", role: "status" });
-    const find = el("form", { class: "find", role: "search" }, this.input, this.caseButton, this.regexButton, this.previous, this.next, this.filterButton, this.found);
-    find.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.toHit(1);
-    });
-    this.errorButton = button("Next error", "Go to the next error (e)", () => this.toError(), { hidden: true });
-    this.times = el("select", { "aria-label": "Times of lines" }, el("option", { value: "off" }, "No times"), el("option", { value: "clock" }, "Clock"), el("option", { value: "since" }, "Since start"));
-    this.times.value = TIMES.find((each) => each === this.#time) ?? "off";
-    this.times.addEventListener("change", () => {
-      this.#time = this.times.value;
-      wishes.set("time", this.#time);
-      this.window.element.dataset.time = this.#time;
-      this.window.redraw();
-    });
-    this.wrapButton = button("Wrap", "Break long lines", () => {
-      this.window.wrap = !this.window.wrap;
-      wishes.set("wrap", this.window.wrap ? "on" : "off");
-      this.#pressed(this.wrapButton, this.window.wrap);
-    });
-    this.fold = button("Fold", "Fold all steps and groups", () => this.#foldAll(), { hidden: true });
-    this.full = button("Full screen", "The log alone, on the whole page (f)", () => this.#fullScreen());
-    const file = (/** @type {string} */ label, /** @type {string} */ form) => el("a", { href: this.#path("", `format=${form}&download=1`), download: "" }, label);
-    const files = el("details", { class: "menu" }, el("summary", {}, "Download"), el("div", {}, file("As it came, with colours", "ansi"), file("As text", "text"),
-      el("a", { href: this.#path("", "format=text&download=1&numbers=true"), download: "" }, "As text with numbers"), file("As JSON", "json")));
-    const tools = el("div", { class: "tools" }, this.errorButton, this.times, this.wrapButton, this.fold, files, this.full);
-    this.status = el("span", { role: "status" }, "waiting for the first line");
-    this.counted = el("span", { class: "counted" });
-    this.verifying = button("Verify here", "Read all of the log, and check its SHA-256 in this browser", () => this.#verify(), { hidden: true });
-    this.bottom = button("To the end", "Go to the end, and stay there (G)", () => this.window.toEnd(), { hidden: true });
-    this.pickedSaid = el("b");
-    this.picks = el("span", { class: "picks", hidden: true }, this.pickedSaid, button("Copy", "Copy these lines", () => this.#copy(false)),
-      button("with numbers", "Copy these lines with their numbers", () => this.#copy(true)), button("Link", "Copy the address of these lines", () => this.#give(location.href)));
-    this.firstBuild = el("a", { class: "first", hidden: true, title: "Search all builds of the project for this line, the oldest first" }, "First build with it");
-    this.picks.append(this.firstBuild);
-    this.trouble = el("p", { class: "log-trouble", role: "alert", hidden: true });
-    this.frame = el("div", { class: "log-frame" }, el("div", { class: "log-bar" }, find, tools), this.#said.bar, this.trouble,
-      el("div", { class: "log-place" }, this.window.element, this.#marks.element),
-      el("div", { class: "log-foot" }, this.status, this.counted, this.verifying, this.picks, this.bottom));
-    this.element = el("div", { class: "log-side" }, this.frame);
-    this.window.element.dataset.time = this.#time;
+    on.times.value = this.window.element.dataset.time = this.#time;
     this.window.element.addEventListener("click", (event) => this.#clicked(event));
-    this.frame.addEventListener("keydown", (event) => this.#key(event));
+    on.element.addEventListener("keydown", (event) => this.#key(event));
+    return on;
   }
 
   #path(/** @type {string} */ what, /** @type {string} */ query) {
@@ -239,20 +203,17 @@ export class LogView {
     if (!whole) {
       this.#total = said.records;
       this.#said.begin(said.annotation_counts, said.annotations);
-    } else this.#digest = new LogDigest();
+    } else this.#hashing = new Hashing(() => this.#end && this.#finish());
     this.#outline.begin(whole ? { ...said, groups: [], errors: [], records: 0 } : said);
     this.#opened = true;
     const failed = this.#outline.failed;
-    if (failed) {
-      for (const step of this.#outline.steps.values()) if (step !== failed) this.#foldedSteps.add(step.index);
-    }
-    this.#foldThoseThatWant();
-    if (this.#picked) this.#unfold(this.#picked[0]);
-    if (place !== null) this.#unfold(place);
+    if (failed) this.#folding.allBut(failed);
+    if (this.#picked) this.#folding.unfold(this.#picked[0]);
+    if (place !== null) this.#folding.unfold(place);
     const told = new Outline();
     told.begin(said);
     const cause = known ?? (failed ? told.cause ?? null : null);
-    if (cause !== null) this.#unfold(cause);
+    if (cause !== null) this.#folding.unfold(cause);
     this.#refold();
     this.#first = this.#picked?.[0] ?? place ?? cause;
     if (this.#first !== null) this.window.following = false;
@@ -281,8 +242,9 @@ export class LogView {
     this.#stream.leave(this.#topic);
     this.#finder.stop();
     this.window.stop();
-    clearTimeout(this.#timer);
-    clearTimeout(this.#hashing);
+    this.#reading.stop();
+    this.#hashing?.stop();
+    clearTimeout(this.#finishing);
     clearTimeout(this.#saving);
     clearTimeout(this.#typing);
   }
@@ -320,16 +282,15 @@ export class LogView {
     if (!this.#begun && fresh.time) this.#begun = fresh.time;
     this.#total = last;
     this.#blocks.take(fresh);
-    if (this.#digest) this.#hash(fresh);
+    this.#hashing?.add(fresh);
     if (this.#outline.add(fresh)) {
       this.#changed(this.#outline, false);
-      this.errorButton.hidden = this.#outline.errors.length === 0;
-      this.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
-      this.#foldThoseThatWant();
-      if (this.#foldedSteps.size || this.#foldedGroups.size || this.#foldNew) this.#foldWhatIsNew();
+      this.#on.error.hidden = this.#outline.errors.length === 0;
+      this.#on.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
+      if (this.#folding.any) this.#refold();
     }
     if (fresh.type === "lines") this.#overhear(fresh);
-    if (this.#onlyHits) this.#refold();
+    if (this.#folding.onlyHits) this.#refold();
     this.#toFirst(0);
     this.#finder.grown(this.#total);
     this.window.update();
@@ -347,42 +308,21 @@ export class LogView {
     }
   }
 
-  #hash(/** @type {any} */ message) {
-    this.#unhashed.push(message);
-    this.#waiting += message.type === "lines" ? message.lines.length : 0;
-    if (this.#waiting > HASH_AHEAD) {
-      this.#digest = null;
-      this.#unhashed = [];
-      this.#waiting = 0;
-    } else if (!this.#hashing) this.#hashing = setTimeout(() => this.#hashOn());
-  }
-
-  #hashOn() {
-    this.#hashing = 0;
-    const until = performance.now() + 8;
-    while (this.#unhashed.length && performance.now() < until) {
-      const message = this.#unhashed.shift();
-      this.#waiting -= message.type === "lines" ? message.lines.length : 0;
-      this.#digest.add(message);
-    }
-    if (this.#unhashed.length) this.#hashing = setTimeout(() => this.#hashOn());
-    else if (this.#end) this.#finish();
-  }
-
   #finish() {
-    if (this.#unhashed.length) return;
+    if (this.#hashing?.busy) return; // it calls this again
     this.#stream.leave(this.#topic);
     // Who reads that it is complete may search it, or copy it.
     if (!this.window.filled && this.#tries < FILL_TRIES) {
       this.#tries += 1;
-      clearTimeout(this.#hashing);
-      this.#hashing = setTimeout(() => this.#finish(), 25);
+      clearTimeout(this.#finishing);
+      this.#finishing = setTimeout(() => this.#finish(), 25);
       return;
     }
     this.#said.stepOver();
     this.#said.settle();
-    this.#say(...verdict(this.#end, this.#digest));
-    this.verifying.hidden = this.#digest !== null || !this.#end.complete;
+    const digest = this.#hashing?.digest ?? null;
+    this.#say(...verdict(this.#end, digest));
+    this.#on.verify.hidden = digest !== null || !this.#end.complete;
     this.#count();
     if (this.#first !== null) {
       const [from] = this.#picked ?? [this.#first];
@@ -394,30 +334,30 @@ export class LogView {
   }
 
   async #verify() {
-    this.verifying.disabled = true;
+    this.#on.verify.disabled = true;
     try {
       const read = (/** @type {number} */ records) => this.#say(`${count(records)} of ${count(this.#end.lines)} lines verified`);
       this.#say(...(await verify(this.#path("", "format=json&follow=1"), this.#stopping.signal, read)));
-      this.verifying.hidden = true;
+      this.#on.verify.hidden = true;
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#say(`not verified: ${error.message}`, "bad");
     } finally {
-      this.verifying.disabled = false;
+      this.#on.verify.disabled = false;
     }
   }
 
   #say(/** @type {string} */ text, kind = "") {
-    if (this.status.textContent !== text) this.status.textContent = text;
-    this.status.className = kind;
+    if (this.#on.status.textContent !== text) this.#on.status.textContent = text;
+    this.#on.status.className = kind;
   }
 
   #warn(/** @type {string} */ text) {
-    this.trouble.textContent = text;
-    this.trouble.hidden = !text;
+    this.#on.trouble.textContent = text;
+    this.#on.trouble.hidden = !text;
   }
 
   #count() {
-    this.counted.textContent = this.#end ? "" : `${count(this.#total)} lines`;
+    this.#on.counted.textContent = this.#end ? "" : `${count(this.#total)} lines`;
     if (!this.#end && this.#opened) {
       this.#say(this.#total ? (this.window.following ? "following" : "the log goes on") : "waiting for the first line");
     }
@@ -425,17 +365,13 @@ export class LogView {
 
   // -- what is seen
 
-  #block(/** @type {number} */ index) {
-    return this.#blocks.peek(index);
-  }
-
   #rowsOf(/** @type {number} */ index) {
     const block = this.#blocks.peek(index);
     if (!block?.has(this.#total)) return null;
-    const version = `${block.version}/${this.#foldVersion}`;
+    const version = `${block.version}/${this.#folding.version}`;
     let kept = this.#rows.get(index);
     if (kept?.version !== version) {
-      kept = { version, rows: rowsOf(block, this.#folds) };
+      kept = { version, rows: rowsOf(block, this.#folding.ranges) };
       if (this.#rows.size > 64) this.#rows.clear();
       this.#rows.set(index, kept);
     }
@@ -443,18 +379,12 @@ export class LogView {
   }
 
   #draw(/** @type {import("./rows.js").Row} */ row, /** @type {any} */ style) {
-    const element = drawn(row, style, { stepOf: (index) => this.#outline.steps.get(index), isFolded: (each) => this.#isFolded(each) });
+    const element = drawn(row, style, { stepOf: (index) => this.#outline.steps.get(index), isFolded: ({ event, number }) => this.#folding.of(event, number) });
     element.dataset.n = String(row.number);
     if (this.#time !== "off" && row.time !== undefined) element.dataset.t = timeText(row.time, this.#time, this.#begun);
-    if (this.#onlyHits && this.#folds.has(row.number - 1)) element.classList.add("apart");
+    if (this.#folding.onlyHits && this.#folding.ranges.has(row.number - 1)) element.classList.add("apart");
     this.#mark(row, element);
     return element;
-  }
-
-  #isFolded(/** @type {import("./rows.js").Row} */ row) {
-    if (this.#onlyHits) return null;
-    if (row.event.type === "step_started") return this.#foldedSteps.has(row.event.index);
-    return this.#outline.groupRange(row.number) ? this.#foldedGroups.has(row.number) : null;
   }
 
   /** Show what a row is beside what it says: picked, a hit. */
@@ -472,73 +402,12 @@ export class LogView {
     this.#highlight();
   }
 
-  /** Mark the matches themselves, without a change of the rows. */
   #highlight() {
-    if (!("highlights" in CSS)) return;
-    const ranges = [];
-    const current = [];
-    if (this.#finder.asked) {
-      for (const [row, element] of this.window.elements()) {
-        const hit = this.#finder.at(row.number);
-        if (hit) (this.#current === row.number ? current : ranges).push(...rangesOf(hit, element));
-      }
-    }
-    CSS.highlights.set("found", new Highlight(...ranges));
-    CSS.highlights.set("found-current", new Highlight(...current));
-  }
-
-  #want(/** @type {number[]} */ blocks) {
-    for (const block of blocks) this.#blocks.get(block); // they are looked at
-    this.#wanted = blocks.filter((block) => !this.#block(block)?.has(this.#total));
-    this.#ask();
-  }
-
-  #ask() {
-    if (this.#timer) return;
-    while (this.#requests < REQUESTS) {
-      const first = this.#wanted.find((block) => !this.#asking.has(block));
-      if (first === undefined) return;
-      let last = first;
-      while (last - first + 1 < TOGETHER && this.#wanted.includes(last + 1) && !this.#asking.has(last + 1)) last += 1;
-      this.#read(first, last);
-    }
-  }
-
-  async #read(/** @type {number} */ first, /** @type {number} */ last) {
-    this.#requests += 1;
-    for (let block = first; block <= last; block++) this.#asking.add(block);
-    const end = Math.min(firstOf(last + 1) - 1, this.#total);
-    let got = false;
-    try {
-      let after = firstOf(first) - 1;
-      while (after < end) {
-        const page = await api("GET", `/builds/${this.#build}/log?attempt=${this.#attempt}&after=${after}&limit=${end - after}`);
-        if (this.#stopping.signal.aborted) return;
-        if (page.after <= after) break;
-        for (const batch of page.batches) this.#blocks.take(batch, (number) => blockOf(number) >= first && blockOf(number) <= last);
-        after = page.after;
-        got = true;
-        this.window.update();
-      }
-    } catch {
-      // asked for again below
-    } finally {
-      this.#requests -= 1;
-      for (let block = first; block <= last; block++) this.#asking.delete(block);
-    }
-    if (this.#stopping.signal.aborted) return;
-    if (got) this.#ask();
-    else if (!this.#timer) {
-      this.#timer = setTimeout(() => {
-        this.#timer = 0;
-        this.window.update();
-        this.#ask();
-      }, AGAIN);
-    }
+    highlight(this.window.elements(), (record) => (this.#finder.asked ? this.#finder.at(record) : undefined), this.#current);
   }
 
   #moved() {
-    this.bottom.hidden = this.window.following;
+    this.#on.end.hidden = this.window.following;
     this.#count();
     this.#said.settle();
     const shares = (/** @type {Iterable<number>} */ records) => [...records].map((record) => this.window.shareOf(record));
@@ -569,72 +438,35 @@ export class LogView {
   // -- folding
 
   #refold() {
-    if (this.#onlyHits) {
-      this.#folds = new Ranges(this.#finder.hits.map(({ record }) => [record - CONTEXT, record + CONTEXT])).rest;
-    } else this.#folds = this.#outline.folded(this.#foldedSteps, this.#foldedGroups);
-    this.#foldVersion += 1;
-    this.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
-    this.errorButton.hidden = this.#outline.errors.length === 0;
-    this.#pressed(this.fold, this.#foldNew);
+    this.#folding.settle(this.#finder.hits);
+    this.#on.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
+    this.#on.error.hidden = this.#outline.errors.length === 0;
+    press(this.#on.fold, this.#folding.all);
     this.window.refold();
   }
 
-  #foldNew = false; // what comes is folded, too
-
-  #wishesHeard = 0; // groups whose wish has been heard
-
-  /** Fold the groups that want to begin so. */
-  #foldThoseThatWant() {
-    const { groups } = this.#outline;
-    for (const { record, name, folded } of groups.slice(this.#wishesHeard)) if (name && folded) this.#foldedGroups.add(record);
-    this.#wishesHeard = groups.length;
-  }
-
-  #foldWhatIsNew() {
-    if (this.#foldNew) for (const { record, name } of this.#outline.groups) if (name) this.#foldedGroups.add(record);
-    this.#refold();
-  }
-
   #foldAll() {
-    this.#foldNew = !this.#foldNew;
-    this.#foldedGroups.clear();
-    this.#foldedSteps.clear();
-    if (this.#foldNew) {
-      for (const { record, name } of this.#outline.groups) if (name) this.#foldedGroups.add(record);
-      for (const step of this.#outline.steps.values()) if (step.ended) this.#foldedSteps.add(step.index);
-    }
+    this.#folding.toggleAll();
     this.#refold();
     this.window.redraw();
   }
 
   #toggle(/** @type {HTMLElement} */ row) {
-    const [set, key] = row.dataset.step !== undefined ? [this.#foldedSteps, Number(row.dataset.step)] : [this.#foldedGroups, Number(row.dataset.group)];
     const number = Number(row.dataset.n);
     this.window.hold(number);
-    if (!set.delete(key)) set.add(key);
+    if (row.dataset.step !== undefined) this.#folding.toggleStep(Number(row.dataset.step));
+    else this.#folding.toggleGroup(number);
     this.#refold();
     this.window.redraw();
     requestAnimationFrame(() => requestAnimationFrame(() => /** @type {HTMLElement} */ (this.window.rowOf(number)?.querySelector(".fold"))?.focus({ preventScroll: true })));
   }
 
-  /** Have a record be seen: what is around it is unfolded. @param {number} number */
-  #unfold(number) {
-    for (const index of this.#foldedSteps) {
-      const range = this.#outline.stepRange(this.#outline.steps.get(index));
-      if (range && number >= range[0] && number <= range[1]) this.#foldedSteps.delete(index);
-    }
-    for (const record of this.#foldedGroups) {
-      const range = this.#outline.groupRange(record);
-      if (range && number >= range[0] && number <= range[1]) this.#foldedGroups.delete(record);
-    }
-  }
-
   /** Show a record. @param {number} number */
   go(number) {
     if (number > this.#total) return false;
-    if (this.#folds.has(number)) {
-      if (this.#onlyHits) this.#filter(false);
-      this.#unfold(number);
+    if (this.#folding.ranges.has(number)) {
+      if (this.#folding.onlyHits) this.#filter(false);
+      this.#folding.unfold(number);
       this.#refold();
       this.window.redraw();
     }
@@ -651,7 +483,7 @@ export class LogView {
   toStep(index) {
     const step = this.#outline.steps.get(index);
     if (!step?.first) return;
-    this.#foldedSteps.delete(index);
+    this.#folding.unfold(step.first);
     this.#refold();
     this.window.redraw();
     this.window.reveal(step.first, "top");
@@ -703,12 +535,12 @@ export class LogView {
 
   #showPicked() {
     const lines = this.#picked;
-    this.picks.hidden = lines === null;
+    this.#on.picks.hidden = lines === null;
     if (!lines) return;
-    this.pickedSaid.textContent = lines[0] === lines[1] ? `line ${count(lines[0])}` : `lines ${count(lines[0])} to ${count(lines[1])}`;
+    this.#on.picked.textContent = lines[0] === lines[1] ? `line ${count(lines[0])}` : `lines ${count(lines[0])} to ${count(lines[1])}`;
     const text = lines[0] === lines[1] ? this.#textOf(lines[0]).trim().slice(0, 500) : "";
-    this.firstBuild.hidden = !text || !this.projectName;
-    this.firstBuild.href = `#/projects/${encodeURIComponent(this.projectName)}/search/${encodeURIComponent(text)}/oldest`;
+    this.#on.first.hidden = !text || !this.projectName;
+    this.#on.first.href = `#/projects/${encodeURIComponent(this.projectName)}/search/${encodeURIComponent(text)}/oldest`;
   }
 
   #textOf(/** @type {number} */ number) {
@@ -759,26 +591,16 @@ export class LogView {
 
   // -- searching
 
-  #press(/** @type {HTMLElement} */ button) {
-    this.#pressed(button, button.getAttribute("aria-pressed") !== "true");
-    this.#search();
-  }
-
-  #pressed(/** @type {HTMLElement} */ button, /** @type {boolean} */ on) {
-    button.setAttribute("aria-pressed", String(on));
-  }
-
   #search() {
     clearTimeout(this.#typing);
-    const pressed = (/** @type {HTMLElement} */ button) => button.getAttribute("aria-pressed") === "true";
     this.#current = 0;
-    if (this.#onlyHits) this.#filter(false);
-    this.#finder.ask({ text: this.input.value, kind: pressed(this.regexButton) ? "regex" : "text", exact: pressed(this.caseButton) }, this.#total);
+    if (this.#folding.onlyHits) this.#filter(false);
+    this.#finder.ask({ text: this.#on.input.value, kind: pressed(this.#on.regex) ? "regex" : "text", exact: pressed(this.#on.exact) }, this.#total);
   }
 
-  /** Search for something: from an address. @param {string} text */
+  /** Search for something. @param {string} text */
   search(text) {
-    this.input.value = text;
+    this.#on.input.value = text;
     this.#search();
   }
 
@@ -786,20 +608,20 @@ export class LogView {
     const finder = this.#finder;
     const known = finder.hits.length;
     const none = finder.asked === null;
-    for (const button of [this.next, this.previous, this.filterButton]) {
+    for (const button of [this.#on.next, this.#on.previous, this.#on.filter]) {
       button.hidden = none;
       button.disabled = known === 0;
     }
     const all = finder.matches === null ? `${count(known)}+` : `${count(finder.matches)}${finder.complete ? "" : "+"}`;
     const place = this.#current ? finder.placeOf(this.#current) : 0;
     const more = finder.error || (none ? "" : finder.matches === 0 ? "nothing found" : !known ? "searching" : place ? `${count(place)} of ${all}` : `${all} found`);
-    if (this.found.textContent !== more) this.found.textContent = more;
-    this.found.classList.toggle("bad", finder.error !== "");
+    if (this.#on.found.textContent !== more) this.#on.found.textContent = more;
+    this.#on.found.classList.toggle("bad", finder.error !== "");
     if (!this.#redrawing) {
       this.#redrawing = true;
       requestAnimationFrame(() => {
         this.#redrawing = false;
-        if (this.#onlyHits) this.#refold();
+        if (this.#folding.onlyHits) this.#refold();
         this.#emphasise();
         this.#moved();
       });
@@ -815,8 +637,8 @@ export class LogView {
     const hit = await this.#finder.beside(from, way);
     if (!hit || this.#stopping.signal.aborted) return;
     this.#current = hit.record;
-    if (this.#folds.has(hit.record)) {
-      this.#unfold(hit.record);
+    if (this.#folding.ranges.has(hit.record)) {
+      this.#folding.unfold(hit.record);
       this.#refold();
       this.window.redraw();
     }
@@ -826,8 +648,8 @@ export class LogView {
 
   async #filter(/** @type {boolean} */ on) {
     if (on) await this.#finder.all();
-    this.#onlyHits = on;
-    this.#pressed(this.filterButton, on);
+    this.#folding.onlyHits = on;
+    press(this.#on.filter, on);
     const { first } = this.window.seen;
     this.#refold();
     this.window.element.classList.toggle("only-hits", on);
@@ -842,7 +664,7 @@ export class LogView {
   /** The shortcuts that hold while this log is shown. */
   get #shortcuts() {
     return [
-      { keys: "/", what: "Search in the log", run: () => this.input.select() },
+      { keys: "/", what: "Search in the log", run: () => this.#on.input.select() },
       { keys: "n", what: "Next hit", run: () => this.toHit(1) },
       { keys: "N", what: "The hit before", run: () => this.toHit(-1) },
       { keys: "e", what: "Next error", run: () => this.toError() },
@@ -852,7 +674,7 @@ export class LogView {
       { keys: "K", what: "Pick one more line above", run: () => this.#step(-1, true) },
       { keys: "g g", what: "Beginning of the log", run: () => this.#toStart() },
       { keys: "G", what: "End of the log, and stay there", run: () => this.window.toEnd() },
-      { keys: "w", what: "Break long lines", run: () => this.wrapButton.click() },
+      { keys: "w", what: "Break long lines", run: () => this.#wrap() },
       { keys: "f", what: "The log alone, on the whole page", run: () => this.#fullScreen() },
     ];
   }
@@ -861,7 +683,7 @@ export class LogView {
   #key(event) {
     const inLog = event.target === this.window.element;
     if (event.key === "Escape") {
-      if (event.target === this.input && this.input.value) this.search("");
+      if (event.target === this.#on.input && this.#on.input.value) this.search("");
       else if (this.frame.classList.contains("full")) this.#fullScreen();
       else if (!inLog) this.window.element.focus();
       else if (this.#picked) this.pick(null);
@@ -891,9 +713,15 @@ export class LogView {
     this.window.reveal(next, "nearest");
   }
 
+  #wrap() {
+    this.window.wrap = !this.window.wrap;
+    wishes.set("wrap", this.window.wrap ? "on" : "off");
+    press(this.#on.wrap, this.window.wrap);
+  }
+
   #fullScreen() {
     const full = this.frame.classList.toggle("full");
-    this.#pressed(this.full, full);
+    press(this.#on.full, full);
     this.window.element.focus({ preventScroll: true });
     this.window.update();
   }
@@ -911,38 +739,4 @@ function trimmed(message, next) {
   if (skip <= 0) return message;
   const more = (message.more ?? []).map((/** @type {number} */ index) => index - skip).filter((/** @type {number} */ index) => index >= 0);
   return { ...message, first: next, lines: message.lines.slice(skip), more };
-}
-
-/** Where the matches of a hit are in its row. @param {import("./finder.js").Hit} hit @param {HTMLElement} element */
-function rangesOf(hit, element) {
-  const text = element.textContent;
-  const ranges = [];
-  let at = text.startsWith(hit.parts.join("")) ? 0 : Math.max(0, text.indexOf(hit.parts.join("")));
-  const places = [];
-  hit.parts.forEach((part, index) => {
-    if (index % 2 && part && text.startsWith(part, at)) places.push([at, at + part.length]);
-    at += part.length;
-  });
-  if (!places.length) return ranges;
-  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-  let begin = 0;
-  let next = 0;
-  let open = null;
-  for (let node = walker.nextNode(); node && next < places.length; node = walker.nextNode()) {
-    const end = begin + /** @type {Text} */ (node).data.length;
-    while (next < places.length) {
-      const [from, to] = places[next];
-      if (!open && from < end) {
-        open = document.createRange();
-        open.setStart(node, from - begin);
-      }
-      if (!open || to > end) break;
-      open.setEnd(node, to - begin);
-      ranges.push(open);
-      open = null;
-      next += 1;
-    }
-    begin = end;
-  }
-  return ranges;
 }
