@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { BLOCK, Blocks, blockOf, firstOf } from "./log/blocks.js";
+import { Folding } from "./log/folding.js";
 import { Outline } from "./log/outline.js";
 import { Ranges } from "./log/ranges.js";
 import { rowAt, rowsOf } from "./log/rows.js";
@@ -79,6 +80,38 @@ test("lines that draw over others are drawn as a terminal would, step by step", 
   const rows = rowsOf(blocks.get(0), new Ranges()).filter(({ kind }) => kind === "line");
   assert.deepEqual(rows.map(({ number, redrawn, runs }) => [number, redrawn, runs.map(({ text }) => text).join("")]),
     [[2, 0, "first"], [3, 4, "1%"], [4, 0, "2%"], [6, 7, "other"], [7, 0, "done"]]);
+});
+
+test("an annotation that repeats the line before marks it", () => {
+  const blocks = new Blocks();
+  const remark = { type: "annotation", level: "error", message: "a.ts: no", repeats: true };
+  blocks.take(lines(1, ["a.ts: no", remark, { type: "notice", level: "info", message: "x" }, remark]));
+  const rows = rowsOf(blocks.get(0), new Ranges());
+  assert.deepEqual(rows.map(({ number, level }) => [number, level]), [[1, "error"], [3, undefined], [4, undefined]]);
+});
+
+test("what is folded: by hand, all, what begins so, and what is new", () => {
+  const outline = new Outline();
+  const folding = new Folding(outline);
+  outline.add(lines(1, [{ type: "step_started", index: 0, name: "s", command: "" }, { type: "group", name: "one" }, "a",
+    { type: "group", name: "two", folded: true }, "b"]));
+  folding.came();
+  const now = () => (folding.settle([{ record: 3 }]), [...folding.ranges]);
+  assert.deepEqual(now(), [[5, Infinity]]);
+  folding.unfold(5);
+  assert.deepEqual(now(), []);
+  folding.came();
+  assert.deepEqual(now(), [], "what was unfolded stays so");
+  folding.toggleAll();
+  assert.deepEqual(now(), [[3, 3], [5, Infinity]]);
+  folding.unfold(3);
+  outline.add(lines(6, [{ type: "group", name: "three" }, "c"]));
+  folding.came();
+  assert.deepEqual(now(), [[5, 5], [7, Infinity]]);
+  assert.equal(folding.of({ type: "group" }, 6), true);
+  folding.onlyHits = true;
+  assert.deepEqual(now(), [[7, Infinity]], "all but the hit and 3 around it");
+  assert.equal(folding.of({ type: "group" }, 6), null);
 });
 
 test("times are those of the batch", () => {

@@ -10,6 +10,7 @@ export class Folding {
   #outline;
   #steps = new Set(); // by index
   #groups = new Set(); // by record
+  #known = 0; // the last group that has come
   /** The records that are folded away. */
   ranges = new Ranges();
   /** Rises whenever others are. */
@@ -29,9 +30,16 @@ export class Folding {
     return this.all || this.#steps.size > 0 || this.#groups.size > 0;
   }
 
+  /** Groups have come: some begin folded, and all do where all are. */
+  came() {
+    for (const { record, name, folded } of this.#outline.groups) {
+      if (record > this.#known && name && (folded || this.all)) this.#groups.add(record);
+    }
+    this.#known = Math.max(this.#known, this.#outline.groups.at(-1)?.record ?? 0);
+  }
+
   /** Find out what is folded away now. @param {{ record: number }[]} hits */
   settle(hits) {
-    if (this.all) this.#addGroups();
     this.ranges = this.onlyHits
       ? new Ranges(hits.map(({ record }) => [record - CONTEXT, record + CONTEXT])).rest
       : this.#outline.folded(this.#steps, this.#groups);
@@ -60,7 +68,7 @@ export class Folding {
     this.#steps.clear();
     this.#groups.clear();
     if (!this.all) return;
-    this.#addGroups();
+    for (const { record, name } of this.#outline.groups) if (name) this.#groups.add(record);
     for (const step of this.#outline.steps.values()) if (step.ended) this.#steps.add(step.index);
   }
 
@@ -77,9 +85,5 @@ export class Folding {
       if (step && (step.first === number || within(this.#outline.stepRange(step)))) this.#steps.delete(index);
     }
     for (const record of this.#groups) if (within(this.#outline.groupRange(record))) this.#groups.delete(record);
-  }
-
-  #addGroups() {
-    for (const { record, name } of this.#outline.groups) if (name) this.#groups.add(record);
   }
 }

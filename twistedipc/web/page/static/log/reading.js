@@ -30,19 +30,20 @@ export class Reading {
 
   /** These blocks are seen now; those before them aren't any more. @param {number[]} seen */
   want(seen) {
-    const { blocks, total } = this.#about;
-    // To look at them keeps them here.
-    this.#wanted = seen.filter((block) => !blocks.get(block)?.has(total()));
+    for (const block of seen) this.#about.blocks.get(block); // to look at them keeps them here
+    this.#wanted = seen;
     this.#ask();
   }
 
   #ask() {
     if (this.#timer) return;
+    const { blocks, total } = this.#about;
+    const lacks = (/** @type {number} */ block) => !this.#asked.has(block) && !blocks.peek(block)?.has(total());
     while (this.#requests < REQUESTS) {
-      const first = this.#wanted.find((block) => !this.#asked.has(block));
+      const first = this.#wanted.find(lacks);
       if (first === undefined) return;
       let last = first;
-      while (last - first + 1 < TOGETHER && this.#wanted.includes(last + 1) && !this.#asked.has(last + 1)) last += 1;
+      while (last - first + 1 < TOGETHER && this.#wanted.includes(last + 1) && lacks(last + 1)) last += 1;
       this.#read(first, last);
     }
   }

@@ -64,13 +64,14 @@ export function rowsOf(block, folded) {
     }
     if (ELSEWHERE.has(record.type)) continue;
     close();
+    // In the first record of a block it has no line to be at, and a row of its own.
+    if (record.type === "annotation" && record.repeats && rows.at(-1)?.kind === "line" && rows.at(-1).last === number - 1) {
+      rows.at(-1).level = record.level;
+      continue;
+    }
     if (record.type === "gap") {
       const last = Math.min(record.to, block.first + block.records.length - 1);
       if (record.from === number) put({ kind: "gap", number, last, text: "", event: record, open: false, time: undefined, before });
-    } else if (record.type === "annotation" && record.repeats) {
-      // The line before it has been put; it says the same.
-      const line = rows.at(-1);
-      if (line?.kind === "line" && line.last === number - 1) line.level = record.level;
     } else if (SHOWN.has(record.type) && !(record.type === "group" && !record.name)) {
       put({ kind: "event", number, last: number, text: "", event: record, open: false, time: block.timeOf(number), before });
     }

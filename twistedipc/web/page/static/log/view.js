@@ -207,6 +207,7 @@ export class LogView {
     this.#outline.begin(whole ? { ...said, groups: [], errors: [], records: 0 } : said);
     this.#opened = true;
     const failed = this.#outline.failed;
+    this.#folding.came();
     if (failed) this.#folding.allBut(failed);
     if (this.#picked) this.#folding.unfold(this.#picked[0]);
     if (place !== null) this.#folding.unfold(place);
@@ -287,6 +288,7 @@ export class LogView {
       this.#changed(this.#outline, false);
       this.#on.error.hidden = this.#outline.errors.length === 0;
       this.#on.fold.hidden = this.#outline.groups.length + this.#outline.steps.size === 0;
+      this.#folding.came();
       if (this.#folding.any) this.#refold();
     }
     if (fresh.type === "lines") this.#overhear(fresh);

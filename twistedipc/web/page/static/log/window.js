@@ -344,7 +344,7 @@ export class LogWindow {
         y += this.#line;
       } else y = next;
     }
-    if (wanted.length) this.#source.want(wanted);
+    this.#source.want(wanted);
     return changed;
   }
 
@@ -373,7 +373,7 @@ export class LogWindow {
       mounted.element.style.height = `${this.#heights.get(index)}px`;
       return false;
     }
-    const keys = rows.map((row) => `${row.number} ${row.last} ${row.text.length} ${row.redrawn} ${row.event ? row.event.outcome ?? "" : ""}`);
+    const keys = rows.map((row) => `${row.number} ${row.last} ${row.text.length} ${row.redrawn} ${row.level} ${row.event ? row.event.outcome ?? "" : ""}`);
     let same = 0;
     while (same < mounted.drawn.length && same < keys.length && mounted.drawn[same] === keys[same]) same += 1;
     while (mounted.element.children.length > same) mounted.element.lastElementChild.remove();
