@@ -28,6 +28,7 @@ export class LogWindow {
   #top = 0; // the row space's pixel at the top of the window
   #shift = 0; // what is between a place in the row space and its element's
   #scrolled = 0; // as the browser has it
+  /** What stands still: this row, so far from the top, or in the middle. @type {{ number: number, offset: number | "middle" }} */
   #anchor = { number: 1, offset: 0 };
   #frame = 0;
   #timer = 0;
@@ -132,7 +133,8 @@ export class LogWindow {
       where = "center";
     }
     this.following = false;
-    this.#anchor = { number, offset: where === "center" ? -Math.floor(height / 2 / this.#line) * this.#line : 0 };
+    // However high the window is by then: it may not have been laid out yet.
+    this.#anchor = { number, offset: where === "center" ? "middle" : 0 };
     this.#toAnchor();
     this.element.scrollLeft = 0;
     this.update();
@@ -208,7 +210,8 @@ export class LogWindow {
   }
 
   #rows(/** @type {number} */ index) {
-    return this.#mounted.get(index)?.rows ?? this.#source.rows(index);
+    const mounted = this.#mounted.get(index);
+    return mounted && !mounted.waiting ? mounted.rows : this.#source.rows(index);
   }
 
   #topOf(/** @type {number} */ number) {
@@ -254,7 +257,9 @@ export class LogWindow {
   }
 
   #toAnchor() {
-    this.#top = this.#clamped(this.#topOf(this.#anchor.number) + this.#anchor.offset);
+    const { number, offset } = this.#anchor;
+    const middle = -Math.floor(this.element.clientHeight / 2 / this.#line) * this.#line;
+    this.#top = this.#clamped(this.#topOf(number) + (offset === "middle" ? middle : offset));
     this.#place(true);
   }
 
