@@ -443,6 +443,9 @@ def test_every_answer_is_bounded(server: Server) -> None:
     text, _ = call(protocol(server, tokens=5000), "read_log", build=7, first=1)
     assert len(text.encode()) <= 5000 * TOKEN_BYTES
     assert "Records 4 to 120 are left out: there is no room. Go on with first=4." in text
+    text, _ = call(protocol(server, tokens=FEWEST_TOKENS), "read_log", build=7, first=1)
+    assert len(text.encode()) <= FEWEST_TOKENS * TOKEN_BYTES
+    assert "\n1:" in text, "a caller that goes on gets further"
     server.on("GET /api/v1/builds/7/log/search", page(*[hit(3 * n) for n in range(1, 200)], matches=199))
     text, _ = call(protocol(server, tokens=FEWEST_TOKENS), "search_log", build=7, query="x", limit=199)
     assert len(text.encode()) <= FEWEST_TOKENS * TOKEN_BYTES

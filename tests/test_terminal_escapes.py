@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,12 @@ def test_time_is_linear(piece: str) -> None:
     text = piece * 100_000
     plain(text)
     colours(text)
+
+
+@pytest.mark.parametrize("piece", ["x\x1b[2K", "x\x1b[A\x1b[J\x1b[B", "\u0301", "\x1b[500G\x1b[1K"])
+def test_drawing_takes_linear_time(piece: str) -> None:
+    text = "\rab" + piece * 50_000
+    began = time.thread_time()
+    plain(text)
+    colours(text)
+    assert time.thread_time() - began < 4

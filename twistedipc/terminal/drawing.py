@@ -22,8 +22,12 @@ MOVES: Final = re.compile(r"[\r\b]|\x1b\[[0-9;]{0,16}[A-GJK]")
 REACH: Final = 200
 FAR: Final = 500
 
-# The most cells that one line's moves may erase, all together: what would erase more is dropped.
+# The most cells that one line's moves may erase or skip, all together. What would erase more is dropped, and what would
+# stand behind more that were skipped moves up to the text.
 _MAX_WORK = 1_000_000
+
+# The most characters of a cell: one, and what is written over it.
+_MAX_STACKED = 32
 
 # ECMA-48. Each part excludes what begins the next one, so that matching takes linear time. A string sequence without
 # its end loses only its introducer: its text is then harmless, and nothing disappears.
@@ -206,10 +210,15 @@ class Line:
                 at = self._column - 1
                 if 0 < at < len(cells) and cells[at] is _HALF:
                     at -= 1
-                if 0 <= at < len(cells):
+                if 0 <= at < len(cells) and len(cells[at].text) < _MAX_STACKED:
                     cells[at] = Cell(cells[at].text + character, cells[at].style)
                 continue
-            cells += [_BLANK] * (self._column - len(cells))
+            if (skipped := self._column - len(cells)) > 0:
+                self._work += skipped
+                if self._work <= _MAX_WORK:
+                    cells += [_BLANK] * skipped
+                else:
+                    self._column = len(cells)
             _split(cells, self._column)
             _split(cells, self._column + columns)
             cells[self._column : self._column + columns] = [Cell(character, self.style), _HALF][:columns]

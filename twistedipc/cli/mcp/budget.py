@@ -22,7 +22,7 @@ TOKEN_BYTES: Final = 3
 #: Bytes that are kept for what says what was left out.
 _NOTE: Final = 300
 
-#: The longest line, in characters.
+#: The longest line, in characters, where there is room for several.
 MAX_LINE: Final = 2000
 
 
@@ -31,13 +31,16 @@ class Budget:
 
     def __init__(self, tokens: int) -> None:
         self._left = max(tokens, FEWEST_TOKENS) * TOKEN_BYTES - _NOTE
+        # So that behind the lines that say what is quoted there is always room for the first one of it: a caller who
+        # goes on there would otherwise never get any further.
+        self._longest = min(MAX_LINE, self._left // 6)
         self._lines: list[str] = []
         self.full = False  # something didn't fit
 
     def add(self, line: str) -> bool:
         """Add a line, cut if it is very long; False: there is no room for it, and none for what follows."""
         # What isn't to be seen and does something could make one line look like two, with a number of its own.
-        visible = shown(line.expandtabs(8), MAX_LINE)
+        visible = shown(line.expandtabs(8), self._longest)
         size = len(visible.encode()) + 1
         if self.full or size > self._left:
             self.full = True

@@ -28,8 +28,12 @@ const CONTROLS_BUT_BACKSPACE = new RegExp(CONTROLS.source.replace("\\x00-\\x08",
 export const REACH = 200;
 const FAR = 500;
 
-// The most cells that one line's moves may erase or skip, all together: what moves more is dropped.
+// The most cells that one line's moves may erase or skip, all together. What would erase more is dropped, and what would
+// stand behind more that were skipped moves up to the text.
 const MAX_WORK = 1_000_000;
+
+// The most characters of a cell: one, and what is written over it.
+const MAX_STACKED = 32;
 
 // -- styles ----------------------------------------------------------------------------------------------------------
 
@@ -176,10 +180,13 @@ class Screen {
       if (width === 0) {
         let at = this.column - 1;
         if (cells[at] === HALF) at -= 1;
-        if (cells[at]) cells[at] = { ...cells[at], text: cells[at].text + character };
+        if (cells[at] && [...cells[at].text].length < MAX_STACKED) cells[at] = { ...cells[at], text: cells[at].text + character };
         continue;
       }
-      while (cells.length < this.column) cells.push(BLANK);
+      if (cells.length < this.column) {
+        if ((this.work += this.column - cells.length) > MAX_WORK) this.column = cells.length;
+        while (cells.length < this.column) cells.push(BLANK);
+      }
       this.#split(cells, this.column);
       this.#split(cells, this.column + width);
       cells[this.column] = { text: character, style: this.style, link: this.link };
