@@ -187,6 +187,16 @@ def test_no_line_is_slow() -> None:
         assert time.process_time() - began < 10  # mostly 0.5
 
 
+def test_no_line_is_slow_that_is_mostly_blank() -> None:
+    """What a line begins with is looked at once, and not again from each of its blanks."""
+    for line in (" " * 490 + "x.y:1", "\t" * 490 + "error"):
+        lines = [line] * 300
+        began = time.process_time()
+        find_cause(lines, 1)
+        templates(lines)
+        assert time.process_time() - began < 2  # mostly 0.2; once 5
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["npm-no-version", "env-missing", "no-command", "heap", "killed", "eslint", "tsc-type"]

@@ -32,10 +32,11 @@ _PREFIX: Final = re.compile(
     r"[\w./@-]{1,60} [\w:-]{1,30}:(?= (?![\d/])))[ \t]+)?"
 )
 
-# Says only that a command failed, or is part of something else.
+# Says only that a command failed, or is part of something else. (Blanks are taken once: what begins with ".*" would
+# be tried from each of them.)
 _EMPTY: Final = re.compile(
-    r"\s*(?:at (?:async )?[\w$.<>\[/(#*]|at [\w$. ]+ \(|Node\.js v\d|> |\^+\s*$|~+\s*$|throw (?:new )?\w|[-=─━_*#⎯\s]+$"
-    r"|\d*\s*[|│](?: |$)|code: '|errno: |syscall: |❯ |\d+[|:] )"
+    r"\s*+(?:at (?:async )?[\w$.<>\[/(#*]|at [\w$. ]+ \(|Node\.js v\d|> |\^+\s*$|~+\s*$|throw (?:new )?\w"
+    r"|[-=─━_*#⎯\s]+$|\d*\s*[|│](?: |$)|code: '|errno: |syscall: |❯ |\d+[|:] )"
     r"|.*\b(?:throw new \w|reject\(new \w|Error\.captureStackTrace|console\.error\()"
     r"|(?:npm (?:error|ERR!))?\s*(?:$|code (?:\d+|E[A-Z]+)\s*$|path /|command(?: failed$| sh )|workspace |location "
     r"|errno |Lifecycle script |Exit status |This is probably not a problem with npm|For a full report see"
@@ -48,7 +49,7 @@ _EMPTY: Final = re.compile(
 
 # What is wrong comes below.
 _HEADING: Final = re.compile(
-    r"\s*(?:.*\berror during build:|ERROR in \S.*|\W{0,4}Build failed\.?(?: in [\d.]+ ?m?s| with \d+ errors?:?)?"
+    r"\s*+(?:.*\berror during build:|ERROR in \S.*|\W{0,4}Build failed\.?(?: in [\d.]+ ?m?s| with \d+ errors?:?)?"
     r"|(?:> )?Failed to compile\.?|.*Test suite failed to run|Module build failed.*:|[⎯─━ ]*Failed Tests \d+[⎯─━ ]*"
     r"|.*\b(?:[Ff]ail(?:ed|ure)|FAILED|[Ee]rrors?)\b.*:|> Build error occurred|\[ERROR\]"
     r"|failed to load config from \S+|.*\bFailed Suites \d+[⎯─━ ]*)\s*$"

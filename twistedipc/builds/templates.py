@@ -23,7 +23,7 @@ _NUMBER: Final = re.compile(
 
 # index-BhTxKaqZ.js: a hash need not have a digit.
 _HASHED: Final = re.compile(
-    r"(?<=[-._])(?=[\w-]*[A-Z])[\w-]{8,20}(?=\.(?:m?js|cjs|css|map|svg|png|jpe?g|webp|woff2?)\b)"
+    r"(?<=[-._])(?=[\w-]{0,19}[A-Z])[\w-]{8,20}(?=\.(?:m?js|cjs|css|map|svg|png|jpe?g|webp|woff2?)\b)"
 )
 _SUFFIXES: Final = (".js", ".mjs", ".cjs", ".css", ".map", ".svg", ".png", ".webp", ".woff")
 _TEMPORARY: Final = re.compile(r"(?<=/tmp/)[\w.-]+|\.timestamp-[\w-]+")
