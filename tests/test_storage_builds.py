@@ -192,6 +192,7 @@ def test_position_in_the_queue(ledger: Connection) -> None:
     assert order == [ids[0], ids[3], ids[1], ids[2]]
     run(ledger, f"{ids[0]}-1")
     assert [builds.position(ledger, build) for build in ids] == [None, 1, 2, 0]
+    assert builds.positions(ledger, ids[:3]) == {ids[1]: 1, ids[2]: 2}
 
 
 def test_how_long_builds_usually_take(ledger: Connection) -> None:

@@ -551,6 +551,13 @@ class Builds(World):
         assert build["waiting"] == (await self.ask("GET", f"/api/v1/builds/{number}")).json["waiting"]
         assert build["waiting"]["text"] == "all slots are taken"
 
+    async def test_a_list_does_not_ask_why_a_build_waits_that_has_ended(self) -> None:
+        ended, number = await self.build(), await self.build()
+        await self.ask("POST", f"/api/v1/builds/{ended}/cancel", {})
+        self.dispatch.waiting = Waiting(code="slots", text="all slots are taken", position=1)
+        found = (await self.ask("GET", "/api/v1/builds?waiting=true")).json["builds"]
+        assert {each["id"]: each["waiting"] is None for each in found} == {ended: True, number: False}
+
     async def test_projects_with_their_newest_builds(self) -> None:
         await self.project("other")
         await self.build()

@@ -46,6 +46,7 @@ __all__ = [
     "list_page",
     "newest_of_each",
     "position",
+    "positions",
     "request_cancel",
     "retry",
     "some",
@@ -240,20 +241,16 @@ def attempts(connection: Connection, build: int) -> list[AttemptRow]:
 
 def position(connection: Connection, build: int) -> int | None:
     """Return how many attempts are offered before this build's; None if it isn't to be offered."""
+    return positions(connection, [build]).get(build)
+
+
+def positions(connection: Connection, chosen: Collection[int]) -> dict[int, int]:
+    """Return the same of each of these builds that is to be offered, in one look through the queue."""
     a = attempts_table
-    mine = connection.execute(
-        select(a.c.created).where(a.c.build_id == integer(build), a.c.state.in_(sorted(_OFFERABLE)))
-    ).scalar()
-    if mine is None:
-        return None
-    return connection.execute(
-        select(func.count())
-        .select_from(a)
-        .where(
-            a.c.state.in_(sorted(_OFFERABLE)),
-            or_(a.c.created < mine, and_(a.c.created == mine, a.c.build_id < build)),
-        )
-    ).scalar_one()
+    place = func.row_number().over(order_by=(a.c.created, a.c.build_id))
+    queue = select(a.c.build_id, place.label("place")).where(a.c.state.in_(sorted(_OFFERABLE))).subquery()
+    found = connection.execute(select(queue.c.build_id, queue.c.place).where(queue.c.build_id.in_(chosen)))
+    return {row.build_id: row.place - 1 for row in found}
 
 
 def usual(connection: Connection, build: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -143,23 +143,21 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
         text="" if isinstance(query.text, UnsetType) else query.text,
     )
 
-    def page(connection: Connection) -> tuple[list[BuildRow], dict[str, PersonName], list[_WhyWaiting]]:
+    def page(connection: Connection) -> tuple[list[BuildRow], dict[str, PersonName], dict[int, _WhyWaiting]]:
         rows = builds.list_page(
             connection, projects=wanted, states=_states(query), before=before, limit=query.limit + 1, sought=found
         )
-        waits = [_why_waiting(connection, row) for row in rows] if query.waiting == "true" else []
+        waits = _why_waiting(connection, rows) if query.waiting == "true" else {}
         return rows, _people_of(connection, rows), waits
 
     rows, authors, waits = await call.context.ledger.read(page)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     await _served(call.context, [row.id for row in rows])
-    shown = [shown_build(row, authors) for row in rows]
-    if waits:
-        shown = [
-            msgspec.structs.replace(build, waiting=why.shown(call.context))
-            for build, why in zip(shown, waits, strict=False)
-        ]
+    shown = [
+        msgspec.structs.replace(build, waiting=waits[build.id].shown(call.context)) if build.id in waits else build
+        for build in (shown_build(row, authors) for row in rows)
+    ]
     return Reply(body=Builds(builds=shown, next=rows[-1].id if more else None))
 
 
@@ -186,9 +184,16 @@ class _WhyWaiting(msgspec.Struct, frozen=True):
         return _waiting(context.dispatch.why_waiting(self.attempt, self.position), self.turn)
 
 
-def _why_waiting(connection: Connection, row: BuildRow) -> _WhyWaiting:
-    attempt = builds.attempts(connection, row.id)[-1]
-    return _WhyWaiting(attempt, builds.position(connection, row.id), builds.before_in_turn(connection, row.id))
+def _why_waiting(connection: Connection, rows: Sequence[BuildRow]) -> dict[int, _WhyWaiting]:
+    """Return it of those of these builds that haven't ended, by their numbers."""
+    going_on = [row.id for row in rows if row.state not in TERMINAL]
+    positions = builds.positions(connection, going_on)
+    return {
+        build: _WhyWaiting(
+            builds.attempts(connection, build)[-1], positions.get(build), builds.before_in_turn(connection, build)
+        )
+        for build in going_on
+    }
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
