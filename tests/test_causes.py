@@ -102,6 +102,12 @@ def test_the_first_of_several_is_named() -> None:
     assert find_cause(lines, 2).at == 0
 
 
+def test_many_warnings_hide_no_error() -> None:
+    warnings = [f"src/{number}.js: 'x' is unused, or must be required" for number in range(10_000)]
+    error = "src/cart.ts(3,29): error TS2322: Type 'string' is not assignable to type 'number'."
+    assert find_cause([*warnings, error, *warnings], 2).at == len(warnings)
+
+
 def test_what_is_known_is_explained() -> None:
     cause = find_cause(["> build", "sh: 1: vite: not found", ""], 127)
     assert cause.at == 1

@@ -156,8 +156,9 @@ _HINTS: Final = (
 _HINT: Final = re.compile("|".join(map(re.escape, _HINTS)))
 _PLACED: Final = re.compile(r"\.[a-z]{1,6}:\d")
 
-#: How many such lines are looked at, from the first on.
-MAX_LOOKED: Final = 3000
+#: How many such lines are looked at, from the first on: all that a megabyte has, since a thousand warnings may come
+#: before the error.
+MAX_LOOKED: Final = 50_000
 
 _MARKS: Final = tuple(re.compile("|".join(marks)) for marks in MARKS)
 

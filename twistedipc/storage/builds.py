@@ -249,7 +249,9 @@ def positions(connection: Connection, chosen: Collection[int]) -> dict[int, int]
     a = attempts_table
     place = func.row_number().over(order_by=(a.c.created, a.c.build_id))
     queue = select(a.c.build_id, place.label("place")).where(a.c.state.in_(sorted(_OFFERABLE))).subquery()
-    found = connection.execute(select(queue.c.build_id, queue.c.place).where(queue.c.build_id.in_(chosen)))
+    found = connection.execute(
+        select(queue.c.build_id, queue.c.place).where(queue.c.build_id.in_(list(map(integer, chosen))))
+    )
     return {row.build_id: row.place - 1 for row in found}
 
 
