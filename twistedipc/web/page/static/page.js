@@ -29,10 +29,11 @@ import { Projects } from "./views/projects.js";
 import { Queue } from "./views/queue.js";
 import { searchView } from "./views/search.js";
 import { SignIn } from "./views/sign-in.js";
+import { Storage } from "./views/storage.js";
 import { visitView } from "./views/visit.js";
 
 /** Views that are components. */
-const VIEWS = { builds: Builds, projects: Projects, project: Project, queue: Queue, builders: Builders, access: Access, audit: Audit, you: Account, unknown: Unknown };
+const VIEWS = { builds: Builds, projects: Projects, project: Project, queue: Queue, builders: Builders, access: Access, audit: Audit, storage: Storage, you: Account, unknown: Unknown };
 
 /** Views that make their elements themselves: `element`, `stop()`, and maybe `goes(address)`, whether the view shows that by itself. */
 const MADE = {

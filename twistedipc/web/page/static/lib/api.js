@@ -40,3 +40,6 @@ export async function api(method, path, body, headers = {}) {
   }
   throw new Refused(response.status, message);
 }
+
+/** The API's path of a project, or of something that it has. */
+export const ofProject = (name, ...parts) => `/${["projects", name, ...parts].map(encodeURIComponent).join("/")}`;

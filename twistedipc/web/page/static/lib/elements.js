@@ -36,40 +36,6 @@ export const headOf = (name) => el("th", { scope: "col" }, name || el("span", { 
 export const tableOf = (heads, rows) => el("table", {},
   el("thead", {}, el("tr", {}, ...heads.map(headOf))), el("tbody", {}, ...rows));
 export const cell = (...value) => el("td", { class: "tight" }, ...value);
-export const input = (label, more) => el("input", { "aria-label": label, placeholder: label, spellcheck: "false", autocomplete: "off", ...more });
-
-/** A button that ends something: `end()` ends it, then `load()` shows what is left. */
-export function ending(act, label, end, load, more = {}) {
-  const button = el("button", { class: "quiet", type: "button", ...more }, label);
-  button.addEventListener("click", () => act(button, async () => {
-    await end();
-    await load();
-  }));
-  return button;
-}
-
-/** A form in a row, with a button that runs `submit` as an action. */
-export function rowForm(act, fields, label, submit) {
-  const button = el("button", { class: "quiet" }, label);
-  const made = el("form", { class: "row" }, ...fields, button);
-  made.addEventListener("submit", (event) => {
-    event.preventDefault();
-    act(button, submit);
-  });
-  return made;
-}
-
-/** A part of the page that is folded until somebody wants to see it: `load()` fills it then. */
-export function folded(act, name, title, load, ...inside) {
-  const box = el("details", { class: `targets ${name}` }, el("summary", {}, title), ...inside);
-  let loaded = false;
-  box.addEventListener("toggle", () => {
-    if (!box.open || loaded) return;
-    loaded = true;
-    act(box.firstChild, load);
-  });
-  return box;
-}
 
 /** A progress in percent. It is 100% only when it is complete. */
 export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;

@@ -66,4 +66,4 @@ function named(path, [what, first, second, third, fourth, ...more]) {
 }
 
 const PROJECT_PARTS = ["", "releases", "packages", "settings"];
-const PLAIN = ["projects", "queue", "builders", "audit", "you"];
+const PLAIN = ["projects", "queue", "builders", "audit", "storage", "you"];

@@ -70,6 +70,16 @@ function Ask({ question: { title, said, verb, danger, typed, action, answer } })
 }
 
 /**
+ * A button in a table that removes something, once it was agreed to.
+ * @param {{ what: string, said: any, action: () => Promise<any>, verb?: string, typed?: string }} properties `what`: a name, of what is
+ *   removed; `said`: what ends with it
+ */
+export function Remove({ what, said, action, verb = "Remove", typed }) {
+  const remove = () => ask({ title: `${verb} ${what}?`, said, verb, danger: true, typed, action });
+  return html`<button type="button" class="quiet small" aria-label=${`${verb} ${what}`} onClick=${remove}>${verb}</button>`;
+}
+
+/**
  * A sheet over the page that is only read.
  * @param {{ title: string, close: () => void, children?: any }} properties
  */

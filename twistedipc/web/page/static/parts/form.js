@@ -37,29 +37,30 @@ export function Form({ send, verb, done = "Saved.", stays = false, row = false, 
 }
 
 /**
- * A labelled input; with `options` (values, or pairs of a value and its label) a choice, with `lines` several lines.
- * @param {{ label: string, name: string, help?: any, options?: (string | [string, string])[], lines?: number, unseen?: boolean, [more: string]: any }} properties
+ * A labelled input; with `options` (values, or pairs of a value and its label) a choice, with `lines` several lines. `value` is
+ * what it begins with: what is typed stays when the view is drawn again, as it is when a build ends.
+ * @param {{ label: string, name: string, help?: any, options?: (string | [string, string])[], lines?: number, unseen?: boolean, value?: any, [more: string]: any }} properties
  */
-export function Field({ label, name, help, options, lines, unseen = false, ...more }) {
+export function Field({ label, name, help, options, lines, unseen = false, value: first, ...more }) {
   const id = useId();
   const given = { id, name, "aria-describedby": help ? `${id}-help` : undefined, ...more };
   const pairs = options?.map((each) => (Array.isArray(each) ? each : [each, each]));
   return html`<div class="field">
     <label for=${id} class=${unseen ? "unseen" : ""}>${label}</label>
-    ${pairs ? html`<select ...${given}>${pairs.map(([value, text]) => html`<option value=${value}>${text}</option>`)}</select>`
-      : lines ? html`<textarea rows=${lines} autocomplete="off" spellcheck=${false} ...${given}></textarea>`
-      : html`<input autocomplete="off" spellcheck=${false} ...${given} />`}
+    ${pairs ? html`<select ...${given}>${pairs.map(([value, text]) => html`<option value=${value} defaultSelected=${value === first}>${text}</option>`)}</select>`
+      : lines ? html`<textarea rows=${lines} autocomplete="off" spellcheck=${false} defaultValue=${first ?? ""} ...${given}></textarea>`
+      : html`<input autocomplete="off" spellcheck=${false} defaultValue=${first ?? ""} ...${given} />`}
     ${help && html`<p class="help" id=${`${id}-help`}>${help}</p>`}
   </div>`;
 }
 
 /**
- * A switch with its label behind it. Its value in a form is "on", or it isn't there.
- * @param {{ label: any, name: string, help?: any, [more: string]: any }} properties
+ * A switch with its label behind it. Its value in a form is "on", or it isn't there. `checked` is how it begins.
+ * @param {{ label: any, name: string, help?: any, checked?: boolean, [more: string]: any }} properties
  */
-export function Check({ label, name, help, ...more }) {
+export function Check({ label, name, help, checked = false, ...more }) {
   const id = useId();
-  return html`<div class="check"><input type="checkbox" id=${id} name=${name} aria-describedby=${help ? `${id}-help` : undefined} ...${more} />
+  return html`<div class="check"><input type="checkbox" id=${id} name=${name} aria-describedby=${help ? `${id}-help` : undefined} defaultChecked=${checked} ...${more} />
     <label for=${id}>${label}</label>${help && html`<p class="help" id=${`${id}-help`}>${help}</p>`}</div>`;
 }
 

@@ -84,7 +84,13 @@ export function buildView(id, wanted, lines) {
         await api("POST", `/builds/${id}/${ended ? "retry" : "cancel"}`);
         await load(ended);
       }));
-      actions.append(button);
+      const pin = el("button", { class: "quiet", type: "button", "aria-pressed": String(Boolean(build.pinned)),
+        title: build.pinned ? "All of it is kept: let the rules of retention decide again" : "Keep all of it, whatever the rules of retention say" }, build.pinned ? "Pinned" : "Pin");
+      pin.addEventListener("click", () => act(pin, async () => {
+        await api(build.pinned ? "DELETE" : "PUT", `/builds/${id}/pin`);
+        await load();
+      }));
+      actions.append(button, pin);
     }
     const fact = (name, ...value) => el("span", {}, `${name} `, el("b", {}, ...value));
     const facts = el("div", { class: "facts" },

@@ -22,6 +22,7 @@ const WAYS = [
   { view: "queue", href: "#/queue", text: "Queue", key: "q" },
   { view: "builders", href: "#/builders", text: "Builders", key: "u", admin: true },
   { view: "access", href: "#/access", text: "Access", key: "c", admin: true },
+  { view: "storage", href: "#/storage", text: "Storage", key: "s", admin: true },
   { view: "audit", href: "#/audit", text: "Audit", key: "a", admin: true },
 ];
 

@@ -13,7 +13,7 @@ import { Icon } from "../parts/icon.js";
 import { packagesOf } from "../parts/packages.js";
 import { Recognised } from "../parts/recognised.js";
 import { Previews, Releases } from "../parts/releases.js";
-import { publishesTo } from "../parts/targets.js";
+import { publishesTo } from "../parts/publishes.js";
 import { Answer, Empty, Head, Made, Tabs } from "../parts/view.js";
 import { queryOf, TONES } from "./builds.js";
 import { Settings } from "./settings.js";

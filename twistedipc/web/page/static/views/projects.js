@@ -1,6 +1,6 @@
 // All projects: how each stands, and where it is live.
 
-import { api } from "../lib/api.js";
+import { api, ofProject } from "../lib/api.js";
 import { useApi, useTopic } from "../lib/data.js";
 import { html, useRef, useState } from "../lib/html.js";
 import { projectAt } from "../lib/router.js";
@@ -8,12 +8,13 @@ import { may } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
 import { Chip, Tag } from "../parts/chip.js";
 import { Filters } from "../parts/filters.js";
-import { Field, Form } from "../parts/form.js";
+import { Check, Field, Form } from "../parts/form.js";
 import { Icon } from "../parts/icon.js";
 import { Table } from "../parts/table.js";
 import { Ago } from "../parts/time.js";
 import { Answer, Empty, Head } from "../parts/view.js";
 import { TONES } from "./builds.js";
+import { firstSettings, FirstSettings } from "./settings/builds.js";
 
 const AGAIN = 30_000; // milliseconds between two looks for projects that others added
 const TOGETHER = 500;
@@ -63,9 +64,14 @@ const nameFrom = (repository) => (repository.replace(/\/+$/, "").replace(/\.git$
 
 function NewProject({ close }) {
   const form = useRef(null);
-  const add = async ({ repository, name, default_ref: ref }) => {
-    await api("POST", "/projects", { name, repository, ...(ref ? { default_ref: ref } : {}) });
-    location.hash = projectAt(name);
+  const [added, setAdded] = useState("");
+  const add = async (values) => {
+    const { repository, name, default_ref: ref, now } = values, settings = firstSettings(values);
+    // If its first build was refused, the project is there already when the form is sent again.
+    if (added !== name) await api("POST", "/projects", { name, repository, ...(ref ? { default_ref: ref } : {}), ...(settings ? { settings } : {}) });
+    setAdded(name);
+    // What is recognised is seen in its first build.
+    location.hash = now ? `#/builds/${(await api("POST", ofProject(name, "builds"), {})).id}` : projectAt(name);
   };
   const propose = ({ target }) => {
     const name = target.form.elements.name;
@@ -78,6 +84,8 @@ function NewProject({ close }) {
       <${Field} name="name" label="Name" required pattern="[a-z0-9]([a-z0-9-]*[a-z0-9])?" maxlength="63" onInput=${({ target }) => (target.dataset.typed = "yes")}
         help="Small letters, digits and hyphens: it is part of its releases' address." />
       <${Field} name="default_ref" label="Branch" placeholder="the repository's own" help="What is built and goes live." />
+      <details class="adding"><summary>How it is built, if that isn't to be recognised</summary><${FirstSettings} /></details>
+      <${Check} name="now" label="Build it at once" checked help="The page of the build shows what was recognised." />
       <button type="button" class="quiet" onClick=${close}>Don't</button>
     <//>
   </section>`;

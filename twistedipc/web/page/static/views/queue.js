@@ -28,10 +28,15 @@ export function Queue() {
     <${Head} name="Queue" />
     <${NoBuilder} />
     <${Answer} answer=${answer} what="the queue">${({ builds }) => {
-      const waits = builds.filter(({ waiting }) => waiting).sort((a, b) => (a.waiting.position ?? 0) - (b.waiting.position ?? 0) || a.id - b.id);
+      const asked = builds.filter(({ waiting }) => waiting?.code === "approval");
+      const waits = builds.filter(({ waiting }) => waiting && waiting.code !== "approval").sort((a, b) => (a.waiting.position ?? 0) - (b.waiting.position ?? 0) || a.id - b.id);
       const goesOn = builds.filter(({ waiting }) => !waiting);
       if (!builds.length) return html`<${Empty} title="Nothing waits, and nothing goes on">What is asked for begins at once, as long as a builder has a free slot. <a href="#/builds">All builds</a><//>`;
       return html`
+        ${asked.length > 0 && html`<section><h2>For approval <span class="count">${asked.length}</span></h2>
+          <${Table} name="What waits for approval" items=${asked} heads=${["Build", "State", { text: "Commit", wide: true }, "Asked for", ""]} of=${(build) => [
+            ...named(build), html`<${Tag} icon="branch">${clean(build.ref)}<//> ${clean(build.subject)}`, html`<${Ago} at=${build.created} /> <span class="soft">by ${clean(build.requested_by)}</span>`,
+            html`<span class="buttons">${may("publish", build.project) && html`<a class="button small" href=${`#/builds/${build.id}`} aria-label=${`Look at build ${build.id}, and decide`}>Look and decide</a>`}${cancelOf(build, answer.reload)}</span>`]} /></section>`}
         ${waits.length > 0 && html`<section><h2>Waiting <span class="count">${waits.length}</span></h2>
           <${Table} name="What waits" items=${waits} heads=${[{ text: "Place", right: true }, "Build", "State", { text: "Why it waits", wide: true }, "Asked for", ""]} of=${(build) => [
             build.waiting.position ?? "", ...named(build), html`<span title=${clean(build.waiting.text)}>${clean(build.waiting.text)}</span>`,
