@@ -154,6 +154,7 @@ def test_projects_are_found_and_added(page: Page, platform: Platform, builds: di
     page.get_by_role("button", name="Add the project").click()
     expect(page.locator(".refusal")).to_be_visible()
     page.get_by_role("textbox", name="Repository").fill("https://git.example/team/shop.git")
+    page.get_by_label("Build it at once").uncheck()
     page.get_by_role("button", name="Add the project").click()
     expect(page.locator("h1")).to_have_text("shop")
     expect(page.locator("main")).to_contain_text("Nothing has been built yet")
