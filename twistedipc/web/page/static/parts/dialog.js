@@ -43,9 +43,9 @@ function Ask({ question: { title, said, verb, danger, typed, action, answer } })
   const box = useRef(null), name = useRef(null);
   const { run, busy, error } = useAction(async () => action?.());
   useLayoutEffect(() => {
-    const before = document.activeElement;
-    box.current.showModal();
-    return () => before instanceof HTMLElement && before.isConnected && before.focus();
+    const dialog = box.current;
+    dialog.showModal();
+    return () => dialog.close(); // gives the focus back to what had it; being removed alone doesn't
   }, []);
   const agree = async (event) => {
     event.preventDefault();

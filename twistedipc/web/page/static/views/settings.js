@@ -1,7 +1,7 @@
 // How a project is set up: a section for each kind of setting, with an address of its own. Each is a module in settings/.
 
 import { api, ofProject } from "../lib/api.js";
-import { html } from "../lib/html.js";
+import { html, useLayoutEffect, useRef } from "../lib/html.js";
 import { projectAt } from "../lib/router.js";
 import { may } from "../lib/shell.js";
 import { Builds } from "./settings/builds.js";
@@ -48,13 +48,19 @@ export function Settings({ project, section, reload, put }) {
   const editable = may("admin", name);
   const sections = Object.entries(SECTIONS).filter(([, { admin }]) => !admin || editable);
   const [shown, { text, Part }] = sections.find(([each]) => each === section) ?? sections[0];
+  const nav = useRef(null);
+  // On a phone the sections are a line that is scrolled: the one that is shown is in view.
+  useLayoutEffect(() => {
+    const link = nav.current.querySelector("[aria-current]");
+    nav.current.scrollLeft = link.offsetLeft - nav.current.offsetLeft - (nav.current.clientWidth - link.clientWidth) / 2;
+  }, [shown]);
   const save = async (changes) => {
     const now = await api("PATCH", ofProject(name), changes);
     put(now);
     return ["Saved.", ...now.notices].join(" ");
   };
   return html`<div class="settings">
-    <nav class="sections" aria-label="Settings">${sections.map(([each, { text: label }]) =>
+    <nav ref=${nav} class="sections" aria-label="Settings">${sections.map(([each, { text: label }]) =>
       html`<a href=${projectAt(name, "settings", each)} aria-current=${each === shown ? "page" : undefined}>${label}</a>`)}</nav>
     <section class="section" aria-label=${text}><h2>${text}</h2><${Part} key=${shown} project=${project} editable=${editable} save=${save} reload=${reload} /></section>
   </div>`;

@@ -65,7 +65,7 @@ function Polling({ name, poll: { on, every, looked, due, reason, refs }, editabl
     await reload();
   };
   return html`
-    <p class="soft">${on ? html`The repository is looked at ${every === 1 ? "every minute" : `every ${every} minutes`}${looked ? html`, last <${Ago} at=${looked} />, with ${refs} branches and tags` : ""}${
+    <p class="soft">${on ? html`The repository is looked at ${every === 1 ? "every minute" : `every ${every} minutes`}${looked ? html`, last <${Ago} at=${looked} />, with ${refs === 1 ? "one branch" : `${refs} branches and tags`}` : ""}${
       due ? `, next at ${new Date(due).toLocaleTimeString()}` : ""}.` : "For a repository whose host can't send messages here."}</p>
     ${reason && html`<p class="held warn">${clean(reason)}</p>`}
     ${editable ? html`<div class="row"><${Form} row verb=${on ? "Change" : "Look at it"} send=${set} stays><${Field} name="every" label="Every so many minutes" type="number" min="1" max="1440" required value=${every} /><//>

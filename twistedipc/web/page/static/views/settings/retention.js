@@ -15,6 +15,7 @@ const RULES = [
   { name: "artifacts", label: "Archives of what was built", help: "What is released doesn't need them any more." },
   { name: "unpublished", label: "Archives of builds that publish nothing" },
   { name: "releases", label: "Releases", counts: true, help: "So many to roll back to, and so many others." },
+  { name: "previews", label: "Previews of branches", help: "Since the newest release of each." },
   { name: "builds", label: "Builds, with all that they have" },
   { name: "most_builds", label: "Builds at most", counts: true },
   { name: "messages", label: "Messages of the repository's host, and what was told" },
@@ -25,10 +26,11 @@ const RULES = [
 const shown = (value, counts) => (value === null || value === "forever" ? "forever" : counts ? String(value) : `${value} ${value === 1 ? "day" : "days"}`);
 
 /** What was written, as the API takes it. What is no time is sent as it is, and refused there. */
-export function ruleOf(text, counts) {
-  const [, number, unit = "day"] = /^(\d{1,9}) ?(day|week|month|year)?s?$/.exec(text.trim().toLowerCase()) ?? [];
-  if (number === undefined) return text.trim().toLowerCase();
-  return counts ? Number(number) : Number(number) * UNITS[unit];
+function ruleOf(text, counts) {
+  const written = text.trim().toLowerCase();
+  const [, number, unit = ""] = /^(\d{1,9}) ?(day|week|month|year)?s?$/.exec(written) ?? [];
+  if (number === undefined || (counts && unit)) return written;
+  return Number(number) * (counts ? 1 : UNITS[unit || "day"]);
 }
 
 /** @param {import("../settings.js").Section} properties */
