@@ -9,11 +9,11 @@ const useId = () => useState(() => `field-${(fields += 1)}`)[0];
 
 /**
  * A form. `send(values, form)` gets what was filled in, trimmed, by the fields' names; it may return a sentence that is
- * shown in the place of `done`. The fields are emptied afterwards, unless they are to stay.
+ * shown in the place of `done`. The fields are emptied afterwards, unless they are to stay. `close` is for who wants none of it.
  * @param {{ send: (values: Record<string, string>, form: HTMLFormElement) => Promise<string | void>, verb: string, done?: string,
- *   stays?: boolean, row?: boolean, danger?: boolean, children?: any, class?: string }} properties
+ *   close?: () => void, stays?: boolean, row?: boolean, danger?: boolean, children?: any, class?: string }} properties
  */
-export function Form({ send, verb, done = "Saved.", stays = false, row = false, danger = false, children, class: more = "" }) {
+export function Form({ send, verb, done = "Saved.", close, stays = false, row = false, danger = false, children, class: more = "" }) {
   const [said, setSaid] = useState("");
   const { run, busy, error } = useAction(async (form) => {
     /** @type {Record<string, string>} */
@@ -31,7 +31,7 @@ export function Form({ send, verb, done = "Saved.", stays = false, row = false, 
   return html`<form class=${`form ${row ? "in-row" : ""} ${more}`} onSubmit=${submit}>
     ${children}
     <div class="actions"><button class=${danger ? "danger" : row ? "quiet" : ""} disabled=${busy}>${verb}</button>
-      <span class="soft" role="status">${said}</span></div>
+      ${close && html`<button type="button" class="quiet" onClick=${close}>Don't</button>`}<span class="soft" role="status">${said}</span></div>
     ${error && html`<p class="refusal" role="alert">${error.message}</p>`}
   </form>`;
 }

@@ -91,11 +91,10 @@ function BuildForm({ project: { name, default_ref: ref, environments = [] }, clo
   const send = ({ ref: wanted, publish, environment }) => requestBuild(name, {
     ...(wanted ? { ref: wanted } : {}), ...(publish ? {} : { publish: false }), ...(environment ? { environment } : {}),
   });
-  return html`<section class="card pad" aria-label="Build"><${Form} send=${send} verb="Build" done="" stays>
+  return html`<section class="card pad" aria-label="Build"><${Form} send=${send} verb="Build" done="" close=${close} stays>
     <${Field} name="ref" label="Branch, tag or commit" placeholder=${ref} help="A branch that isn't protected gets a preview, and nothing of it goes live." />
     ${environments.length > 0 && html`<${Field} name="environment" label="Environment" options=${[["", "the one of its branch"], ...environments.map((each) => [each.name, each.name])]} />`}
     <${Check} name="publish" label="Publish what is built, where it may" checked />
-    <button type="button" class="quiet" onClick=${close}>Don't</button>
   <//></section>`;
 }
 

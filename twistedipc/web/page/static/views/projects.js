@@ -78,7 +78,7 @@ function NewProject({ close }) {
     if (!name.dataset.typed) name.value = nameFrom(target.value.trim());
   };
   return html`<section class="card pad" aria-label="A new project" ref=${form}>
-    <${Form} send=${add} verb="Add the project" done="" stays>
+    <${Form} send=${add} verb="Add the project" done="" close=${close} stays>
       <${Field} name="repository" label="Repository" placeholder="https://git.example/team/shop.git" required onInput=${propose}
         help="Its address for git, over https or ssh. How it is built is recognised from what is in it." />
       <${Field} name="name" label="Name" required pattern="[a-z0-9]([a-z0-9-]*[a-z0-9])?" maxlength="63" onInput=${({ target }) => (target.dataset.typed = "yes")}
@@ -86,7 +86,6 @@ function NewProject({ close }) {
       <${Field} name="default_ref" label="Branch" placeholder="the repository's own" help="What is built and goes live." />
       <details class="adding"><summary>How it is built, if that isn't to be recognised</summary><${FirstSettings} /></details>
       <${Check} name="now" label="Build it at once" checked help="The page of the build shows what was recognised." />
-      <button type="button" class="quiet" onClick=${close}>Don't</button>
     <//>
   </section>`;
 }

@@ -58,8 +58,12 @@ function neededSecrets(target, settings, project) {
 
 function TargetField({ field: { name: label, kind, help, example, required }, name, now, needed }) {
   if (kind === "switch") return html`<${Check} name=${name} label=${label} help=${help} checked=${now === true} />`;
+  // A header has spaces and commas in it, so each of several has a line.
+  if (kind === "list") {
+    return html`<${Field} name=${name} label=${label} placeholder=${example} lines="2" value=${(now ?? []).join("\n")} required=${needed && required} help=${`${help} One in each line.`} />`;
+  }
   return html`<${Field} name=${name} label=${label} placeholder=${example} type=${kind === "number" ? "number" : "text"} step=${kind === "number" ? "any" : undefined}
-    value=${Array.isArray(now) ? now.join(" ") : now ?? ""} required=${needed && required} help=${kind === "list" ? `${help} Several are separated by spaces.` : help} />`;
+    value=${now ?? ""} required=${needed && required} help=${help} />`;
 }
 
 /** What the form says of a target; null: the project hasn't it. What is switched off keeps its settings. */
@@ -71,7 +75,7 @@ function settingsOf(target, values) {
 
 function valueOf({ kind }, text) {
   if (!text) return undefined;
-  if (kind === "list") return text.split(/[\s,]+/).filter(Boolean);
+  if (kind === "list") return text.split("\n").map((line) => line.trim()).filter(Boolean);
   if (kind === "number") return Number(text);
   return kind === "switch" ? true : text;
 }
