@@ -30,9 +30,10 @@ from twistedipc.ipc import CallFailed
 from twistedipc.publish.record import Facts, Outcome, Step
 from twistedipc.publish.stored import Delivered, Needs, Row, StepBegins, StepEnds
 from twistedipc.publish.targets.npm.target import NpmSettings
+from twistedipc.server.discarding import Discarding
 from twistedipc.server.rejecting import REJECTED_AGAIN
 from twistedipc.server.workflows import RETRY_INTERVAL
-from twistedipc.storage import builds, logs, package_requests, projects, publications
+from twistedipc.storage import builds, logs, package_requests, projects, publications, retention
 from twistedipc.storage.errors import NotAllowed
 from twistedipc.storage.rows import Actor, AttemptRow, PublicationRow
 from twistedipc.storage.tables import audit
@@ -462,6 +463,23 @@ def test_a_file_that_another_attempt_needs_stays(tmp_path: Path) -> None:
     world.ask(world.apiserver.lifecycle.approve_build(2, BOB))
     world.apiserver.programs.ends(second)
     assert world.files() == []
+
+
+def test_no_package_waits_for_files_that_are_deleted(world: World) -> None:
+    """Pruning may have noted thousands of files, of gigabytes."""
+    deleted: Deferred[Any] = Deferred()
+
+    def in_thread(_function: Any, /, *_args: object) -> Deferred[Any]:
+        return deleted
+
+    delivering = world.apiserver.server.delivering
+    delivering._files = Discarding(world.apiserver.artifacts, in_thread)
+    world.ledger.now(retention.note_files, ["ab" * 32])
+    delivering.wake()
+    world.all_stored()
+    assert len(world.apiserver.programs.jobs) == 1
+    deleted.callback(None)
+    assert not world.ledger.now(retention.any_files)
 
 
 def _another(world: World) -> str:
