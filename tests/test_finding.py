@@ -326,6 +326,15 @@ def test_a_long_line_is_shown_in_part() -> None:
     assert sum(map(len, found.parts)) == MAX_SHOWN
 
 
+def test_words_in_a_text_beyond_ascii_take_time_by_its_size() -> None:
+    """An "s" and a "k" have letters of other alphabets beside them, for which the text is looked through, once."""
+    line = "✓ é some text, as many tools print it\n".encode()
+    count = 8 * 2**20 // len(line)
+    began = time.process_time()
+    assert matches(Needle(Query(text="risk")), Block(1, count, line * count), 50) == blocks.Matches(0, [])
+    assert time.process_time() - began < 0.5  # 0.05; once 1.2
+
+
 def test_the_worst_expressions_take_bounded_time() -> None:
     """Each is of a kind that takes other engines for ever."""
     block = block_of([("a" * 2000 + "b") * 4] * 8)

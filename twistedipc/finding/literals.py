@@ -57,7 +57,7 @@ def lines_with(literals: Literals, text: bytes, begin: int, end: int) -> Lines |
     arrays.load()
     import numpy as np
 
-    if literals.fold and _has_other_letters(literals, text):
+    if literals.fold and _has_other_letters(literals, text[begin:end]):
         return None
     array = np.frombuffer(text, np.uint8, end - begin, begin)
     small = array | np.uint8(0x20) if literals.fold else array

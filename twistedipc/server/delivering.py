@@ -99,7 +99,6 @@ class Delivering:
         self._running: set[str] = set()
         self._blocked: dict[str, str] = {}  # attempts that wait for others -> what has their packages
         self._looking = False
-        self._discarding = False
         self._again = False
         self._stopped = False
 
@@ -164,18 +163,14 @@ class Delivering:
                 pass
         except LedgerUnavailable as error:
             self._log.error("packages that are needed no longer can't be deleted now: {error}", error=error)
-        if not self._discarding:
-            # By itself: what pruning has noted is deleted, too, and no package waits for that.
-            self._discarding = True
-            self._workflows.launch(self._discard(), "deleting packages that are needed no longer")
+        # By itself: what pruning has noted is deleted, too, and no package waits for that.
+        self._workflows.launch(self._discard(), "deleting packages that are needed no longer")
 
     async def _discard(self) -> None:
         try:
             await self._files.discard(self._ledger.read, self._ledger.write, _nothing)
         except (LedgerUnavailable, OSError) as error:
             self._log.error("packages that are needed no longer can't be deleted now: {error}", error=error)
-        finally:
-            self._discarding = False
 
     async def _deliver(self, row: AttemptRow) -> None:
         try:

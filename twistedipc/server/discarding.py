@@ -29,9 +29,21 @@ class Discarding:
     def __init__(self, store: ArtifactStore, in_thread: InThread) -> None:
         self.store = store
         self._in_thread = in_thread
+        self._under_way = False
 
     async def discard(self, read: Ask, write: Ask, discarded: Callable[[Removed], object]) -> None:
-        """Delete it; ``discarded`` is told of each part. Raises `LedgerUnavailable`, OSError."""
+        """
+        Delete it, unless that is under way; ``discarded`` is told of each part. Raises `LedgerUnavailable`, OSError.
+        """
+        if self._under_way:
+            return
+        self._under_way = True
+        try:
+            await self._discard(read, write, discarded)
+        finally:
+            self._under_way = False
+
+    async def _discard(self, read: Ask, write: Ask, discarded: Callable[[Removed], object]) -> None:
         after, left = "", await read(retention.any_files)
         while left:
 
