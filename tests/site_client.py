@@ -70,6 +70,13 @@ class SiteClient:
         put_release(self._folder, project, number, files, serving)
         self.store.activate(project, number)
 
+    def compress(self, project: str = "shop", number: int = 1) -> None:
+        """Compress what is live, as it is done in the background."""
+        made = self.store.compress(project, number, 1 << 20)
+        assert made is not None
+        assert made.complete
+        self.store.take_compressed(project, made)
+
     def connect(self) -> tuple[Channel, Transport]:
         """A new connection."""
         channel = self.site.buildProtocol(None)

@@ -59,16 +59,8 @@ def site(tmp_path: Path) -> SiteClient:
     client = SiteClient(tmp_path / "releases")
     rules = Serving(redirects=read_redirects(REDIRECTS.encode()), headers=read_headers(HEADERS.encode()))
     client.release(1, FILES, serving=rules)
-    compress(client)
+    client.compress()
     return client
-
-
-def compress(client: SiteClient) -> None:
-    """Compress what is live, as it is done in the background."""
-    made = client.store.compress("shop", 1, 1 << 20)
-    assert made is not None
-    assert made.complete
-    client.store.take_compressed("shop", made)
 
 
 BOTH = [("", "shop.localhost"), ("/shop", "127.0.0.2")]
@@ -145,7 +137,7 @@ def test_what_the_build_has_compressed_is_not_sent_before_it_is_known_to_be_the_
     for path in ("/app.js", "/other.js"):
         for encoding in ("gzip", "br"):
             assert client.get(path, ("Accept-Encoding", encoding)).headers["Content-Encoding"] is None
-    compress(client)
+    client.compress()
     assert client.get("/app.js", ("Accept-Encoding", "br")).body == BEST
     best = client.get("/other.js", ("Accept-Encoding", "br"))
     assert brotli.decompress(best.body) == FILES["other.js"]

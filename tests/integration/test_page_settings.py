@@ -16,6 +16,8 @@ from tests.integration.platform import BARE, DEADLINE, Platform, wait_for
 from tests.outside import Anybody
 from tests.outside_server import OutsideServer
 
+pytestmark = pytest.mark.long
+
 AXE = Path(__file__).parent.parent.parent / "twistedipc/web/page/node_modules/axe-core/axe.min.js"
 
 #: The sections by their addresses, with the view of what isn't kept.

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Route, exp
 from tests.integration.browser import chromium
 from tests.integration.platform import BARE, DEADLINE, Platform
 
+pytestmark = pytest.mark.long
+
 AXE = Path(__file__).parent.parent.parent / "twistedipc/web/page/node_modules/axe-core/axe.min.js"
 
 #: What is touched and lower than 44 px.
