@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pyte
 import pytest
 from click.testing import CliRunner, Result
@@ -271,6 +272,27 @@ def test_a_listing_of_nothing() -> None:
 )
 def test_which_words_are_fields(words: list[str], joined: list[str]) -> None:
     assert with_fields_joined(words) == joined
+
+
+def test_every_json_takes_what_a_command_line_is_made_to() -> None:
+    """A plain flag doesn't: `chaos --json` was refused."""
+
+    def options(group: click.Group, above: str) -> Iterator[tuple[str, click.Option]]:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from options(command, f"{above}{name} ")
+            for each in command.params:
+                if isinstance(each, click.Option) and "--json" in each.opts:
+                    yield above + name, each
+
+    found = dict(options(commands, ""))
+    assert {"chaos", "builds", "project list"} <= set(found)
+    assert [name for name, option in found.items() if option.is_flag] == []
+    refused = CliRunner().invoke(commands, ["chaos", "--json=id"])
+    assert (refused.exit_code, "only all of this command's JSON can be printed" in refused.output) == (2, True)
 
 
 def test_inspecting_has_fields_too(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_kill_leaves_nothing_that_the_next_run_does_not_end(tmp_path: Path) ->
             live = platform.build("shop")
             platform.succeed(live)
         rules = {"logs": 90, "artifacts": 30, "releases": 1, "builds": 365, "newest": 1, "last_success": False}
-        platform.api("PATCH", "/api/v1/projects/shop", {"retention": rules})
+        platform.api("PATCH", "/api/v1/projects/shop", {"retention": rules, "confirm": True})
         platform.apiserver.stop()
         grow_old(platform.folder / "apiserver-data" / "ledger.sqlite")
         platform.apiserver.crashes = True

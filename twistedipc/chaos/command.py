@@ -18,7 +18,7 @@ from twistedipc.chaos.experiment import ChaosReactor, Experiment
 from twistedipc.chaos.outcome import Options, Outcome
 from twistedipc.chaos.plan import FaultKind
 from twistedipc.cli.failures import ExitCode
-from twistedipc.cli.output import note
+from twistedipc.cli.output import note, whole_json_option
 from twistedipc.taps.common import installed_reactor
 
 #: Threads for everything that blocks.
@@ -44,7 +44,7 @@ THREADS = 60
     type=click.Path(path_type=Path, file_okay=False),
     help="An empty folder, which stays. [default: a new one]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@whole_json_option
 @click.pass_context
 def chaos(
     context: click.Context,

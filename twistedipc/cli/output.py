@@ -79,6 +79,24 @@ def json_option(command: Callable[..., None]) -> Callable[..., None]:
     return with_selection
 
 
+def _is_whole(_context: click.Context, _parameter: click.Parameter, value: str | None) -> bool:
+    if value not in (None, ALL):
+        raise click.BadParameter("only all of this command's JSON can be printed")
+    return value is not None
+
+
+#: For a command whose JSON isn't an answer of the API. A flag it can't be: see `with_fields_joined`.
+whole_json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=False,
+    flag_value=ALL,
+    metavar="",
+    callback=_is_whole,
+    help="Print the outcome as JSON.",
+)
+
+
 def with_fields_joined(arguments: Sequence[str]) -> list[str]:
     """
     Return a command line on which the fields of `--json` can't be taken for something else: a word behind it is meant

@@ -9,6 +9,7 @@ couldn't do with the other commands.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -281,30 +282,37 @@ def _project(
 ) -> tuple[Project, bool]:
     """Return the project of a folder, and whether it was made just now."""
     root = _root(repository, folder)
-    known = client.get(path("projects")).decode(Projects).projects
-    for each in known:
-        if same_repository(each.repository, source) and each.settings.root == root and name in (None, each.name):
-            return each, False
-    taken = {each.name: each.repository for each in known}
-    if name is None:
-        name = wanted = name_from(said_project(folder, repository.top) or Path(root).name or repository.top.name)
-        number = 2
-        while name in taken:
-            name, number = f"{wanted}-{number}", number + 1
-        if name != wanted:
-            note(f"the project is called {name}: {wanted} is {taken[wanted]}")
-    elif name in taken:
-        raise Failure(ExitCode.USAGE, f"the project {name} is of {taken[name]}: choose another --name")
+    wanted = name or name_from(said_project(folder, repository.top) or Path(root).name or repository.top.name)
     wanted_ref = repository.default_branch or HEAD
-    body = NewProject(
-        name=name,
-        repository=source,
-        default_ref=wanted_ref,
-        settings=Settings(root=root) if root else UNSET,
-    )
-    made = client.post(path("projects"), body).decode(Project)
-    note(f"project {made.name} is added: {made.repository}, whose own branch is {wanted_ref}")
-    return made, True
+    while True:
+        known = client.get(path("projects")).decode(Projects).projects
+        for each in known:
+            if same_repository(each.repository, source) and each.settings.root == root and name in (None, each.name):
+                return each, False
+        taken = {each.name: each.repository for each in known}
+        if name in taken:
+            raise Failure(ExitCode.USAGE, f"the project {name} is of {taken[name]}: choose another --name")
+        chosen = next(each for each in _names(wanted) if each not in taken)
+        settings = Settings(root=root) if root else UNSET
+        body = NewProject(name=chosen, repository=source, default_ref=wanted_ref, settings=settings)
+        try:
+            made = client.post(path("projects"), body).decode(Project)
+        except Failure:
+            # Another `up` may have added one of this name since: it is looked at again, as if it had been there before.
+            if all(each.name != chosen for each in client.get(path("projects")).decode(Projects).projects):
+                raise
+            continue
+        if chosen != wanted:
+            note(f"the project is called {chosen}: {wanted} is {taken[wanted]}")
+        note(f"project {made.name} is added: {made.repository}, whose own branch is {wanted_ref}")
+        return made, True
+
+
+def _names(wanted: str) -> Iterator[str]:
+    """Yield the name that is wanted, and what a project is called where others have it."""
+    yield wanted
+    for number in itertools.count(2):
+        yield f"{wanted}-{number}"
 
 
 # -- the services ----------------------------------------------------------------------------------------------------
