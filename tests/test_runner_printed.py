@@ -18,7 +18,7 @@ from twistedipc.runner.printed import MAX_HELD, MAX_PROBLEMS, Part, Printed
 from twistedipc.runner.problems import MAX_LINE, matchers
 from twistedipc.runner.speech import MAX_REMARKS, Mask, Message
 
-TOPS = ["/work/app/"]
+TOPS = ["/src/app/"]
 CAPTURED = Path(__file__).parent / "fixtures" / "problems"
 
 
@@ -54,7 +54,7 @@ COMMANDS: list[tuple[bytes, list[bytes | Message]]] = [
     (b"::group::" + b"x" * 500 + b"\n", [Group("x" * (MAX_NAME - 1) + "…")]),
     (b"::error::it failed\n", [error("it failed")]),
     (b"::error file=src/a.ts,line=3,col=7::no\n", [error("no", "src/a.ts", 3, 7)]),
-    (b"::error file=/work/app/src/a.ts,line=3,endLine=4::no\n", [error("no", "src/a.ts", 3)]),
+    (b"::error file=/src/app/src/a.ts,line=3,endLine=4::no\n", [error("no", "src/a.ts", 3)]),
     (b"::error title=Type%3A bad%2C very,file=a.ts::x%0Ay\n", [error("Type: bad, very: x\ny", "a.ts")]),
     (b"::error line=3::no file\n", [error("no file")]),
     (b"::error file=a.ts,line=three::no\n", [error("no", "a.ts")]),
@@ -214,7 +214,7 @@ EXPECTED["vite-import.txt"] = [
         "src/main.js",
         0,
         0,
-        'Rolldown failed to resolve import "left-pad-of-nobody" from "/work/app/src/main.js".',
+        'Rolldown failed to resolve import "left-pad-of-nobody" from "/src/app/src/main.js".',
     )
 ]
 EXPECTED["vite-syntax.txt"] = [("error", "src/main.js", 2, 11, "[PARSE_ERROR] Unexpected token")]
@@ -230,7 +230,7 @@ EXPECTED["vite6-import.txt"] = [
         "src/main.js",
         0,
         0,
-        'Rollup failed to resolve import "left-pad-of-nobody" from "/work/app/src/main.js".',
+        'Rollup failed to resolve import "left-pad-of-nobody" from "/src/app/src/main.js".',
     )
 ]
 EXPECTED["vite6-syntax.txt"] = [("error", "src/main.js", 2, 10, "Expression expected")]
@@ -247,7 +247,7 @@ EXPECTED["webpack.txt"] = EXPECTED["webpack-colour.txt"] = [
         12,
         "export 'nope' (imported as 'nope') was not found in './b' (possible exports: yes)",
     ),
-    ("error", "src/index.js", 1, 0, "Module not found: Error: Can't resolve './gone' in '/work/app/src'"),
+    ("error", "src/index.js", 1, 0, "Module not found: Error: Can't resolve './gone' in '/src/app/src'"),
     ("error", "src/syntax.js", 2, 10, "Module parse failed: Unexpected token (2:10)"),
     ("error", "src/t.ts", 1, 14, "TS2322: Type 'string' is not assignable to type 'number'."),
 ]
@@ -326,7 +326,7 @@ def test_a_problem_is_said_once() -> None:
 
 def test_many_problems_under_one_heading() -> None:
     lines = [b"  %d:1  error  'x' is not defined  no-undef\n" % line for line in range(1, 300)]
-    found = printed(b"\n/work/app/src/a.js\n", *lines)
+    found = printed(b"\n/src/app/src/a.js\n", *lines)
     remarks = [one for one in found if isinstance(one, Annotation)]
     assert [(one.file, one.line) for one in remarks] == [("src/a.js", line) for line in range(1, 300)]
 
@@ -346,10 +346,10 @@ def test_each_tool_of_the_table_is_met(tool: str) -> None:
         ),
         "next build": (b"Failed to compile.\n\n./app/a.tsx:3:5\nType error: It is no number.\n", "It is no number."),
         "webpack, an entry": (
-            b"ERROR in main\nModule not found: Error: Can't resolve './src' in '/work/app'\n",
-            "Module not found: Error: Can't resolve './src' in '/work/app'",
+            b"ERROR in main\nModule not found: Error: Can't resolve './src' in '/src/app'\n",
+            "Module not found: Error: Can't resolve './src' in '/src/app'",
         ),
-        "compilers; esbuild in vite": (b'/work/app/src/a.ts:1:9: ERROR: Unexpected "="\n', 'Unexpected "="'),
+        "compilers; esbuild in vite": (b'/src/app/src/a.ts:1:9: ERROR: Unexpected "="\n', 'Unexpected "="'),
     }  # the others' are captured
     if tool in samples:
         output, message = samples[tool]
