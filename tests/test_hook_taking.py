@@ -314,7 +314,7 @@ def test_a_retry_of_a_strangers_build_is_of_the_same_commit(ledger: Connection) 
 
 
 def test_a_retry_of_a_strangers_build_publishes_no_canary(ledger: Connection) -> None:
-    """Whoever retries it: it would be uploaded with the project's token."""
+    """Also if another person retries it: it would be uploaded with the project's token."""
     targets = (NpmSettings(registry="https://npm.example/", canary=True),)
     projects.update(ledger, "shop", {"targets": targets}, NOW)
     waits = take(ledger, pull(B, fork=True))

@@ -114,7 +114,7 @@ def test_killing_it_leaves_no_service(tmp_path: Path) -> None:
         wait_for("the build has begun", lambda: process.poll() is not None or "── build" in out.read_text())
         process.kill()
         process.wait()
-        # The runner ends with its build, whoever started it.
+        # The runner ends with its build, no matter which program started it.
         wait_for("the services and the runner have ended", lambda: services_of(folder) == [])
 
 
