@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twistedipc.publish.archive import (
-    BadArchive,
     CantPack,
     Manifest,
     ManifestFile,
@@ -26,6 +27,7 @@ from twistedipc.publish.archive import (
     short,
     unpack,
 )
+from twistedipc.publish.members import BadArchive
 
 
 def tree(folder: Path, files: dict[str, bytes]) -> Path:
@@ -334,7 +336,7 @@ def test_an_older_archive_with_hidden_names_is_unpacked(tmp_path: Path) -> None:
         ([entry("a")], [member("files/a", kind=tarfile.LNKTYPE, link="/etc/passwd")]),
         ([entry("a", b"")], [member("files/a", kind=tarfile.CHRTYPE)]),
         ([entry("a", b"")], [member("files/a", kind=tarfile.FIFOTYPE)]),
-        ([entry("a")], [member("files", kind=tarfile.DIRTYPE), member("files/a")]),
+        ([entry("a")], [member("files/a"), member("files/a")]),
         ([entry("a")], [member("files", kind=tarfile.SYMTYPE, link="/tmp"), member("files/a")]),
     ],
 )
@@ -398,3 +400,111 @@ def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(BadArchive):
         read_manifest(tmp_path / "a")
+
+
+def by_tar(archive: Path, files: dict[str, bytes], *options: str) -> Path:
+    """An archive as somebody makes it who has a folder, a manifest and GNU tar."""
+    folder = archive.with_name(f"{archive.name}-folder")
+    tree(folder / "files", files)
+    manifest = Manifest(files=[entry(path, files[path]) for path in sorted(files, key=str.encode)])
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    where = ["-C", str(folder), "manifest.json", "files"]
+    subprocess.run(["tar", "-czf", str(archive), *options, *where], check=True, capture_output=True)
+    return archive
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],  # GNU's own format, filled up to 10,240 bytes
+        ["--format=posix"],  # pax, with the times of each file
+        ["--format=ustar"],
+        ["--blocking-factor=1"],
+        ["--blocking-factor=2048"],  # filled up to 1 MiB
+        ["--sort=name", "--mode=0600", "--owner=someone:70000"],
+        ["--format=posix", "--pax-option=comment:=by hand"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_tar_makes_is_unpacked(tmp_path: Path, options: list[str]) -> None:
+    """A builder in another language needn't write tar headers: a folder, a manifest and ``tar`` are enough."""
+    files = {**FILES, "empty": b""}
+    if "--format=ustar" in options:  # which has no room for such a path
+        files = {path: content for path, content in files.items() if len(path) < 200}
+    path = by_tar(tmp_path / "a.tar.gz", files, *options)
+    unpack(path, tmp_path / "target")
+    assert contents(tmp_path / "target") == files
+    assert (tmp_path / "target" / "index.html").stat().st_mode & 0o7777 == 0o644
+
+
+def test_a_tar_of_more_than_the_files(tmp_path: Path) -> None:
+    """Folders mean nothing, also empty ones; links do, and there is no place for them."""
+    folder = tmp_path / "a.tar.gz-folder" / "files"
+    (folder / "nothing").mkdir(parents=True)
+    path = by_tar(tmp_path / "a.tar.gz", {"index.html": b"x"})
+    unpack(path, tmp_path / "target")
+    assert sorted(found.name for found in (tmp_path / "target").iterdir()) == ["index.html"]
+    (folder / "link").symlink_to("index.html")
+    with pytest.raises(BadArchive, match="neither a file nor a folder"):
+        unpack(by_tar(path, {"index.html": b"x"}), tmp_path / "other")
+
+
+def test_node_s_tar_is_unpacked(tmp_path: Path) -> None:
+    """npm's package ``tar``, which writes a pax header with all that it knows where a name is long."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm")
+    root = subprocess.run(["npm", "root", "-g"], check=True, capture_output=True, text=True).stdout.strip()
+    package = Path(root) / "npm" / "node_modules" / "tar"
+    files = {**FILES, "n" * 120 + ".txt": b"long"}
+    by_tar(tmp_path / "a.tar.gz", files)
+    program = "const [, tar, file, cwd, ...names] = process.argv; require(tar).c({file, cwd, gzip: true}, names)"
+    where = [str(package), str(tmp_path / "node.tar.gz"), str(tmp_path / "a.tar.gz-folder"), "manifest.json", "files"]
+    subprocess.run(["node", "-e", program, *where], check=True)
+    unpack(tmp_path / "node.tar.gz", tmp_path / "target")
+    assert contents(tmp_path / "target") == files
+
+
+def padding(archive: Path, rest: bytes) -> Path:
+    """The same with something behind its end."""
+    path = archive.with_name("padded")
+    path.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()) + rest))
+    return path
+
+
+@pytest.mark.parametrize("rest", [b"\0" * 511 + b"x", bytes(1 << 20), bytes(8192) + b"more"], ids=len)
+def test_more_than_a_tar_puts_behind_the_end(tmp_path: Path, rest: bytes) -> None:
+    create(tree(tmp_path / "source", {"a": b"x"}), tmp_path / "a")
+    with pytest.raises(BadArchive, match="more in it than its manifest says"):
+        unpack(padding(tmp_path / "a", rest), tmp_path / "target")
+
+
+def test_more_folders_than_there_may_be(tmp_path: Path) -> None:
+    folders = [member(f"files/{number}", kind=tarfile.DIRTYPE) for number in range(20)]
+    path = forge(tmp_path / "a", Manifest(files=[entry("a")]), [*folders, member("files/a")])
+    with pytest.raises(BadArchive, match="too many folders"):
+        unpack(path, tmp_path / "target", max_files=10)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_size_below_nothing(tmp_path: Path, kind: bytes) -> None:
+    """A binary number can be negative: it was read as "all that there is", into memory."""
+    info = tarfile.TarInfo("manifest.json")
+    info.type = kind
+    info.size = -1
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
+    with pytest.raises(BadArchive, match="impossible size"):
+        unpack(path, tmp_path / "target")
+
+
+@pytest.mark.parametrize(
+    "header", [{"size": "7"}, {"linkpath": "/etc/passwd"}, {"hdrcharset": "BINARY"}, {"GNU.sparse.major": "1"}]
+)
+def test_headers_that_change_a_content(tmp_path: Path, header: dict[str, str]) -> None:
+    info = tarfile.TarInfo("manifest.json")
+    info.pax_headers = header
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.PAX_FORMAT) + bytes(1 << 12)))
+    with pytest.raises(BadArchive, match=f"unexpected header: {next(iter(header))}"):
+        unpack(path, tmp_path / "target")

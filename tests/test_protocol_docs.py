@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import Permit, Secrets
+from twistedipc.builds.attempt import ArtifactFile, Permit, Published, Result, Secrets
 from twistedipc.builds.logs import End, Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
 from twistedipc.builds.remotes import CommitList, RefList
 from twistedipc.builds.retention import MAX_DAYS
+from twistedipc.publish.archive import Manifest, ManifestFile, unpack
 from twistedipc.server.boundaries import GistChange, StateChange
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
@@ -106,3 +109,28 @@ def test_the_viewers_transcript_is_what_the_server_says() -> None:
                 case {"type": "end"}:
                     ends.append(msgspec.json.decode(line[2:], type=End))
     assert [(end.lines, end.sha256, end.complete) for end in ends] == [(4, digest.hexdigest(), True)]
+
+
+def test_the_archive_of_the_document_is_taken(tmp_path: Path) -> None:
+    """Its manifest, and its command."""
+    manifest = re.search(r'^\{"format": 1, "files": .*?^\]\}$', _TEXT, re.MULTILINE | re.DOTALL)
+    command = re.search(r"`(tar -czf site\.tar\.gz -C FOLDER [^`]*)`", _TEXT)
+    assert manifest is not None and command is not None
+    files = {"assets/app-1a2b.js": "hello", "index.html": "<html>"}
+    for path, content in files.items():
+        (tmp_path / "FOLDER" / "files" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "FOLDER" / "files" / path).write_text(content)
+    (tmp_path / "FOLDER" / "manifest.json").write_text(manifest[0])
+    subprocess.run(shlex.split(command[1]), cwd=tmp_path, check=True)
+    taken = unpack(tmp_path / "site.tar.gz", tmp_path / "site")
+    assert [file.path for file in taken.files] == list(files)
+
+
+def test_what_is_in_an_offer_and_a_manifest_is_in_the_document() -> None:
+    """Each field of them, and each value that a field with few of them may have."""
+    kinds: tuple[type[msgspec.Struct], ...] = (Manifest, ManifestFile, Result, Published, ArtifactFile)
+    said = {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
+    unsaid = {"resolved", "packed", "recognised", "tools", "used", "linted"}  # of the platform's own builder
+    assert [name for name in sorted(said - unsaid) if not re.search(rf"\b{name}\b", _TEXT)] == []
+    (status,) = (field.type for field in msgspec.structs.fields(Published) if field.name == "status")
+    assert [value for value in get_args(status) if f"`{value}`" not in _TEXT] == []

@@ -21,7 +21,7 @@ from twistedipc.builds.names import BadValue
 from twistedipc.builds.site import rules
 from twistedipc.builds.site.rules import Serving
 from twistedipc.publish import archive
-from twistedipc.publish.archive import BadArchive
+from twistedipc.publish.members import BadArchive
 from twistedipc.publish.targets.static import history, pool, release, releases
 from twistedipc.publish.targets.static.release import Release
 from twistedipc.publish.targets.static.releases import ReleaseStore

@@ -6,9 +6,9 @@ by path, each with its size, SHA-256 and mode. Equal folders give equal archives
 folders aren't kept. Links within the folder are followed; one that leaves it is an error. Names that can't be served
 (``site_paths``) are an error too, and hidden ones are left out.
 
-`extract` and `unpack` believe nothing: the members must be exactly those of the manifest, in its order, of its sizes
-and digests. So a hostile archive has no links, devices or surprising names to offer, and can't grow beyond what it
-announced.
+`extract` and `unpack` believe nothing: the files must be exactly those of the manifest, each once, of its sizes and
+digests. So a hostile archive has no links, devices or surprising names to offer, and can't grow beyond what it
+announced. Any tar can have made it, though (`members`): their order, times and owners don't matter.
 
 An archive for a project that has stored some of the contents already can leave them out (`PART`): its manifest lists
 all files with their SHA-256 all the same, and says which of them are in it.
@@ -29,7 +29,6 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -38,6 +37,7 @@ from twistedipc.builds.site.rules import BadRules, Serving
 from twistedipc.builds.site.said import check_serving
 from twistedipc.disk.beneath import Beneath
 from twistedipc.disk.files import sync_file_system, sync_folder
+from twistedipc.publish.members import BLOCK, BadArchive, Member, Members, Readable, exactly, padded
 from twistedipc.publish.site.answers import Site
 from twistedipc.publish.site.checking import check_costs
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
@@ -53,14 +53,8 @@ MAX_BYTES = 4 << 30
 SMALL = 1024
 
 _MAX_MANIFEST = 64 << 20
-_MAX_PAX = 64 << 10
-_BLOCK = 256 * 1024
-_TAR_BLOCK = 512
+_CHUNK = 256 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-
-
-class BadArchive(Exception):
-    """Not an archive that `create` could have made. ``str()`` of it is a sentence."""
 
 
 class CantPack(CantPrepare):
@@ -94,10 +88,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def served(self) -> Serving:
         """How the site is served."""
         return Serving(spa=self.spa is True) if self.serving is UNSET else self.serving
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 # -- making one ------------------------------------------------------------------------------------------------------
@@ -182,7 +172,7 @@ def _create(root: Path, folder: Beneath, archive: Path, wanted: _Wanted) -> Mani
                 for (path, where), entry in compress(zip(found, files, strict=True), packed_too):
                     _write_member(packed, f"files/{path}", entry.size, entry.mode)
                     _write_file(packed, folder, where, entry)
-                packed.write(bytes(2 * _TAR_BLOCK))
+                packed.write(bytes(2 * BLOCK))
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(temporary, archive)
@@ -204,7 +194,7 @@ def _digest(descriptor: int, most: int) -> tuple[str, int]:
     """Return the SHA-256 of a file and its size. Of one that grows meanwhile, no more is read than this."""
     digest = hashlib.sha256()
     left = most
-    while left and (data := os.read(descriptor, min(_BLOCK, left))):
+    while left and (data := os.read(descriptor, min(_CHUNK, left))):
         digest.update(data)
         left -= len(data)
     return digest.hexdigest(), most - left
@@ -320,14 +310,14 @@ def _write_member(packed: gzip.GzipFile, name: str, size: int, mode: int) -> Non
 
 def _write_padded(packed: gzip.GzipFile, data: bytes) -> None:
     packed.write(data)
-    packed.write(bytes(-len(data) % _TAR_BLOCK))
+    packed.write(bytes(-len(data) % BLOCK))
 
 
 def _write_file(packed: gzip.GzipFile, top: Beneath, where: _Parts, entry: ManifestFile) -> None:
     digest = hashlib.sha256()
     left = entry.size
     with os.fdopen(_open_regular(top, where, entry.path)[0], "rb") as file:
-        while data := file.read(min(_BLOCK, left + 1)):
+        while data := file.read(min(_CHUNK, left + 1)):
             left -= len(data)
             if left < 0:
                 break
@@ -335,7 +325,7 @@ def _write_file(packed: gzip.GzipFile, top: Beneath, where: _Parts, entry: Manif
             packed.write(data)
     if left or digest.hexdigest() != entry.sha256:
         raise CantPack(f"{entry.path} was changed while it was packed")
-    packed.write(bytes(-entry.size % _TAR_BLOCK))
+    packed.write(bytes(-entry.size % BLOCK))
 
 
 # -- reading one -----------------------------------------------------------------------------------------------------
@@ -344,13 +334,13 @@ def _write_file(packed: gzip.GzipFile, top: Beneath, where: _Parts, entry: Manif
 def read_manifest(archive: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> Manifest:
     """The manifest of an archive, checked by itself. Raises `BadArchive`."""
     with _opened(archive) as stream:
-        return _read_manifest(stream, max_files, max_bytes)
+        return _read_manifest(stream, Members(stream, max_files), max_files, max_bytes)
 
 
 def count(archive: Path) -> tuple[int, int]:
     """Return how many files an archive says that it stands for, and their bytes; not checked. Raises `BadArchive`."""
     with _opened(archive) as stream:
-        manifest = _decode_manifest(stream)
+        manifest = _decode_manifest(stream, Members(stream, MAX_FILES))
         return len(manifest.files), manifest.size
 
 
@@ -366,16 +356,28 @@ def extract(
     the manifest says. Return the manifest. Raises `BadArchive`, also after the last file, and what ``take`` raises.
     """
     with _opened(archive) as stream:
-        manifest = _read_manifest(stream, max_files, max_bytes)
-        for entry in files_in(manifest):
-            _check_member(stream, f"files/{entry.path}", entry.size)
+        members = Members(stream, max_files)
+        manifest = _read_manifest(stream, members, max_files, max_bytes)
+        missing = {f"files/{entry.path}": entry for entry in files_in(manifest)}
+        while (member := members.next()) is not None:
+            entry = _entry_of(member, missing)
             blocks = _blocks(stream, entry)
             take(entry, blocks)
             for _ in blocks:  # what was not taken is verified too
                 pass
-        if _exactly(stream, 2 * _TAR_BLOCK).strip(b"\0") or stream.read(1):
-            raise BadArchive("there is more in it than its manifest says")
+        if missing:
+            raise BadArchive(f"{next(iter(missing))!a} is in its manifest, and isn't in it")
     return manifest
+
+
+def _entry_of(member: Member, missing: dict[str, ManifestFile]) -> ManifestFile:
+    """Return what the manifest says of this file, which isn't missing then. Raises `BadArchive`."""
+    entry = missing.pop(member.name, None)
+    if entry is None:
+        raise BadArchive(f"{member.name[:100]!a} is in it twice, or isn't in its manifest")
+    if member.size != entry.size:
+        raise BadArchive(f"{entry.path} has {member.size} bytes in it, and {entry.size} in its manifest")
+    return entry
 
 
 def files_in(manifest: Manifest) -> list[ManifestFile]:
@@ -432,18 +434,21 @@ def _opened(archive: Path) -> Iterator[gzip.GzipFile]:
         raise BadArchive(f"it isn't a whole archive: {error}") from error
 
 
-def _decode_manifest(stream: _Readable) -> Manifest:
-    size = _check_member(stream, MANIFEST, None)
-    if size > _MAX_MANIFEST:
+def _decode_manifest(stream: Readable, members: Members) -> Manifest:
+    member = members.next()
+    if member is None or member.name != MANIFEST:
+        found = "nothing" if member is None else f"{member.name[:100]!a}"
+        raise BadArchive(f"{found} is there where {MANIFEST} must be: it comes first")
+    if member.size > _MAX_MANIFEST:
         raise BadArchive("its manifest is too large")
     try:
-        return msgspec.json.decode(_padded(stream, size), type=Manifest)
+        return msgspec.json.decode(padded(stream, member.size), type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadArchive(f"its manifest can't be read: {error}") from error
 
 
-def _read_manifest(stream: _Readable, max_files: int, max_bytes: int) -> Manifest:
-    manifest = _decode_manifest(stream)
+def _read_manifest(stream: Readable, members: Members, max_files: int, max_bytes: int) -> Manifest:
+    manifest = _decode_manifest(stream, members)
     if manifest.format not in (FORMAT, PART):
         raise BadArchive(f"its manifest has format {manifest.format}, and only {FORMAT} and {PART} are known")
     try:
@@ -501,68 +506,17 @@ def _check_path(path: str, length: int) -> None:
         raise BadArchive(f"its path has more than {MAX_PATH} bytes")
 
 
-def _check_member(stream: _Readable, name: str, size: int | None) -> int:
-    """Read the next member's header: its size. It must be a file of that name (and size)."""
-    header = _exactly(stream, _TAR_BLOCK)
-    info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    found = info.name
-    if info.type == tarfile.XHDTYPE:
-        if info.size > _MAX_PAX:
-            raise BadArchive("it has a header that is too large")
-        values = _pax(_padded(stream, info.size))
-        info = tarfile.TarInfo.frombuf(_exactly(stream, _TAR_BLOCK), "utf-8", "surrogateescape")
-        found = values.pop("path", info.name)
-        if values:
-            raise BadArchive(f"it has an unexpected header: {min(values)[:100]}")
-    if info.type != tarfile.REGTYPE or found != name or (size is not None and info.size != size):
-        raise BadArchive(f"{found[:100]!a} is there where {name} must be, or isn't the same file")
-    return info.size
-
-
-def _pax(data: bytes) -> dict[str, str]:
-    """The records of a pax header: "LENGTH KEY=VALUE\\n"."""
-    values: dict[str, str] = {}
-    while data:
-        length, _, rest = data.partition(b" ")
-        if not length.isdigit() or len(length) > 6 or int(length) <= len(length) + 1 or int(length) > len(data):
-            raise BadArchive("it has a header that can't be read")
-        record = rest[: int(length) - len(length) - 1]
-        key, equals, value = record.partition(b"=")
-        if not equals or not value.endswith(b"\n"):
-            raise BadArchive("it has a header that can't be read")
-        values[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "replace")
-        data = data[int(length) :]
-    return values
-
-
-def _blocks(stream: _Readable, entry: ManifestFile) -> Iterator[bytes]:
+def _blocks(stream: Readable, entry: ManifestFile) -> Iterator[bytes]:
     """The content of the file whose header was read, verified at its end."""
     digest = hashlib.sha256()
     left = entry.size
     while left:
-        data = stream.read(min(_BLOCK, left))
+        data = stream.read(min(_CHUNK, left))
         if not data:
             raise BadArchive("it ends too early")
         digest.update(data)
         left -= len(data)
         yield data
-    _exactly(stream, -entry.size % _TAR_BLOCK)
+    exactly(stream, -entry.size % BLOCK)
     if digest.hexdigest() != entry.sha256:
         raise BadArchive(f"{entry.path} isn't what the manifest says")
-
-
-def _padded(stream: _Readable, size: int) -> bytes:
-    data = _exactly(stream, size)
-    _exactly(stream, -size % _TAR_BLOCK)
-    return data
-
-
-def _exactly(stream: _Readable, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size:
-        data = stream.read(size)
-        if not data:
-            raise BadArchive("it ends too early")
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)

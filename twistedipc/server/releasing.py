@@ -22,7 +22,8 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, LiveFiles, Result
 from twistedipc.builds.retention import Rules, effective
 from twistedipc.builds.states import AttemptState
-from twistedipc.publish.archive import BadArchive, count
+from twistedipc.publish.archive import count
+from twistedipc.publish.members import BadArchive
 from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.registry import TARGETS, name_of
 from twistedipc.publish.targets.target import DiskUse, NotUnpacked, Pooled, Releases

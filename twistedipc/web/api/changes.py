@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.lint import Linted
 from twistedipc.builds.states import PublicationState
-from twistedipc.publish.archive import BadArchive, ManifestFile, read_manifest
+from twistedipc.publish.archive import ManifestFile, read_manifest
 from twistedipc.publish.compared import LEVELS, Change, Compared, Level, Remark
+from twistedipc.publish.members import BadArchive
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.storage import attempts, publications, releases
 from twistedipc.storage.rows import AttemptRow, PublicationRow, ReleaseRow

@@ -54,7 +54,8 @@ from twistedipc.disk.files import (
     write_beside,
     write_file,
 )
-from twistedipc.publish.archive import BadArchive, Manifest, ManifestFile, extract
+from twistedipc.publish.archive import Manifest, ManifestFile, extract
+from twistedipc.publish.members import BadArchive
 from twistedipc.publish.targets.differences import Difference
 from twistedipc.publish.targets.static.comparing import compare, files_of
 from twistedipc.publish.targets.static.folders import take_in
