@@ -115,7 +115,8 @@ def test_the_archive_of_the_document_is_taken(tmp_path: Path) -> None:
     """Its manifest, and its command."""
     manifest = re.search(r'^\{"format": 1, "files": .*?^\]\}$', _TEXT, re.MULTILINE | re.DOTALL)
     command = re.search(r"`(tar -czf site\.tar\.gz -C FOLDER [^`]*)`", _TEXT)
-    assert manifest is not None and command is not None
+    assert manifest is not None
+    assert command is not None
     files = {"assets/app-1a2b.js": "hello", "index.html": "<html>"}
     for path, content in files.items():
         (tmp_path / "FOLDER" / "files" / path).parent.mkdir(parents=True, exist_ok=True)
