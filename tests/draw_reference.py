@@ -31,8 +31,9 @@ WIDTH = 98
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
     ("Declaring an interface", "", ["Message", "Request", "Interface"]),
-    ("Answering", "", ["Service", "handles", "listen", "Listening", "listen_plain"]),
+    ("Answering", "", ["Service", "handles", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "Unlinked"]),
+    ("Other formats", "For programs that don't speak the link.", ["listen_plain", "dial_plain", "PlainOptions"]),
     ("The other end", "", ["Peer", "PeerInfo"]),
     (
         "Keys, certificates, reactors",

@@ -186,10 +186,7 @@ class Hears(Service):
 class Owner:
     """Of any connection."""
 
-    idle_timeout: float | None = None
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock: Any = clock
+    def __init__(self) -> None:
         self.ends: list[str] = []
 
     def link_made(self, link: object) -> str | None:
@@ -200,11 +197,6 @@ class Owner:
 
     def link_lost(self, link: object, reason: str) -> None:
         self.ends.append(reason)
-
-    def made(self, connection: object) -> str | None:
-        return None
-
-    lost = link_lost
 
 
 class NodeEnd:
@@ -227,7 +219,8 @@ def a_link(clock: Clock, owner: Owner) -> Connection:
 def a_plain_one(clock: Clock, owner: Owner) -> Connection:
     service = Hears()
     listening = Listening(clock, service, None)
-    return PlainProtocol(owner, PlainConversation(service.interface), listening.application, "plain-1")
+    conversation = PlainConversation(service.interface)
+    return PlainProtocol(clock, owner, conversation, listening.application, "plain-1")
 
 
 def a_channel(clock: Clock, owner: Owner) -> Connection:
@@ -239,7 +232,7 @@ class World:
 
     def __init__(self, make: Callable[[Clock, Owner], Connection]) -> None:
         self.clock = Clock()
-        self.owner = Owner(self.clock)
+        self.owner = Owner()
         self.connection = make(self.clock, self.owner)
         self.wire = Wire()
         self.connection.makeConnection(cast(Any, self.wire))
@@ -328,7 +321,7 @@ def test_pausing_is_idempotent_and_over_with_the_connection(make: Callable[[Cloc
 @FORMATS
 def test_a_connection_that_never_had_a_transport(make: Callable[[Clock, Owner], Connection]) -> None:
     clock = Clock()
-    owner = Owner(clock)
+    owner = Owner()
     connection = make(clock, owner)
     connection.connectionLost(Failure(ConnectionDone()))
     assert connection.life is Life.LOST

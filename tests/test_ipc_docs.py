@@ -80,7 +80,7 @@ def line(process: subprocess.Popen[str]) -> str:
 def test_every_program_is_run_here() -> None:
     """A program that is new on the page needs a test below."""
     run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
-    run += "spawns.py plain.py client.cjs starts_node.py forks.mjs".split()
+    run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py starts_node.py forks.mjs".split()
     used_by_those = ["calculator.py", "events.py", "script.mjs", "forked.py", "child.py"]
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
@@ -143,6 +143,12 @@ def test_a_tool_without_the_library(start: Start, tmp_path: Path, node: Path) ->
     while not (tmp_path / "plain.sock").is_socket() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert said(start("client.cjs", node)) == "5\n"
+
+
+def test_a_server_of_plain_lines(start: Start, node: Path) -> None:
+    asks = start("asks_lines.py")
+    start("lines.cjs", node)
+    assert said(asks) == "Sum(value=5)\n"
 
 
 def test_node_as_a_child(start: Start, node: Path) -> None:

@@ -44,9 +44,10 @@ from twistedipc.ipc import (
     listen_plain,
 )
 from twistedipc.ipc.connections.plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol
-from twistedipc.ipc.listen_plain import PlainFactory
 from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
-from twistedipc.ipc.wire.plain import Asked, Ended, PlainConversation, Refused
+from twistedipc.ipc.sessionless import PlainFactory
+from twistedipc.ipc.wire.conversation import Asked, Ended, Refused
+from twistedipc.ipc.wire.plain import PlainConversation, PlainFormat
 
 reactor = cast(LinkReactor, global_reactor)
 
@@ -206,7 +207,7 @@ def test_what_is_good() -> None:
 
 @pytest.mark.parametrize(("size", "arrives"), [(-1, True), (0, True), (1, False)])
 def test_a_line_at_the_limit(size: int, arrives: bool) -> None:
-    conversation = PlainConversation(TALK, line_limit=100)
+    conversation = PlainConversation(TALK, how=PlainFormat(line_limit=100))
     line = b'{"type":"note","n":1,"text":"' + b"x" * (100 + size - 31) + b'"}'
     assert len(line) == 100 + size
     (event,) = conversation.receive(line + b"\n")
@@ -241,7 +242,7 @@ def test_what_this_profile_has_not() -> None:
     with pytest.raises(LocalProtocolError, match="not tagged"):
         PlainConversation(TALK).message(Told("x"))
     with pytest.raises(LocalProtocolError, match="over the limit"):
-        PlainConversation(TALK, line_limit=50).message(Note(1, "x" * 50))
+        PlainConversation(TALK, how=PlainFormat(line_limit=50)).message(Note(1, "x" * 50))
 
 
 class World:
@@ -251,9 +252,10 @@ class World:
         self.clock = Clock()
         self.service = Talk()
         listening = Listening(self.clock, self.service, None)
-        limits = {"line_limit": 1 << 20, "outbound_limit": 64 << 20, "connections": 10}
-        given: dict[str, Any] = {"idle_timeout": None} | limits | changes
-        self.factory = PlainFactory(self.clock, listening, self.service, check=lambda _: None, **given)
+        how = PlainFormat(line_limit=changes.pop("line_limit", 1 << 20))
+        self.factory = PlainFactory(
+            self.clock, listening, lambda: PlainConversation(TALK, how=how), check=lambda _: None, **changes
+        )
         self.protocol = cast(PlainProtocol, self.factory.buildProtocol(None))
         self.wire = StringTransport()
         cast(Any, self.wire).abortConnection = lambda: setattr(self.wire, "aborted", True)
@@ -380,7 +382,8 @@ class ProtocolTests(SynchronousTestCase):
         assert world.wire.producerState == "producing"
 
     def test_a_peer_cannot_be_called(self) -> None:
-        self.failureResultOf(World().service.peers[0].call(Ask("x"), 5), LocalProtocolError)
+        with self.assertRaises(LocalProtocolError):
+            World().service.peers[0].call(Ask("x"), 5)
 
     def test_idleness(self) -> None:
         world = World(idle_timeout=10.0)

@@ -27,7 +27,8 @@ The rooms, each of which imports only those above it (each has its own map)::
 and the face, which stands on all of them::
 
     service.py        `listen`: the side that answers          remote.py    `dial`: the side that asks
-    listen_plain.py   `listen_plain`: for tools without a session
+    plain.py          `listen_plain`, `dial_plain`: lines of JSON, for programs without a session
+    sessionless.py    what those have in common with other formats without one
     spawn.py          `spawn`: a child, by its stdin and stdout
     node.py           `spawn_node`, `parent_channel`: Node's own channel
     testing.py        links in memory, for tests
@@ -67,7 +68,6 @@ from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFact
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
-from twistedipc.ipc.listen_plain import listen_plain
 from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
 from twistedipc.ipc.places.child import ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, check_listened
@@ -79,6 +79,7 @@ from twistedipc.ipc.places.keys import (
     write_key,
     write_named_key,
 )
+from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.spawn import Spawned, spawn
@@ -149,6 +150,7 @@ __all__ = [
     "OutboxFull",
     "Peer",
     "PeerInfo",
+    "PlainOptions",
     "QueueFull",
     "ReceiveWindow",
     "Receiver",
@@ -170,6 +172,7 @@ __all__ = [
     "check_listened",
     "dial",
     "dial_links",
+    "dial_plain",
     "handles",
     "listen",
     "listen_for_links",

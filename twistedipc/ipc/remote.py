@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.failing import Failing
+from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.next_link import NextLink
@@ -128,9 +129,11 @@ def dial(
     address = parse_dialled(endpoint, has_key=settings.has_key)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
-        remote.start(
-            OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over, nonce())
-        )
+
+        def make_link(owner: OneLink) -> JSONLineProtocol:
+            return JSONLineProtocol(Side.DIALLER, settings, remote.application, reactor, owner, nonce())
+
+        remote.start(OneLink(endpoint, make_link, connect, remote.over))
         return remote
     links = dial_links(
         reactor,

@@ -30,6 +30,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.internet.protocol import Protocol
 
+from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.links.dial import AnyLink
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.child import Child, ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor
@@ -39,7 +41,7 @@ from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Service, side_settings
 from twistedipc.ipc.wire.errors import Code
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.settings import SessionSettings, Side
+from twistedipc.ipc.wire.settings import Side
 
 #: Seconds that a child has to exit once its link has ended, before it gets a SIGTERM; and from that to a SIGKILL.
 GRACE = 5.0
@@ -129,7 +131,10 @@ def spawn(
     def connect(protocol: Protocol) -> None:
         PipeTransport(reactor, protocol, ours_in, ours_out)
 
-    spawned.link(f"the child {os.path.basename(words[0])}", side, settings, connect, nonce())
+    def make_link(owner: OneLink) -> JSONLineProtocol:
+        return JSONLineProtocol(side, settings, spawned.application, reactor, owner, nonce())
+
+    spawned.link(f"the child {os.path.basename(words[0])}", make_link, connect)
     return spawned
 
 
@@ -160,11 +165,9 @@ class Spawned(Remote):
         self._lost = ""  # why the link was lost, while it isn't known whether the child has exited
         self._timer: IDelayedCall | None = None
 
-    def link(
-        self, what: str, side: Side, settings: SessionSettings, connect: Callable[[Protocol], None], nonce: str
-    ) -> None:
+    def link(self, what: str, make_link: Callable[[OneLink], AnyLink], connect: Callable[[Protocol], None]) -> None:
         """Link with the child. Internal to the library."""
-        self._link = OneLink(self._clock, what, side, settings, self.application, connect, self._link_lost, nonce)
+        self._link = OneLink(what, make_link, connect, self._link_lost)
         self.child.talked_to_by(self)
         self.start(self._link)
 

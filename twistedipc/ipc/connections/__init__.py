@@ -4,12 +4,13 @@ One connection on a Twisted transport, in each of its formats, and what the form
     peer.py          the seam to what is built on a link: `Peer`, `Application`
     connection.py    what every connection does: `Connection`
     link.py          a session on a transport: `JSONLineProtocol`
-    plain.py         the plain profile on a transport: `PlainProtocol`
+    plain.py         a conversation without a session on a transport: `PlainProtocol`
     node.py          Node's own channel on a transport: `NodeConnection`, `NodePeer`
 
     cork.py          what is written, and when: `Cork`
     timer.py         one timer for all deadlines of a connection: `Timer`
     answering.py     the calls that are answered later: `Answering`
+    misunderstandings.py  what one side didn't understand of the other, in the log, bounded
     drains.py        the Deferreds of `drain`: fired when there is room again
     failing.py       calls that fail at once, as there is no link
     load.py          what a peer's messages have set going, bounded

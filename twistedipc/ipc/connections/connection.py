@@ -61,6 +61,8 @@ class Connection(Protocol, ABC):
         self.life = Life.NEW
         #: why it has ended, for people
         self.reason = ""
+        #: the code, once the connection is lost, if one side has refused the other before there was a link
+        self.refusal: str | None = None
         #: whether the application wants nothing more for now
         self.paused = False  # an instance's own is found faster than the class's
         #: whether the transport has enough, as the application knows it

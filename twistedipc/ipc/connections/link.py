@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.answering import Answering
 from twistedipc.ipc.connections.connection import Connection, Life
+from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
@@ -38,9 +39,6 @@ from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 #: The ends of a handshake that come again until people change something.
 _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})
-
-#: How often it is logged, for each link, that one side didn't understand the other.
-_ERRORS_LOGGED = 100
 
 # To look a member up in its enumeration costs as much as an encoding.
 _OPEN = Life.OPEN
@@ -92,14 +90,12 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._seconds = clock.seconds
         self._owner = owner
         self._application: Application | None = None
-        #: the code, once the connection is lost, if one side has refused the other before there was a link
-        self.refusal: str | None = None
         self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
         self._messages_received: Callable[[list[Any]], None] | None = None
         self._link_ended: Callable[[str], None] | None = None  # called once, when the session is over
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
-        self._misunderstood = _Misunderstandings(self._name)
+        self._misunderstood = Misunderstandings(self._log, self._name)
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -414,26 +410,6 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _name(self) -> str:
         peer = self._session.peer
         return peer.name if peer is not None else "a peer"
-
-
-class _Misunderstandings:
-    """
-    Logs that one side of a link didn't understand the other: `_ERRORS_LOGGED` times, as a peer that goes on for ever
-    must not fill the disk.
-    """
-
-    _log = Logger(JSONLineProtocol.__module__)
-
-    def __init__(self, peer: Callable[[], str]) -> None:
-        self._peer = peer
-        self._count = 0
-
-    def add(self, what: str, message: str, code: str = "") -> None:
-        """Log one more, unless there were too many."""
-        self._count += 1
-        if self._count <= _ERRORS_LOGGED:
-            last = "; no more of this is logged" if self._count == _ERRORS_LOGGED else ""
-            self._log.warn(what + "{last}", peer=self._peer(), message=message, code=code, last=last)
 
 
 #: What is done about each event of the session; all others are the application's messages. By the exact type, which

@@ -1,5 +1,5 @@
 """
-The plain profile on a Twisted transport: `PlainProtocol`. Made by ``listen_plain``.
+A conversation without a session on a Twisted transport: `PlainProtocol`. Made by the face's ``plain``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,9 +16,21 @@ from zope.interface import implementer
 
 from twistedipc.ipc.connections.answering import Answering
 from twistedipc.ipc.connections.connection import Connection, Life
+from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, Peer
-from twistedipc.ipc.wire.errors import Code, LocalProtocolError
-from twistedipc.ipc.wire.plain import Asked, Ended, Event, PlainConversation, Refused
+from twistedipc.ipc.places.endpoints import is_refused_by_tls
+from twistedipc.ipc.wire.conversation import (
+    Asked,
+    Conversation,
+    Dropped,
+    Ended,
+    Event,
+    Failed,
+    Misunderstood,
+    Refused,
+    Replied,
+)
+from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected
 from twistedipc.ipc.wire.settings import PeerInfo
 
 #: The requests of one connection at work at which it isn't read.
@@ -53,50 +65,57 @@ class PlainApplication(Application, Protocol):
 
 
 class PlainOwner(Protocol):
-    """What makes the connections of the plain profile, and owns them."""
+    """What has made a connection, and is called as its life goes on: as ``link``'s `LinkOwner`."""
 
-    clock: IReactorTime
-    idle_timeout: float | None
+    def link_made(self, link: PlainProtocol) -> str | None:
+        """The connection has a transport. Return a reason to refuse it, or None."""
 
-    def made(self, connection: PlainProtocol) -> str | None:
-        """A connection was made. Return a reason to refuse it, or None."""
+    def link_ready(self, link: PlainProtocol) -> None:
+        """The connection is wanted: nothing else is to be proven."""
 
-    def lost(self, connection: PlainProtocol, reason: str) -> None:
-        """A connection is gone."""
+    def link_lost(self, link: PlainProtocol, reason: str) -> None:
+        """The connection is gone: its transport is closed."""
 
 
 @implementer(IHalfCloseableProtocol)
 class PlainProtocol(Connection):
     """
-    One connection of the plain profile.
+    One connection without a session.
 
-    It isn't read while its peer doesn't read what it is sent, while `MAX_ASKED` requests are at work, or while one is
-    that has no id: its answer could only be told by its place.
+    It isn't read while its peer doesn't read what it is sent, or while a request is at work that has no id: its answer
+    could only be told by its place. Nor while `MAX_ASKED` requests are at work, if this side makes no calls. If it
+    does, replies must get through, and requests over the number are refused.
 
     :param name: the peer's, for handlers and logs; it proves nothing
+    :param idle_timeout: seconds without a line and without work, after which it is closed; None: never
     """
 
     _log = Logger()
 
     def __init__(
         self,
+        clock: IReactorTime,
         owner: PlainOwner,
-        conversation: PlainConversation,
+        conversation: Conversation,
         application_factory: Callable[[Peer], PlainApplication],
         name: str,
         *,
         outbound_limit: int = OUTBOUND_LIMIT,
+        idle_timeout: float | None = None,
     ) -> None:
-        super().__init__(owner.clock, outbound_limit)
+        super().__init__(clock, outbound_limit)
         self._owner = owner
         self._conversation = conversation
         self._application_factory = application_factory
         self._name = name
         self._outbound_limit = outbound_limit
+        self._idle_timeout = idle_timeout
         self._application: PlainApplication | None = None
+        self._link_ended: Callable[[str], None] | None = None  # called once, when nothing can be sent any more
+        self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._answering: Answering[Asked] = Answering(lambda: name, self._answer, self._refuse, self._is_over)
-        self._count = 0  # of the requests that were waited for
-        self._in_turn: int | None = None  # the one without an id that is at work
+        self._misunderstood = Misunderstandings(self._log, lambda: name)
+        self._in_turn: Asked | None = None  # the one without an id that is at work
         self._no_more = False  # the peer has said all
         self._last_line = 0.0
         self._line_began: float | None = None
@@ -107,13 +126,17 @@ class PlainProtocol(Connection):
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpKeepAlive(True)  # or a peer that vanishes without a word stays for ever
         self._last_line = self._clock.seconds()
-        refusal = self._owner.made(self)
+        refusal = self._owner.link_made(self)
         if refusal is not None:
             self.close(Code.REFUSED, refusal)
             return
         info = PeerInfo(name=self._name, role="plain", incarnation="", version=0, address=address or "local")
-        self._application = self._application_factory(Peer(info, self))
-        self._application.when_idle = self._cork.wait_for_turn
+        self._application = application = self._application_factory(Peer(info, self))
+        application.when_idle = self._cork.wait_for_turn
+        self._link_ended = application.link_ended
+        self._owner.link_ready(self)
+        if (link_ready := getattr(application, "link_ready", None)) is not None:
+            link_ready()
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -134,6 +157,10 @@ class PlainProtocol(Connection):
         self._no_more = True
         self._wire_is_paused = False  # there is nothing to be read, so nothing to be paused or resumed
         self._line_began = None
+        if self._waiting:
+            self.reason = "the peer closed the connection"
+            self._detach()
+            self._fail_calls()
         self._look_for_the_end()
         self._flush()
 
@@ -141,7 +168,12 @@ class PlainProtocol(Connection):
         """Do nothing: only this side ends its writing."""
 
     def _gone(self) -> None:
-        self._owner.lost(self, self.reason)
+        self._owner.link_lost(self, self.reason)
+
+    def _why_lost(self, failure: Failure) -> str:
+        if is_refused_by_tls(failure):
+            self.refusal = Code.UNAUTHORIZED
+        return super()._why_lost(failure)
 
     # -- for Peer
 
@@ -163,11 +195,19 @@ class PlainProtocol(Connection):
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
         """See `Peer.call`."""
-        return fail(LocalProtocolError("a peer of the plain profile can't be called"))
+        try:
+            self._check_open()
+            id_, frame = self._conversation.call(request, self._clock.seconds() + timeout)
+        except (NotConnected, CallFailed) as error:
+            return self._failing.fail(error)
+        reply: Deferred[Any] = Deferred(self._drop)
+        self._waiting[id_] = reply
+        self._send(frame)
+        return reply
 
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
-        self._send(self._conversation.error(msgspec.UNSET, code, message))
+        self._send(self._conversation.complaint(code, message))
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """Say ``bye``, and close. Nothing is received from now on."""
@@ -186,7 +226,7 @@ class PlainProtocol(Connection):
             and not self.paused
             and not self.writing_is_paused
             and self._in_turn is None
-            and len(self._answering.under_way) < MAX_ASKED
+            and (len(self._answering.under_way) < MAX_ASKED or self._conversation.calls)
         )
 
     def _hand_on_events(self) -> None:
@@ -211,9 +251,19 @@ class PlainProtocol(Connection):
         match event:
             case Asked():
                 self._call_received(event)
+            case Replied(id=id_, reply=reply):
+                if (waiting := self._waiting.pop(id_, None)) is not None:
+                    waiting.callback(reply)
+            case Failed(id=id_, error=error):
+                self._call_failed(id_, error)
             case Refused(line=line):
                 self._send(line)
-            case Ended(code=code, reason=reason):
+            case Dropped(asked=asked):
+                self._answering.cancel(id(asked))
+            case Misunderstood(what=what):
+                self._misunderstood.add("{peer}: {message!r}", what)
+            case Ended(code=code, reason=reason, refused=refused):
+                self.refusal = code if refused else None
                 self.close(code, reason)
             case message:
                 assert self._application is not None
@@ -233,10 +283,32 @@ class PlainProtocol(Connection):
             self._end()
             self._close_transport(LAST_ANSWERS)
 
+    # -- calls of this side's
+
+    def _call_failed(self, id_: int, error: Exception) -> None:
+        if (waiting := self._waiting.pop(id_, None)) is not None:
+            waiting.errback(error)
+
+    def _drop(self, reply: Deferred[Any]) -> None:
+        """Drop a cancelled call. Looking for its id costs less than remembering it with each call."""
+        id_ = next((id_ for id_, each in self._waiting.items() if each is reply), None)
+        if id_ is not None:
+            del self._waiting[id_]
+            self._send(self._conversation.drop(id_))
+
+    def _fail_calls(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            if not each.called:  # a caller that hears of the end of one may cancel another
+                each.errback(NotConnected(self.reason))
+
     # -- answering
 
     def _call_received(self, asked: Asked) -> None:
         assert self._application is not None
+        if len(self._answering.under_way) >= MAX_ASKED:
+            self._refuse(asked, Code.BUSY, f"{MAX_ASKED} requests are in flight", None)
+            return
         try:
             answer = self._application.call_received(asked.request)
             if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
@@ -246,14 +318,12 @@ class PlainProtocol(Connection):
         except Exception:
             self._answering.failed(Failure(), asked)
             return
-        self._count += 1
-        key = self._count
         if asked.id is msgspec.UNSET:
-            self._in_turn = key
-        self._answering.wait(key, asked, answer).addCallback(self._answered, key)
+            self._in_turn = asked
+        self._answering.wait(id(asked), asked, answer).addCallback(self._answered, asked)
 
-    def _answered(self, _: object, key: int) -> None:
-        if self._in_turn == key:
+    def _answered(self, _: object, asked: Asked) -> None:
+        if self._in_turn is asked:
             self._in_turn = None
         self._last_line = self._clock.seconds()
         self._cork.wait_for_turn()
@@ -262,7 +332,7 @@ class PlainProtocol(Connection):
         self._send(self._conversation.reply(asked, reply))
 
     def _refuse(self, asked: Asked, code: str, message: str, data: Any) -> None:
-        self._send(self._conversation.error(asked.id, code, message, data))
+        self._send(self._conversation.refusal(asked, code, message, data))
 
     def _is_over(self) -> bool:
         return self.life is not _OPEN
@@ -300,28 +370,38 @@ class PlainProtocol(Connection):
             times.append(self._last_line + LAST_ANSWERS)
         elif self._line_began is not None and not self._wire_is_paused:
             times.append(self._line_began + LINE_TIMEOUT)
-        if self._owner.idle_timeout is not None and not self._is_at_work and not self.paused:
-            times.append(self._last_line + self._owner.idle_timeout)
+        if self._idle_timeout is not None and not (self._is_at_work or self._waiting or self.paused):
+            times.append(self._last_line + self._idle_timeout)
+        if self._waiting:
+            times.append(self._conversation.outgoing.earliest)
         return min(times, default=None)
 
     def _time_came(self) -> None:
-        now, due = self._clock.seconds(), self._due()
+        now = self._clock.seconds()
+        for failed in self._conversation.expired(now):
+            self._send(self._conversation.drop(failed.id))
+            self._call_failed(failed.id, failed.error)
+        if self.life is not _OPEN:
+            return  # a caller has closed it
+        due = self._due()
         if due is None or now < due:
-            self._timer.set(due)
+            self._flush()
         elif self._no_more:
             self.close(Code.SILENT, f"the peer has ended, and the answers took {LAST_ANSWERS:g} seconds")
         elif self._line_began is not None and now >= self._line_began + LINE_TIMEOUT:
             self.close(Code.SILENT, f"a line wasn't ended within {LINE_TIMEOUT:g} seconds")
         else:
-            self.close(Code.SILENT, f"there was no line for {self._owner.idle_timeout:g} seconds")
+            self.close(Code.SILENT, f"there was no line for {self._idle_timeout:g} seconds")
 
     # -- the end
 
     def _detach(self) -> None:
-        if self._application is not None:
-            self._application.link_ended(self.reason)
+        told, self._link_ended = self._link_ended, None
+        if told is not None:
+            self._guard(told, "link_ended", self._name, self.reason)
 
     def _tell_the_end(self) -> None:
+        self._fail_calls()
         self._answering.end()
         if self._application is not None:
             self._guard(self._application.connection_lost, "connection_lost", self._name, self.reason)

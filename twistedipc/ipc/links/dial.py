@@ -21,9 +21,10 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.connections.plain import PlainProtocol
 from twistedipc.ipc.links.dialling import STEPS, Act, Input, State
 from twistedipc.ipc.places.credentials import refuse_strangers
-from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
+from twistedipc.ipc.places.endpoints import Address, LinkReactor, TLSFiles, client_endpoint, parse_dialled
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
 from twistedipc.ipc.wire.settings import SessionSettings, Side
@@ -39,6 +40,10 @@ UNREACHED_LOCAL_DELAY = 0.25
 #: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that
 #: accepts links and drops them at once must not be hammered.
 LASTING = 5.0
+
+
+#: A connection in any format that can be dialled.
+AnyLink = JSONLineProtocol | PlainProtocol
 
 
 def dial_links(
@@ -67,15 +72,39 @@ def dial_links(
     :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
     address = parse_dialled(endpoint, has_key=settings.has_key)
+
+    def make_link(owner: DialService) -> JSONLineProtocol:
+        return JSONLineProtocol(Side.DIALLER, settings, application_factory, reactor, owner, nonce())
+
+    return dial_service(
+        reactor, endpoint, address, make_link, tls=tls, uids=uids, random=random, failed=failed, refused=refused
+    )
+
+
+def dial_service(
+    reactor: LinkReactor,
+    endpoint: str,
+    address: Address,
+    make_link: Callable[[DialService], AnyLink],
+    *,
+    tls: TLSFiles | None,
+    uids: frozenset[int] | None,
+    random: Callable[[], float],
+    failed: Callable[[str], None] | None,
+    refused: Callable[[str, str], None] | None,
+) -> DialService:
+    """
+    Make a service that dials ``address`` for connections of any format; otherwise like `dial_links`.
+
+    :param endpoint: the address, for people
+    :param make_link: makes the connection of one attempt
+    """
     if address.is_inherited:
         raise BadEndpoint(f"{endpoint!r}: it is one connection, which can't be made again when it is lost")
     is_local = address.kind == "unix"
 
-    def check(link: JSONLineProtocol) -> str | None:
+    def check(link: AnyLink) -> str | None:
         return refuse_strangers(link.transport, uids) if is_local else None
-
-    def make_link(owner: DialService) -> JSONLineProtocol:
-        return JSONLineProtocol(Side.DIALLER, settings, application_factory, reactor, owner, nonce())
 
     delays = Delays(
         reactor,
@@ -168,9 +197,9 @@ class DialService(Service):
         clock: IReactorTime,
         text: str,
         endpoint: IStreamClientEndpoint,
-        make_link: Callable[[DialService], JSONLineProtocol],
+        make_link: Callable[[DialService], AnyLink],
         delays: Delays,
-        check: Callable[[JSONLineProtocol], str | None],
+        check: Callable[[AnyLink], str | None],
         failed: Callable[[str], None] | None,
         refused: Callable[[str, str], None] | None,
     ) -> None:
@@ -184,7 +213,7 @@ class DialService(Service):
         self._refused = refused
         self._state = State.IDLE
         self._attempt: _Attempt | None = None
-        self._link: JSONLineProtocol | None = None
+        self._link: AnyLink | None = None
         self._lasting: IDelayedCall | None = None
         self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
         self._unreachable = ""  # why the endpoint couldn't be reached, when that was logged last
@@ -256,7 +285,7 @@ class DialService(Service):
     def _due(self) -> None:
         self._handle(Input.DUE)
 
-    def _reached(self, attempt: _Attempt) -> JSONLineProtocol | None:
+    def _reached(self, attempt: _Attempt) -> AnyLink | None:
         if attempt is not self._attempt or self._state is not State.CONNECTING:
             return None  # an attempt that was given up has made a connection after all
         self._link = self._make_link(self)
@@ -280,10 +309,10 @@ class DialService(Service):
 
     # -- as the connection's owner
 
-    def link_made(self, link: JSONLineProtocol) -> str | None:
+    def link_made(self, link: AnyLink) -> str | None:
         return self._check(link)
 
-    def link_ready(self, link: JSONLineProtocol) -> None:
+    def link_ready(self, link: AnyLink) -> None:
         self._unreachable = ""
         self._log.info("{endpoint}: linked", endpoint=self._text)
         self._lasting = self._clock.callLater(LASTING, self._lasted)
@@ -292,7 +321,7 @@ class DialService(Service):
         self._lasting = None
         self._delays.resetDelay()
 
-    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+    def link_lost(self, link: AnyLink, reason: str) -> None:
         if self._link is not link:
             return
         self._attempt = self._link = None

@@ -9,14 +9,11 @@ from collections.abc import Callable
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
-from twistedipc.ipc.connections.link import JSONLineProtocol
-from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.links.dial import AnyLink
 from twistedipc.ipc.wire.errors import Code
-from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 
 class OneLink(Service):
@@ -24,25 +21,21 @@ class OneLink(Service):
     One link, from `startService` until it ends.
 
     :param what: the other end, for logs
+    :param make_link: makes the link's connection
     :param connect: gives the link its connection
     :param over: called once, with the reason, when the link has ended
-    :param nonce: for the handshake: see `make_nonce`
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        clock: IReactorTime,
         what: str,
-        side: Side,
-        settings: SessionSettings,
-        application_factory: ApplicationFactory,
+        make_link: Callable[[OneLink], AnyLink],
         connect: Callable[[Protocol], None],
         over: Callable[[str], None],
-        nonce: str,
     ) -> None:
-        self.link = JSONLineProtocol(side, settings, application_factory, clock, self, nonce)
+        self.link = make_link(self)
         self.is_over = False
         self._is_connected = False
         self._what = what
@@ -68,13 +61,13 @@ class OneLink(Service):
 
     # -- as the link's owner
 
-    def link_made(self, link: JSONLineProtocol) -> str | None:
+    def link_made(self, link: AnyLink) -> str | None:
         return None
 
-    def link_ready(self, link: JSONLineProtocol) -> None:
+    def link_ready(self, link: AnyLink) -> None:
         self._log.info("{what}: linked", what=self._what)
 
-    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+    def link_lost(self, link: AnyLink, reason: str) -> None:
         self.is_over = True
         self._log.info("{what}: the link was lost: {reason}", what=self._what, reason=reason)
         self._over(reason)

@@ -17,6 +17,7 @@ messages and deadlines come out.
     session.py       one link: handshake, messages, calls, heartbeat, its end
     windows.py       the rules of reliable streams: numbers, acknowledgements, windows
     credit.py        how much may be under way
+    conversation.py  what the formats without a session share: events, calls that wait
     plain.py         the plain profile: lines of JSON without a session
     node_channel.py  Node's own `process.send()` channel
     finite.py        finds NaN and infinity, which JSON doesn't have

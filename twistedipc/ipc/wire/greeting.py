@@ -89,13 +89,20 @@ class Greeting:
         """What is to come, in words for the peer."""
         return f"this is a twistedipc link, and expects {self._expected[0]}"
 
+    @property
+    def hint(self) -> str:
+        """What may be wrong if the handshake doesn't begin, for the person who has dialled; "" if it has begun."""
+        if self._expected is not _CHALLENGE:
+            return ""
+        return ": the other side doesn't speak the link's handshake: is it a plain server? dial_plain"
+
     def take(self, line: bytes) -> Greeted:
         """Take a line, with its newline. Raises `RemoteProtocolError` if it isn't what is expected, or isn't good."""
         try:
             line.decode("utf-8")
             frame = self._expected[1].decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteProtocolError(Code.BAD_HANDSHAKE, f"{self.expectation}: {error}") from None
+            raise RemoteProtocolError(Code.BAD_HANDSHAKE, f"{self.expectation}: {error}{self.hint}") from None
         match frame:
             case Challenge():
                 return self._on_challenge(frame)

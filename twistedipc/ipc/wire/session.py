@@ -218,7 +218,8 @@ class Session:
     def _watch_greeting(self, now: float, events: list[Event]) -> None:
         if now >= self._greeting.deadline:
             waited = self.settings.handshake_timeout
-            late = Closed(Code.HANDSHAKE_TIMEOUT, f"no authentication within {waited:g} seconds")
+            reason = f"no authentication within {waited:g} seconds{self._greeting.hint}"
+            late = Closed(Code.HANDSHAKE_TIMEOUT, reason)
             self._step(Input.LATE, late, events)
 
     def _watch_peer(self, now: float, events: list[Event]) -> None:
@@ -248,7 +249,7 @@ class Session:
         end = data.find(b"\n") + 1 or len(data)
         if not self._lines.pending and not data.startswith(b"{"):
             # HTTP, TLS and the like are answered at once: their clients might never end a line.
-            raise RemoteProtocolError(Code.BAD_HANDSHAKE, self._greeting.expectation)
+            raise RemoteProtocolError(Code.BAD_HANDSHAKE, self._greeting.expectation + self._greeting.hint)
         try:
             line = self._lines.feed(data[:end])
         except FrameTooLong as error:
