@@ -154,14 +154,15 @@ class DialTests(SynchronousTestCase):
         assert (self.successResultOf(first), self.successResultOf(second)) == (Sum(5), Sum(7))
 
     def test_errors(self) -> None:
-        for answer, code, message, data in [
+        answers: list[tuple[dict[str, Any], str, str | None, Any]] = [
             ({"type": "error", "id": 1, "code": "odd", "message": "no", "data": [1]}, "odd", "no", [1]),
             ({"id": 1, "error": "no such row"}, "error", "no such row", None),
             ({"id": 1, "error": {"code": 7, "message": "no"}}, "7", "no", None),
             ({"id": 1, "error": 5}, "error", "5", 5),
             ({"id": 1, "value": "x"}, "bad-reply", None, None),
             ({"id": 1, "reply": 3}, "bad-reply", None, None),
-        ]:
+        ]
+        for answer, code, message, data in answers:
             world = World()
             call = world.remote.call(Add(2, 3))
             other = world.remote.call(Add(2, 3))
@@ -191,8 +192,11 @@ class DialTests(SynchronousTestCase):
         for end in ("connectionLost", "readConnectionLost"):
             world = World()
             retried: list[Deferred[Sum]] = []
-            call = world.remote.call(Add(2, 3))
-            call.addErrback(lambda _, w=world, r=retried: r.append(w.remote.call(Add(2, 3))))
+
+            def retry(_: object, world: World = world, retried: list[Deferred[Sum]] = retried) -> None:
+                retried.append(world.remote.call(Add(2, 3)))
+
+            world.remote.call(Add(2, 3)).addErrback(retry)
             getattr(world.link, end)()
             assert len(retried) == 1
             self.assertNoResult(retried[0])  # it waits for the next link
@@ -226,7 +230,8 @@ class DialTests(SynchronousTestCase):
     def test_types_under_another_name(self) -> None:
         service = Hears()
         world = World(service, type_field="cmd", request_id="seq", default_type=Event)
-        call, _ = world.remote.call(Add(2, 3)), world.remote.send(Note())
+        call = world.remote.call(Add(2, 3))
+        world.remote.send(Note())
         now = world.remote.call(Now())
         assert world.said() == [
             {"cmd": "add", "a": 2, "b": 3, "seq": 1},
