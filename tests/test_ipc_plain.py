@@ -43,7 +43,8 @@ from twistedipc.ipc import (
     handles,
     listen_plain,
 )
-from twistedipc.ipc.connections.plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol
+from twistedipc.ipc.connections.lateness import LAST_ANSWERS, LINE_TIMEOUT
+from twistedipc.ipc.connections.plain import MAX_ASKED, PlainProtocol
 from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.sessionless import PlainFactory
 from twistedipc.ipc.wire.conversation import Asked, Ended, Refused

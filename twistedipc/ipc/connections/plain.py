@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from twistedipc.ipc.connections.answering import Answering
 from twistedipc.ipc.connections.connection import Connection, Life
+from twistedipc.ipc.connections.lateness import LAST_ANSWERS, Lateness
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, Peer
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
@@ -35,12 +36,6 @@ from twistedipc.ipc.wire.settings import PeerInfo
 
 #: The requests of one connection at work at which it isn't read.
 MAX_ASKED = 256
-
-#: Seconds that a line may take from its first byte to its end.
-LINE_TIMEOUT = 60.0
-
-#: Seconds that the answers to what was asked may take, after the peer has said that it will ask no more.
-LAST_ANSWERS = 30.0
 
 #: Bytes that may wait for a peer that doesn't read what it is sent, before its connection is closed.
 OUTBOUND_LIMIT = 64 << 20
@@ -109,23 +104,20 @@ class PlainProtocol(Connection):
         self._application_factory = application_factory
         self._name = name
         self._outbound_limit = outbound_limit
-        self._idle_timeout = idle_timeout
         self._application: PlainApplication | None = None
         self._link_ended: Callable[[str], None] | None = None  # called once, when nothing can be sent any more
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._answering: Answering[Asked] = Answering(lambda: name, self._answer, self._refuse, self._is_over)
         self._misunderstood = Misunderstandings(self._log, lambda: name)
         self._in_turn: Asked | None = None  # the one without an id that is at work
-        self._no_more = False  # the peer has said all
-        self._last_line = 0.0
-        self._line_began: float | None = None
+        self._lateness = Lateness(idle_timeout)
 
     # -- the transport's
 
     def _made(self, address: str) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpKeepAlive(True)  # or a peer that vanishes without a word stays for ever
-        self._last_line = self._clock.seconds()
+        self._lateness.active(self._clock.seconds())
         refusal = self._owner.link_made(self)
         if refusal is not None:
             self.close(Code.REFUSED, refusal)
@@ -142,21 +134,19 @@ class PlainProtocol(Connection):
     def dataReceived(self, data: bytes) -> None:
         if self.life is not _OPEN:
             return
-        now = self._clock.seconds()
+        conversation = self._conversation
         self._cork.begin_chunk()
-        if b"\n" in data:
-            self._last_line, self._line_began = now, None
-        self._backlog.append(self._conversation.receive(data))
-        if self._conversation.pending and self._line_began is None:
-            self._line_began = now
+        self._backlog.append(conversation.receive(data))
+        self._lateness.heard(
+            self._clock.seconds(), ended=conversation.has_completed, pending=bool(conversation.pending)
+        )
         self._hand_on()
         self._flush()
 
     def readConnectionLost(self) -> None:
         """Take note that the peer asks no more. It may still wait for answers."""
-        self._no_more = True
+        self._lateness.end()
         self._wire_is_paused = False  # there is nothing to be read, so nothing to be paused or resumed
-        self._line_began = None
         if self._waiting:
             self.reason = "the peer closed the connection"
             self._detach()
@@ -244,7 +234,7 @@ class PlainProtocol(Connection):
         self._look_for_the_end()
 
     def _read_or_not(self) -> None:
-        if not self._no_more:
+        if not self._lateness.no_more:
             super()._read_or_not()
 
     def _take(self, event: Event) -> None:
@@ -278,7 +268,7 @@ class PlainProtocol(Connection):
         return bool(self._answering.under_way) or (self._application is not None and self._application.is_at_work)
 
     def _look_for_the_end(self) -> None:
-        if self._no_more and self.life is _OPEN and not (self._backlog or self._is_at_work):
+        if self._lateness.no_more and self.life is _OPEN and not (self._backlog or self._is_at_work):
             self.reason = "the peer closed the connection"
             self._end()
             self._close_transport(LAST_ANSWERS)
@@ -325,7 +315,7 @@ class PlainProtocol(Connection):
     def _answered(self, _: object, asked: Asked) -> None:
         if self._in_turn is asked:
             self._in_turn = None
-        self._last_line = self._clock.seconds()
+        self._lateness.active(self._clock.seconds())
         self._cork.wait_for_turn()
 
     def _answer(self, asked: Asked, reply: object) -> None:
@@ -359,22 +349,17 @@ class PlainProtocol(Connection):
     def _flush(self) -> None:
         super()._flush()
         if self.life is _OPEN:
-            self._timer.set(self._due())
+            due = self._due()
+            if self._waiting:
+                earliest = self._conversation.outgoing.earliest
+                due = earliest if due is None else min(due, earliest)
+            self._timer.set(due)
 
     # -- time
 
     def _due(self) -> float | None:
-        """Return the time when the peer's time is up, if nothing happens until then."""
-        times = []
-        if self._no_more:
-            times.append(self._last_line + LAST_ANSWERS)
-        elif self._line_began is not None and not self._wire_is_paused:
-            times.append(self._line_began + LINE_TIMEOUT)
-        if self._idle_timeout is not None and not (self._is_at_work or self._waiting or self.paused):
-            times.append(self._last_line + self._idle_timeout)
-        if self._waiting:
-            times.append(self._conversation.outgoing.earliest)
-        return min(times, default=None)
+        is_idle = not (self._is_at_work or self._waiting or self.paused)
+        return self._lateness.due(is_read=not self._wire_is_paused, is_idle=is_idle)
 
     def _time_came(self) -> None:
         now = self._clock.seconds()
@@ -386,12 +371,8 @@ class PlainProtocol(Connection):
         due = self._due()
         if due is None or now < due:
             self._flush()
-        elif self._no_more:
-            self.close(Code.SILENT, f"the peer has ended, and the answers took {LAST_ANSWERS:g} seconds")
-        elif self._line_began is not None and now >= self._line_began + LINE_TIMEOUT:
-            self.close(Code.SILENT, f"a line wasn't ended within {LINE_TIMEOUT:g} seconds")
         else:
-            self.close(Code.SILENT, f"there was no line for {self._idle_timeout:g} seconds")
+            self.close(Code.SILENT, self._lateness.reason(now))
 
     # -- the end
 

@@ -113,6 +113,8 @@ class Conversation(ABC):
         max_calls: int = MAX_CALLS,
     ) -> None:
         self.limit = limit
+        #: whether `receive` was given the end of a frame when it was called last
+        self.has_completed = False
         self.outgoing = OutgoingCalls()
         self.max_calls = max_calls
         self._answers = {} if answered is None else answered.calls

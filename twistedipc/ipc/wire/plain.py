@@ -142,6 +142,7 @@ class PlainConversation(Conversation):
             block = self._lines.feed(data)
         except FrameTooLong as error:
             block, ended = error.complete, Ended(Code.FRAME_TOO_LONG, str(error))
+        self.has_completed = bool(block)
         return self._events(block, ended)
 
     def _events(self, block: bytes, ended: Ended | None) -> Iterator[Event]:
