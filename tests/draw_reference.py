@@ -17,11 +17,11 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twistedipc import ipc
-from twistedipc.ipc import testing
+from twistedipc.ipc import aio, testing
 
 PATH = Path(__file__).parent.parent / "docs" / "ipc-reference.md"
 
@@ -71,6 +71,12 @@ THEMES: list[tuple[str, str, list[str]]] = [
             "NodeApplication",
             "NodeApplicationFactory",
         ],
+    ),
+    ("Threads", "", ["SyncRemote"]),
+    (
+        "asyncio",
+        "In the module `twistedipc.ipc.aio`, with the names of `twistedipc.ipc`.",
+        ["aio.dial", "aio.Remote", "aio.Stream", "aio.listen", "aio.Listening"],
     ),
     ("More", "", []),
     ("Testing", "In the module `twistedipc.ipc.testing`.", ["ServicePair", "ConnectedPair"]),
@@ -128,7 +134,7 @@ class Name:
 
     @property
     def is_exception(self) -> bool:
-        found = getattr(sys.modules[self.module], self.name)
+        found = getattr(sys.modules[self.module], self.name.rpartition(".")[2])
         return isinstance(found, type) and issubclass(found, Exception)
 
 
@@ -136,6 +142,8 @@ def page() -> str:
     """The page as it should be."""
     names = {name: _find(name, vars(ipc)) for name in ipc.__all__}
     names |= {name: _find(name, vars(testing)) for name in ("ServicePair", "ConnectedPair")}
+    for name in ("dial", "Remote", "Stream", "listen", "Listening"):
+        names[f"aio.{name}"] = replace(_find(name, vars(aio)), name=f"aio.{name}")
     themes = _themed(names)
     anchors = _anchors(themes, names)
     return _TEXT.format(
@@ -318,9 +326,9 @@ def _class(found: Name, node: ast.ClassDef, anchors: dict[str, str]) -> Iterator
     for method, text in _methods(node):
         if any(ast.unparse(decorator) == "property" for decorator in method.decorator_list):
             returns = "" if method.returns is None else f": {ast.unparse(method.returns)}"
-            yield f"#### {node.name}.{method.name}\n\n" + _code(f"{method.name}{returns}  # a property")
+            yield f"#### {found.name}.{method.name}\n\n" + _code(f"{method.name}{returns}  # a property")
         else:
-            yield f"#### {node.name}.{method.name}\n\n" + _code(_signature(found, method, method=True))
+            yield f"#### {found.name}.{method.name}\n\n" + _code(_signature(found, method, method=True))
         yield _prose(text, anchors)
 
 
@@ -339,6 +347,8 @@ def _value(found: Name, value: ast.expr) -> str:
 
 
 def _signature(found: Name, node: _Function, name: str = "", *, method: bool = False) -> str:
+    if any(ast.unparse(decorator).startswith("_on_the_loop(") for decorator in node.decorator_list):
+        return f"{'async ' if isinstance(node, ast.AsyncFunctionDef) else ''}def {node.name}(…)"
     arguments = list(_arguments(found, node.args))
     if method:
         del arguments[0]

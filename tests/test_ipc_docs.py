@@ -81,6 +81,7 @@ def test_every_program_is_run_here() -> None:
     """A program that is new on the page needs a test below."""
     run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
     run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py starts_node.py forks.mjs".split()
+    run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
     used_by_those = ["calculator.py", "events.py", "script.mjs", "forked.py", "child.py"]
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
@@ -104,6 +105,19 @@ def test_the_calculator(start: Start) -> None:
     answers = start("answers.py")
     assert said(asks) == "Sum(value=5)\n"
     assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", line(answers))
+
+
+def test_the_calculator_on_asyncio(start: Start) -> None:
+    asks = start("asks_on_asyncio.py")
+    answers = start("answers_on_asyncio.py")
+    assert said(asks) == "Sum(value=5)\n"
+    assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", line(answers))
+
+
+def test_the_calculator_in_threads(start: Start) -> None:
+    asks = start("asks_in_threads.py")
+    start("answers.py")
+    assert said(asks) == "Sum(value=5)\n"
 
 
 def test_the_calculator_between_machines(start: Start, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ and the face, which stands on all of them::
     sessionless.py    what those have in common with other formats without one
     spawn.py          `spawn`: a child, by its stdin and stdout
     node.py           `spawn_node`, `parent_channel`: Node's own channel
+    aio.py            the face for asyncio: `dial`, `listen`      threads.py    `SyncRemote`: for plain threads
+    handling.py       how handlers are run                       futures.py    between Deferreds and asyncio
     testing.py        links in memory, for tests
 
 ``docs/ipc.md`` is the tutorial, ``docs/ipc-reference.md`` is drawn from the docstrings of the names below, and
@@ -86,6 +88,7 @@ from twistedipc.ipc.spawn import Spawned, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
 from twistedipc.ipc.streams.sender import Stream, StreamFailed
+from twistedipc.ipc.threads import SyncRemote
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import (
     BadEndpoint,
@@ -165,6 +168,7 @@ __all__ = [
     "Stream",
     "StreamFailed",
     "StreamId",
+    "SyncRemote",
     "TLSFiles",
     "TooManyCalls",
     "Unlinked",

@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.handling import Handling, handling_of
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.next_link import NextLink
 from twistedipc.ipc.links.once import OneLink
@@ -172,7 +173,9 @@ class Remote:
         self._frame_limit = frame_limit
         self._max_calls = max_calls
         streams = service is not None and service.interface.streams
-        self._receivers = Receivers(service.receiver) if service is not None and streams else None
+        self._handling = handling_of(clock)
+        make = None if service is None else self._handling.receivers(service.receiver)
+        self._receivers = Receivers(make) if make is not None and streams else None
         self._outgoing = Outgoing(clock, {} if interface is None else interface.streams, frame_limit)
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
@@ -185,7 +188,7 @@ class Remote:
 
     def application(self, peer: Peer) -> ServiceApplication:
         """Make the application of a new link: the application factory of the links. Internal to the library."""
-        return _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
+        return _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self._handling, self)
 
     def linked_with(self, peer: Peer) -> None:
         """Take note of a new link. Internal to the library."""
@@ -286,10 +289,12 @@ class Remote:
             for a link, or for replies), `CallTimedOut` (no reply, or no link, in time), `LinkRefused` (with
             ``fail_on_refusal``), or `NotConnected` (the link ended; or there is none, and calls don't wait for one)
         :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit, or can't be sent as
-            JSON (a number in it is NaN or infinite, a string has a lone surrogate)
+            JSON (a number in it is NaN or infinite, a string has a lone surrogate); or this is another thread than the
+            one in which there was a link
         """
         if self._peer is not None:
             return self._peer.call(request, timeout)
+        self._next.check_thread()
         if type(request) not in self._requests:
             raise LocalProtocolError(f"{type(request).__qualname__} is no request of the interface")
         self._check(request, self._frame_limit - _AROUND_REQUEST)
@@ -322,6 +327,7 @@ class Remote:
         if self._peer is not None:
             self._peer.send(message)
             return
+        self._next.check_thread()
         size = self._check(message, self._frame_limit)
         if self._next.fails_now:
             raise self._next.error()
@@ -360,9 +366,10 @@ class _RemoteApplication(ServiceApplication):
         peer: Peer,
         receivers: Receivers | None,
         outgoing: Outgoing,
+        handling: Handling,
         remote: Remote,
     ) -> None:
-        super().__init__(service, peer, receivers, outgoing)
+        super().__init__(service, peer, receivers, outgoing, handling)
         self._remote = remote
 
     def link_ready(self) -> None:

@@ -22,6 +22,7 @@ of them comes. See `twistedipc.ipc.remote` for the side that asks.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
@@ -35,6 +36,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.handling import LONG, Handling, handling_of
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.places.keys import make_nonce
@@ -61,10 +63,13 @@ _R = TypeVar("_R")
 _P = ParamSpec("_P")
 
 _HANDLED = "_twistedipc_handles"
+_IN_THREAD = "_twistedipc_in_thread"
 
 
 def handles(
     kind: type[_M],
+    *,
+    thread: bool = False,
 ) -> Callable[[Callable[[_S, _M, Peer], _R]], Callable[[_S, _M, Peer], _R]]:
     """
     Mark a method of a `Service` as the handler of messages, or requests, of this class. The method is called with the
@@ -78,10 +83,21 @@ def handles(
     peer; the link goes on. The code and message of a `CallFailed` are logged at the peer. Only a `RemoteProtocolError`
     ends the link, with its code. All this holds for ``async`` handlers too. While 256 ``async`` handlers of messages
     are at work for a peer, its link isn't read.
+
+    A handler that blocks (a database, a file, ``subprocess.run``, a long calculation) keeps its whole process waiting:
+    the other calls and links, timers, heartbeats. If it takes longer than a second, the log names it; past the peers'
+    ``dead_after`` (24 seconds) they give their links up.
+
+    :param thread: whether the method, an ordinary one, is called in a thread, where it may block: one of the reactor's
+        pool (10 of them by default, ``reactor.suggestThreadPoolSize``), or of the loop's executor with
+        `twistedipc.ipc.aio`. Such handlers run side by side, so what they share needs locks, and they mustn't use
+        ``peer``. A call that is cancelled before there is a thread for it isn't begun. One that is under way can't be
+        stopped: its result is dropped
     """
 
     def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
         setattr(method, _HANDLED, kind)
+        setattr(method, _IN_THREAD, thread)
         return method
 
     return marked
@@ -106,6 +122,7 @@ class Service:
 
     interface: ClassVar[Interface]  # what it answers
     _handlers: ClassVar[dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]] = {}
+    _in_threads: ClassVar[frozenset[type[msgspec.Struct]]] = frozenset()  # those that are called in threads
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -122,6 +139,7 @@ class Service:
                 found[kind], names[kind] = method, name
         # What a subclass overrides without the decorator is still its handler.
         cls._handlers = {kind: getattr(cls, name) for kind, name in names.items()}
+        cls._note_threads(found)
         interface = getattr(cls, "interface", None)
         if interface is None:
             return  # a base for others
@@ -133,6 +151,14 @@ class Service:
             raise BadService(f"{cls.__qualname__} handles {', '.join(foreign)}, not of {interface.name}'s interface")
         if interface.streams and cls.receiver is Service.receiver:
             raise BadService(f"{cls.__qualname__} has no method receiver for its streams")
+
+    @classmethod
+    def _note_threads(cls, marked: dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]) -> None:
+        """Note which handlers are called in threads: by the method that is marked, which may be overridden."""
+        cls._in_threads = frozenset(kind for kind, method in marked.items() if getattr(method, _IN_THREAD, False))
+        for kind in cls._in_threads:
+            if inspect.iscoroutinefunction(method := cls._handlers[kind]):
+                raise BadService(f"{method.__qualname__} is async: it can't be called in a thread")
 
     def receiver(self, stream: StreamId) -> Receiver:
         """
@@ -209,11 +235,22 @@ class ServiceApplication:
     _log = Logger()
 
     def __init__(
-        self, service: Service | None, peer: Peer, receivers: Receivers | None, outgoing: Outgoing | None
+        self,
+        service: Service | None,
+        peer: Peer,
+        receivers: Receivers | None,
+        outgoing: Outgoing | None,
+        handling: Handling,
     ) -> None:
         self.peer = peer
+        #: the peer, as the service is given it
+        self.given = handling.peer(peer)
         self._service = service
-        self._handlers = {} if service is None else type(service)._handlers
+        self._handling = handling
+        self._seconds = handling.seconds
+        self._handlers = (
+            {} if service is None else handling.handlers(type(service)._handlers, type(service)._in_threads)
+        )
         self._incoming: Incoming | None = None
         self._outgoing = outgoing
         self._running: set[Deferred[Any]] = set()
@@ -224,7 +261,7 @@ class ServiceApplication:
         if service is not None:
             if receivers is not None:
                 self._incoming = Incoming(peer, service.interface.streams, receivers, self._load)
-            service.peer_ready(peer)
+            service.peer_ready(self.given)
         if outgoing is not None:
             outgoing.link_made(peer)
 
@@ -239,11 +276,15 @@ class ServiceApplication:
         if handler is None:
             self._of_a_stream(message)
             return
+        began = self._seconds()
         try:
-            result = handler(self._service, message, self.peer)
+            result = handler(self._service, message, self.given)
         except Exception:
             self._not_handled(Failure(), message)
             return
+        finally:
+            if (took := self._seconds() - began) > LONG:
+                self._blocked(message, took)
         if isinstance(result, Awaitable):
             self._run(result, message)
 
@@ -254,7 +295,16 @@ class ServiceApplication:
 
     def call_received(self, request: Any) -> Any:
         """See `Application`."""
-        return self._handlers[type(request)](self._service, request, self.peer)
+        began = self._seconds()
+        try:
+            return self._handlers[type(request)](self._service, request, self.given)
+        finally:
+            if (took := self._seconds() - began) > LONG:
+                self._blocked(request, took)
+
+    def _blocked(self, message: msgspec.Struct, seconds: float) -> None:
+        assert self._service is not None
+        self._handling.blocked(self._service._handlers[type(message)].__qualname__, seconds)
 
     def link_ended(self, reason: str) -> None:
         """See `Application`."""
@@ -269,7 +319,7 @@ class ServiceApplication:
         if self._incoming is not None:
             self._incoming.close()
         if self._service is not None:
-            self._service.peer_lost(self.peer, reason)
+            self._service.peer_lost(self.given, reason)
 
     def writing_paused(self) -> None:
         """See `Application`. `Peer.drain` is what there is for it."""
@@ -340,7 +390,9 @@ class Listening:
         self._clock = clock
         self._service = service
         self._kinds = {} if calls is None else calls.streams
-        self._receivers = Receivers(service.receiver) if service.interface.streams else None
+        self._handling = handling_of(clock)
+        make = self._handling.receivers(service.receiver)
+        self._receivers = Receivers(make) if service.interface.streams else None
         self._outgoing: dict[str, Outgoing] = {}
         self._applications: dict[Peer, ServiceApplication] = {}  # of the linked peers, the newest last
         self._links: ListenService | None = None
@@ -350,8 +402,8 @@ class Listening:
     def application(self, peer: Peer) -> ServiceApplication:
         """Make the application of a new link: the application factory of the links. Internal to the library."""
         outgoing = self._outgoing.get(peer.info.name)
-        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self)
-        self.peers.add(peer)
+        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self._handling, self)
+        self.peers.add(application.given)
         self._applications[peer] = application
         begun = self._outgoing.get(peer.info.name)
         if outgoing is None and begun is not None:
@@ -360,8 +412,8 @@ class Listening:
 
     def lost(self, peer: Peer) -> None:
         """Forget a peer whose link has ended. Internal to the library."""
-        self.peers.discard(peer)
-        self._applications.pop(peer, None)
+        if (application := self._applications.pop(peer, None)) is not None:
+            self.peers.discard(application.given)
 
     def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
         """
@@ -428,9 +480,10 @@ class _ListeningApplication(ServiceApplication):
         peer: Peer,
         receivers: Receivers | None,
         outgoing: Outgoing | None,
+        handling: Handling,
         listening: Listening,
     ) -> None:
-        super().__init__(service, peer, receivers, outgoing)
+        super().__init__(service, peer, receivers, outgoing, handling)
         self._listening = listening
 
     def link_ended(self, reason: str) -> None:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from threading import get_ident
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -32,6 +33,15 @@ from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
 
 #: Seconds between this side's last word and an abort, for a peer that doesn't read it.
 LINGER = 5.0
+
+
+def check_thread(own: int) -> None:
+    """Raise `LocalProtocolError` unless this is the thread that a link lives in: 0 if that isn't known yet."""
+    if own not in (0, get_ident()):
+        raise LocalProtocolError(
+            "this is another thread than the link's, where it can't be used: use reactor.callFromThread, "
+            "loop.call_soon_threadsafe, or a SyncRemote"
+        )
 
 
 class Life(Enum):
@@ -67,6 +77,7 @@ class Connection(Protocol, ABC):
         self.paused = False  # an instance's own is found faster than the class's
         #: whether the transport has enough, as the application knows it
         self.writing_is_paused = False
+        self._thread = 0  # the reactor's, from `connectionMade` on
         self._clock = clock
         self._cork = Cork(clock, outbound_limit, self._turn_ended, self._overflowed)
         self._timer = Timer(clock, self._time_came)
@@ -134,6 +145,7 @@ class Connection(Protocol, ABC):
             if ITCPTransport.providedBy(self.transport):
                 self.transport.setTcpNoDelay(True)
         self.life = _OPEN
+        self._thread = get_ident()
         self._cork.connect(self._wire)
         self._wire.registerProducer(Tap(self), True)
         self._made(address)
@@ -266,8 +278,9 @@ class Connection(Protocol, ABC):
         Raise an exception if nothing can be sent.
 
         :raises NotConnected: the connection has ended
-        :raises LocalProtocolError: it hasn't begun
+        :raises LocalProtocolError: it hasn't begun, or this is another thread than the reactor's
         """
+        check_thread(self._thread)
         if self.life is Life.NEW:
             raise LocalProtocolError("there is no connection yet")
         if self.life is not _OPEN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any, Protocol
 
 import msgspec
@@ -135,7 +136,7 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def send(self, message: msgspec.Struct) -> None:
         """See `Peer.send`."""
-        if self.life is not _OPEN:
+        if self.life is not _OPEN or get_ident() != self._thread:
             self._check_open()
         session = self._session
         session.send(message)
@@ -151,7 +152,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
         """See `Peer.call`."""
         try:
-            if self.life is not _OPEN:
+            if self.life is not _OPEN or get_ident() != self._thread:
                 self._check_open()
             session = self._session
             id_ = session.call(request, self._seconds() + timeout)

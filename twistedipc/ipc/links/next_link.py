@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
+from threading import get_ident
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twistedipc.ipc.connections.connection import check_thread
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.wire.errors import LinkRefused, NotConnected
 
@@ -34,6 +36,7 @@ class NextLink:
         #: why there is no link, for people
         self.why = "there is no link yet"
         self._code = ""  # of the refusal
+        self._thread = 0  # in which there was a link; 0: there was none
         self._clock = clock
         self._waiting: list[Deferred[Peer]] = []
         self._ends: list[Deferred[str]] = []
@@ -82,6 +85,10 @@ class NextLink:
         for each in ends:
             each.callback(self.why)
 
+    def check_thread(self) -> None:
+        """Raise `LocalProtocolError` if this is another thread than the one in which there was a link."""
+        check_thread(self._thread)
+
     # -- waiting -----------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None) -> Deferred[Peer]:
@@ -95,6 +102,7 @@ class NextLink:
 
     def made(self, peer: Peer, is_linked: Callable[[], bool]) -> None:
         """Give ``peer`` to those who wait, as long as ``is_linked``: one of them may end the link again."""
+        self._thread = get_ident()
         while self._waiting and is_linked():
             self._waiting.pop(0).callback(peer)
 

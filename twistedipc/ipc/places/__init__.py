@@ -6,6 +6,7 @@ this room imports only the errors and what a named key is.
     inherited.py     ``fd:``, ``stdio:`` and ``systemd:``: descriptors that this process was given
     pipes.py         two descriptors as one transport
     child.py         a child process, and how it ends
+    loop.py          asyncio's loop, as a reactor for links
     credentials.py   the user at the other end of a UNIX socket, as the kernel knows it
     keys.py          key files
 """

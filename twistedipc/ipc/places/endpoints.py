@@ -57,6 +57,7 @@ from twisted.internet.ssl import (
 )
 from twisted.python.failure import Failure
 
+from twistedipc.ipc.places.loop import HostEndpoint, LoopReactor
 from twistedipc.ipc.wire.errors import BadEndpoint
 
 #: Seconds for a connection to be made.
@@ -172,7 +173,7 @@ def client_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None
     """The endpoint that connects to ``address``."""
     if address.kind == "unix":
         return UNIXClientEndpoint(reactor, address.path, timeout=CONNECT_TIMEOUT)
-    plain = HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_TIMEOUT)
+    plain = _host_endpoint(reactor, address)
     if address.kind == "tcp":
         return plain
     files = tls or TLSFiles()
@@ -183,7 +184,13 @@ def client_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None
         clientCertificate=certificate,
         extraCertificateOptions={"extraCertChain": chain} if chain else None,
     )
-    return wrapClientTLS(options, plain)
+    return wrapClientTLS(options, plain, reactor)
+
+
+def _host_endpoint(reactor: object, address: Address) -> IStreamClientEndpoint:
+    if isinstance(reactor, LoopReactor):
+        return HostEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
+    return HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_TIMEOUT)
 
 
 def server_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamServerEndpoint:

@@ -108,7 +108,7 @@ class InheritedPlace:
             return
         try:
             self.has_credentials = inherited.family == socket.AF_UNIX
-            self.endpoint = _Accepted(reactor, inherited, _check_protection(text, inherited, has_key, tls))
+            self.endpoint = _Accepted(reactor, inherited, _check_protection(reactor, text, inherited, has_key, tls))
         except BadEndpoint:
             inherited.close()
             raise
@@ -245,7 +245,7 @@ def _listens(inherited: socket.socket) -> bool:
 
 
 def _check_protection(
-    text: str, listening: socket.socket, has_key: bool, tls: TLSFiles | None
+    reactor: LinkReactor, text: str, listening: socket.socket, has_key: bool, tls: TLSFiles | None
 ) -> Callable[[IProtocolFactory], IProtocolFactory]:
     """What a listening socket demands; how the factory of its connections is to be wrapped."""
     if listening.family == socket.AF_UNIX:
@@ -256,7 +256,7 @@ def _check_protection(
         raise BadEndpoint(f"{text}: a key is required at a TCP socket")
     if tls is not None and (tls.certificate is not None or tls.key is not None):
         options = server_options(tls)
-        return lambda factory: cast(IProtocolFactory, TLSMemoryBIOFactory(options, False, cast(Any, factory)))
+        return lambda factory: cast(IProtocolFactory, TLSMemoryBIOFactory(options, False, cast(Any, factory), reactor))
     host = listening.getsockname()[0]
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         raise BadEndpoint(f"{text}: it listens at {host}, beyond this machine: without certificates it mustn't be used")

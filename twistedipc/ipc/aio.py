@@ -1,0 +1,196 @@
+"""
+The library for programs on asyncio: the same calls, streams and services, awaited in tasks.
+
+::
+
+    async def main():
+        async with aio.dial("unix:calculator.sock", CALCULATOR) as calculator:
+            total = await calculator.call(Add(a=2, b=3), timeout=5)      # a Sum
+
+    asyncio.run(main())
+
+All of it runs on the loop that runs when `dial` or `listen` is called: one of asyncio's own, without a reactor; or the
+one of Twisted's asyncio reactor, where Deferreds and tasks go side by side. It is the same link as in
+`twistedipc.ipc`, with the same TLS (not asyncio's), so either side may be a program of either kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import msgspec
+
+from twistedipc.ipc import remote as remotes
+from twistedipc.ipc import service as services
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.futures import TaskPeer, in_task, outcome
+from twistedipc.ipc.places.endpoints import LinkReactor
+from twistedipc.ipc.places.loop import LoopReactor
+from twistedipc.ipc.remote import R
+from twistedipc.ipc.streams import sender
+from twistedipc.ipc.streams.outbox import Outbox
+from twistedipc.ipc.wire.interface import Request
+
+P = ParamSpec("P")
+F = TypeVar("F")
+G = TypeVar("G")
+
+
+def _on_the_loop(
+    make: Callable[Concatenate[LinkReactor, P], F],
+) -> Callable[[Callable[[F], G]], Callable[P, G]]:
+    """Decorate what makes the face here of what ``make`` returns there: it takes the parameters after the reactor."""
+
+    def decorated(face: Callable[[F], G]) -> Callable[P, G]:
+        @functools.wraps(face)
+        def made(*args: P.args, **kwargs: P.kwargs) -> G:
+            reactor = cast(LinkReactor, LoopReactor(asyncio.get_running_loop()))
+            return face(make(reactor, *args, **kwargs))
+
+        return made
+
+    return decorated
+
+
+class Remote:
+    """
+    A service, over one link after another. Made by `dial`. Leaving ``async with`` closes it. The methods are those of
+    `twistedipc.ipc.Remote`, and raise what its Deferreds fail with.
+    """
+
+    def __init__(self, remote: remotes.Remote) -> None:
+        self._remote = remote
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def call(self, request: Request[R], timeout: float = 30.0) -> R:  # noqa: ASYNC109  (it goes to the peer's side too)
+        """
+        Call the service, and wait for the reply for at most ``timeout`` seconds. If the task is cancelled, the service
+        drops the call. Raises as `Remote.call` says.
+        """
+        return await outcome(self._remote.call(request, timeout))
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a one-way message, or keep it for the next link. Never waits. See `Remote.send`."""
+        self._remote.send(message)
+
+    def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
+        """Return a reliable stream of the service's interface. See `Remote.stream`."""
+        return Stream(self._remote.stream(name, outbox))
+
+    async def drain(self) -> None:
+        """Wait until the service keeps up with what this side sends. See `Remote.drain`."""
+        await in_task(self._remote.drain())
+
+    async def linked(self, timeout: float | None = None) -> Peer:  # noqa: ASYNC109
+        """
+        Wait until there is a link, for at most ``timeout`` seconds, and return the peer, whose `Peer.call` and
+        `Peer.drain` are to be awaited in a task. See `Remote.linked`.
+        """
+        return _for_tasks(await outcome(self._remote.linked(timeout)))
+
+    @property
+    def peer(self) -> Peer | None:
+        """The service on the link of now; None while there is none."""
+        return None if self._remote.peer is None else _for_tasks(self._remote.peer)
+
+    async def close(self) -> None:
+        """End the link, and dial no more. See `Remote.close`."""
+        await outcome(self._remote.close())
+
+    async def closed(self) -> str:
+        """Wait until there is no link and won't be another, and return the reason."""
+        return await outcome(self._remote.closed())
+
+
+class Stream:
+    """The sender's end of one stream: `twistedipc.ipc.Stream`, to be awaited in tasks."""
+
+    def __init__(self, stream: sender.Stream) -> None:
+        #: the stream itself, with its numbers and its `refusal`
+        self.stream = stream
+
+    async def write(self, item: msgspec.Struct) -> int:
+        """Add an item to the outbox, and return its number. Wait while the outbox is full."""
+        return await in_task(self.stream.write(item))
+
+    async def flushed(self) -> None:
+        """Wait until all that was written so far is acknowledged."""
+        await outcome(self.stream.flushed())
+
+    def close(self) -> None:
+        """Send no more, and close the outbox. Idempotent."""
+        self.stream.close()
+
+
+class Listening:
+    """
+    A service that listens at an endpoint. Made by `listen`. Leaving ``async with`` closes it. The methods are those of
+    `twistedipc.ipc.Listening`.
+    """
+
+    def __init__(self, listening: services.Listening) -> None:
+        self._listening = listening
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def peers(self) -> set[Peer]:
+        """The peers that are linked now, whose `Peer.call` and `Peer.drain` are to be awaited in a task."""
+        return self._listening.peers
+
+    def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
+        """Return a reliable stream to the peer of this name. See `Listening.stream`."""
+        return Stream(self._listening.stream(peer, name, outbox))
+
+    @property
+    def port(self) -> int:
+        """The TCP port, which the system has chosen if the endpoint's was 0."""
+        return self._listening.port
+
+    async def close(self) -> None:
+        """End all links, and wait until they are closed."""
+        await outcome(self._listening.close())
+
+    async def closed(self) -> str:
+        """Wait until no peer can link any more, and return the reason."""
+        return await outcome(self._listening.closed())
+
+
+@_on_the_loop(remotes.dial)
+def dial(remote: remotes.Remote) -> Remote:
+    """
+    Stay linked with the service at ``endpoint`` until `Remote.close`. Takes what `twistedipc.ipc.dial` takes after the
+    reactor, and raises what it raises. RuntimeError if no loop runs.
+    """
+    return Remote(remote)
+
+
+@_on_the_loop(services.listen)
+async def listen(listening: Coroutine[Any, Any, services.Listening]) -> Listening:
+    """
+    Listen at ``endpoint`` for peers of ``service``. Takes what `twistedipc.ipc.listen` takes after the reactor, and
+    raises what it raises. Handlers, and receivers of streams, that are ``async`` run in tasks of the loop: they may
+    await what is asyncio's, and Deferreds too.
+    """
+    return Listening(await listening)
+
+
+def _for_tasks(peer: Peer) -> Peer:
+    return TaskPeer(peer.info, peer._link)
