@@ -28,12 +28,15 @@ PATH = Path(__file__).parent.parent / "docs" / "ipc-reference.md"
 #: Characters of a line of prose.
 WIDTH = 98
 
+_PLAIN = ["listen_plain", "dial_plain", "PlainOptions"]
+_JSON_RPC = ["listen_jsonrpc", "dial_jsonrpc", "spawn_jsonrpc", "JsonRpcOptions"]
+
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
     ("Declaring an interface", "", ["Message", "Request", "Interface"]),
     ("Answering", "", ["Service", "handles", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "Unlinked"]),
-    ("Other formats", "For programs that don't speak the link.", ["listen_plain", "dial_plain", "PlainOptions"]),
+    ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
     ("The other end", "", ["Peer", "PeerInfo"]),
     (
         "Keys, certificates, reactors",
@@ -63,6 +66,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
         [
             "spawn",
             "Spawned",
+            "SpawnReactor",
             "ChildExit",
             "spawn_node",
             "NodeProcess",

@@ -80,9 +80,9 @@ def line(process: subprocess.Popen[str]) -> str:
 def test_every_program_is_run_here() -> None:
     """A program that is new on the page needs a test below."""
     run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
-    run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py starts_node.py forks.mjs".split()
+    run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py hovers.py starts_node.py forks.mjs".split()
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
-    used_by_those = ["calculator.py", "events.py", "script.mjs", "forked.py", "child.py"]
+    used_by_those = "calculator.py events.py hover.py language_server.py script.mjs forked.py child.py".split()
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
 
@@ -163,6 +163,10 @@ def test_a_server_of_plain_lines(start: Start, node: Path) -> None:
     asks = start("asks_lines.py")
     start("lines.cjs", node)
     assert said(asks) == "Sum(value=5)\n"
+
+
+def test_a_language_server(start: Start) -> None:
+    assert said(start("hovers.py")) == "Contents(contents='let y = 2;')\n-32050 there is no such line\n"
 
 
 def test_node_as_a_child(start: Start, node: Path) -> None:

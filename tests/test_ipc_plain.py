@@ -44,11 +44,11 @@ from twistedipc.ipc import (
     listen_plain,
 )
 from twistedipc.ipc.connections.lateness import LAST_ANSWERS, LINE_TIMEOUT
-from twistedipc.ipc.connections.plain import MAX_ASKED, PlainProtocol
+from twistedipc.ipc.connections.plain import PlainProtocol
 from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.sessionless import PlainFactory
 from twistedipc.ipc.wire.conversation import Asked, Ended, Refused
-from twistedipc.ipc.wire.plain import PlainConversation, PlainFormat
+from twistedipc.ipc.wire.plain import MAX_ASKED, PlainConversation, PlainFormat
 
 reactor = cast(LinkReactor, global_reactor)
 

@@ -28,7 +28,8 @@ and the face, which stands on all of them::
 
     service.py        `listen`: the side that answers          remote.py    `dial`: the side that asks
     plain.py          `listen_plain`, `dial_plain`: lines of JSON, for programs without a session
-    sessionless.py    what those have in common with other formats without one
+    jsonrpc.py        `listen_jsonrpc`, `dial_jsonrpc`, `spawn_jsonrpc`: JSON-RPC 2.0
+    sessionless.py    what those have in common
     spawn.py          `spawn`: a child, by its stdin and stdout
     node.py           `spawn_node`, `parent_channel`: Node's own channel
     aio.py            the face for asyncio: `dial`, `listen`      threads.py    `SyncRemote`: for plain threads
@@ -68,6 +69,7 @@ from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
@@ -84,7 +86,7 @@ from twistedipc.ipc.places.keys import (
 from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
-from twistedipc.ipc.spawn import Spawned, spawn
+from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
 from twistedipc.ipc.streams.sender import Stream, StreamFailed
@@ -131,6 +133,7 @@ __all__ = [
     "FrameTooLong",
     "Hole",
     "Interface",
+    "JsonRpcOptions",
     "Keys",
     "LineSplitter",
     "LinkError",
@@ -164,6 +167,7 @@ __all__ = [
     "SendWindow",
     "Service",
     "SessionSettings",
+    "SpawnReactor",
     "Spawned",
     "Stream",
     "StreamFailed",
@@ -175,11 +179,13 @@ __all__ = [
     "Vocabulary",
     "check_listened",
     "dial",
+    "dial_jsonrpc",
     "dial_links",
     "dial_plain",
     "handles",
     "listen",
     "listen_for_links",
+    "listen_jsonrpc",
     "listen_plain",
     "make_key",
     "make_named_key",
@@ -188,6 +194,7 @@ __all__ = [
     "read_named_key",
     "send_at_once",
     "spawn",
+    "spawn_jsonrpc",
     "spawn_node",
     "write_key",
     "write_named_key",

@@ -53,7 +53,7 @@ from twistedipc.ipc.wire.errors import (
 )
 from twistedipc.ipc.wire.interface import Interface, vocabulary
 from twistedipc.ipc.wire.keyring import Keys
-from twistedipc.ipc.wire.messages import tag_of
+from twistedipc.ipc.wire.messages import name_of
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
 
@@ -358,7 +358,7 @@ class ServiceApplication:
         """Log that a handler of a one-way message has raised, and tell the peer. The link goes on."""
         if self._ended and failure.check(CancelledError, NotConnected):
             return
-        error, tag = failure.value, tag_of(type(message))
+        error, tag = failure.value, name_of(type(message))
         if isinstance(error, RemoteProtocolError):
             self.peer.close(error.code, error.reason)
             return

@@ -27,7 +27,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Unpack
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess
 from twisted.internet.protocol import Protocol
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
@@ -95,9 +95,6 @@ def spawn(
         raise TypeError("an interface of the child's, or a service that answers it, is needed")
     limits.setdefault("handshake_timeout", START_TIMEOUT)
     settings = side_settings(*roles, answered, interface, None, name, limits, nonce)
-    words = [os.fspath(word) for word in command]
-    variables = dict(os.environ if environment is None else environment)
-    program = _program(words[0], variables, folder)
     spawned = Spawned(
         reactor,
         interface,
@@ -109,32 +106,11 @@ def spawn(
         frame_limit=settings.frame_limit,
         max_calls=settings.max_calls,
     )
-    theirs_in, ours_out = os.pipe()
-    ours_in, theirs_out = os.pipe()
-    try:
-        reactor.spawnProcess(
-            spawned.child,
-            program,
-            words,
-            env=variables,
-            path=None if folder is None else os.fspath(folder),
-            childFDs={0: theirs_in, 1: theirs_out, 2: 2 if printed is None else "r"},
-        )
-    except BaseException:
-        os.close(ours_in)
-        os.close(ours_out)
-        raise
-    finally:
-        os.close(theirs_in)
-        os.close(theirs_out)
-
-    def connect(protocol: Protocol) -> None:
-        PipeTransport(reactor, protocol, ours_in, ours_out)
 
     def make_link(owner: OneLink) -> JSONLineProtocol:
         return JSONLineProtocol(side, settings, spawned.application, reactor, owner, nonce())
 
-    spawned.link(f"the child {os.path.basename(words[0])}", make_link, connect)
+    spawned.begin(command, environment, folder, make_link)
     return spawned
 
 
@@ -159,15 +135,47 @@ class Spawned(Remote):
         )
         output = None if printed is None else lambda _, data: printed(data)
         self.child = Child(reactor, output, self._exited)
-        self._clock: IReactorTime = reactor
+        self._reactor = reactor
+        self._is_piped = printed is not None
         self._grace = grace
         self._link: OneLink | None = None
         self._lost = ""  # why the link was lost, while it isn't known whether the child has exited
         self._timer: IDelayedCall | None = None
 
-    def link(self, what: str, make_link: Callable[[OneLink], AnyLink], connect: Callable[[Protocol], None]) -> None:
-        """Link with the child. Internal to the library."""
-        self._link = OneLink(what, make_link, connect, self._link_lost)
+    def begin(
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None,
+        folder: str | Path | None,
+        make_link: Callable[[OneLink], AnyLink],
+    ) -> None:
+        """Start the child, and link with it. Raise OSError if that fails. Internal to the library."""
+        words = [os.fspath(word) for word in command]
+        variables = dict(os.environ if environment is None else environment)
+        program = _program(words[0], variables, folder)
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        try:
+            self._reactor.spawnProcess(
+                self.child,
+                program,
+                words,
+                env=variables,
+                path=None if folder is None else os.fspath(folder),
+                childFDs={0: theirs_in, 1: theirs_out, 2: "r" if self._is_piped else 2},
+            )
+        except BaseException:
+            os.close(ours_in)
+            os.close(ours_out)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+
+        def connect(protocol: Protocol) -> None:
+            PipeTransport(self._reactor, protocol, ours_in, ours_out)
+
+        self._link = OneLink(f"the child {os.path.basename(words[0])}", make_link, connect, self._link_lost)
         self.child.talked_to_by(self)
         self.start(self._link)
 
@@ -222,7 +230,7 @@ class Spawned(Remote):
             self._known()
         else:
             # Most often it has exited, and the news of that comes in a moment: the better reason.
-            self._timer = self._clock.callLater(DRAIN, self._lives_on)
+            self._timer = self._reactor.callLater(DRAIN, self._lives_on)
 
     def _exited(self, exit: ChildExit) -> None:
         if self._timer is not None:
@@ -235,13 +243,13 @@ class Spawned(Remote):
         self.over(f"the child {self.child.exit} ({self._lost})")
 
     def _lives_on(self) -> None:
-        self._timer = self._clock.callLater(max(0.0, self._grace - DRAIN), self._end_it, SIGTERM)
+        self._timer = self._reactor.callLater(max(0.0, self._grace - DRAIN), self._end_it, SIGTERM)
         self.over(self._lost)
 
     def _end_it(self, number: int) -> None:
         self._timer = None
         if number == SIGTERM:
-            self._timer = self._clock.callLater(self._grace, self._end_it, SIGKILL)
+            self._timer = self._reactor.callLater(self._grace, self._end_it, SIGKILL)
         self.signal(number)
 
 

@@ -34,9 +34,6 @@ from twistedipc.ipc.wire.conversation import (
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected
 from twistedipc.ipc.wire.settings import PeerInfo
 
-#: The requests of one connection at work at which it isn't read.
-MAX_ASKED = 256
-
 #: Bytes that may wait for a peer that doesn't read what it is sent, before its connection is closed.
 OUTBOUND_LIMIT = 64 << 20
 
@@ -78,8 +75,8 @@ class PlainProtocol(Connection):
     One connection without a session.
 
     It isn't read while its peer doesn't read what it is sent, or while a request is at work that has no id: its answer
-    could only be told by its place. Nor while `MAX_ASKED` requests are at work, if this side makes no calls. If it
-    does, replies must get through, and requests over the number are refused.
+    could only be told by its place. Nor while as many requests are at work as may be; but where this side makes calls,
+    or calls can be cancelled, what comes must get through, and more requests are refused.
 
     :param name: the peer's, for handlers and logs; it proves nothing
     :param idle_timeout: seconds without a line and without work, after which it is closed; None: never
@@ -216,8 +213,13 @@ class PlainProtocol(Connection):
             and not self.paused
             and not self.writing_is_paused
             and self._in_turn is None
-            and (len(self._answering.under_way) < MAX_ASKED or self._conversation.calls)
+            and (self._refuses or len(self._answering.under_way) < self._conversation.max_asked)
         )
+
+    @property
+    def _refuses(self) -> bool:
+        """Whether requests over the number are refused instead of waited with."""
+        return self._conversation.calls or not self._conversation.answers_in_turn
 
     def _hand_on_events(self) -> None:
         backlog = self._backlog
@@ -296,8 +298,9 @@ class PlainProtocol(Connection):
 
     def _call_received(self, asked: Asked) -> None:
         assert self._application is not None
-        if len(self._answering.under_way) >= MAX_ASKED:
-            self._refuse(asked, Code.BUSY, f"{MAX_ASKED} requests are in flight", None)
+        most = self._conversation.max_asked
+        if len(self._answering.under_way) >= most:
+            self._refuse(asked, Code.BUSY, f"{most} requests are in flight", None)
             return
         try:
             answer = self._application.call_received(asked.request)
@@ -308,7 +311,7 @@ class PlainProtocol(Connection):
         except Exception:
             self._answering.failed(Failure(), asked)
             return
-        if asked.id is msgspec.UNSET:
+        if asked.id is msgspec.UNSET and self._conversation.answers_in_turn:
             self._in_turn = asked
         self._answering.wait(id(asked), asked, answer).addCallback(self._answered, asked)
 

@@ -19,6 +19,8 @@ messages and deadlines come out.
     credit.py        how much may be under way
     conversation.py  what the formats without a session share: events, calls that wait
     plain.py         the plain profile: lines of JSON without a session
+    jsonrpc.py       JSON-RPC 2.0
+    content_length.py  its two framings
     node_channel.py  Node's own `process.send()` channel
     finite.py        finds NaN and infinity, which JSON doesn't have
     errors.py        the exceptions of the whole library, and the codes on the wire

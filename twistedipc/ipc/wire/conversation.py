@@ -19,8 +19,9 @@ from twistedipc.ipc.wire.errors import (
     LocalProtocolError,
     TooManyCalls,
 )
+from twistedipc.ipc.wire.finite import check_finite, is_exact, one_line
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.messages import tag_of, to_json, unsendable
+from twistedipc.ipc.wire.messages import encoder, name_of, unsendable
 from twistedipc.ipc.wire.outgoing import OutgoingCalls
 from twistedipc.ipc.wire.settings import MAX_CALLS
 
@@ -104,6 +105,9 @@ class Conversation(ABC):
     :param max_calls: the calls of this side's that may wait
     """
 
+    #: whether requests without an id are answered by their place, one after the other
+    answers_in_turn = True
+
     def __init__(
         self,
         answered: Interface | None,
@@ -117,10 +121,13 @@ class Conversation(ABC):
         self.has_completed = False
         self.outgoing = OutgoingCalls()
         self.max_calls = max_calls
+        #: the peer's requests that may be at work
+        self.max_asked = max_calls
         self._answers = {} if answered is None else answered.calls
         self._calls = {} if asked is None else asked.calls
         self._reply_decoders = {kind: msgspec.json.Decoder(reply) for kind, reply in self._calls.items()}
-        self._reply_checks = {kind: msgspec.json.Decoder(reply) for kind, reply in self._answers.items()}
+        self._reply_checks = {kind: msgspec.json.Decoder(reply).decode for kind, reply in self._answers.items()}
+        self._raw_replies = frozenset(kind for kind, reply in self._answers.items() if not is_exact(reply))
 
     @property
     def calls(self) -> bool:
@@ -200,7 +207,7 @@ class Conversation(ABC):
     def expired(self, now: float) -> list[Failed]:
         """Return the calls whose time is up. They are to be dropped."""
         return [
-            Failed(id_, CallTimedOut(f"no reply to {tag_of(request)} in time"))
+            Failed(id_, CallTimedOut(f"no reply to {name_of(request)} in time"))
             for id_, request in self.outgoing.expired(now)
         ]
 
@@ -209,18 +216,22 @@ class Conversation(ABC):
         try:
             return Replied(id_, self._reply_decoders[request].decode(content))
         except BAD as error:
-            said = f"the reply to {tag_of(request)}: {in_words(error)}"
+            said = f"the reply to {name_of(request)}: {in_words(error)}"
             return Failed(id_, CallFailed(Code.BAD_REPLY, said[:MESSAGE_LIMIT]))
 
     def _content(self, asked: Asked, reply: object) -> bytes:
         """Return a reply as JSON. `BadReply` if it isn't what was declared, or can't be sent."""
         request = type(asked.request)
-        name, expected = tag_of(request), self._answers[request]
+        name, expected = name_of(request), self._answers[request]
         try:
             if not isinstance(reply, expected):
                 raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
-            content = to_json(reply)
-            self._reply_checks[request].decode(content)
+            content = encoder.encode(reply)
+            # As `Session.answer` does it: if something else comes out, it may be because JSON doesn't have it.
+            if self._reply_checks[request](content) != reply:
+                check_finite(reply)
+            if request in self._raw_replies:
+                content = one_line(content)
         except Exception as error:
             said = f"the reply to {name} isn't what was declared; see the log there"
             raise BadReply(f"the reply to {name}: {unsendable(error, reply)}", Code.INTERNAL, said) from error
@@ -229,7 +240,7 @@ class Conversation(ABC):
     def _fitting(self, asked: Asked, frame: bytes, size: int) -> bytes:
         """Return the frame of a reply; `BadReply` if its ``size`` is over the limit."""
         if size > self.limit:
-            said = f"the reply to {tag_of(type(asked.request))} has {size} bytes, over the limit of {self.limit}"
+            said = f"the reply to {name_of(type(asked.request))} has {size} bytes, over the limit of {self.limit}"
             raise BadReply(said, Code.TOO_LARGE, said)
         return frame
 

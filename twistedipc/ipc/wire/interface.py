@@ -30,7 +30,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from twistedipc.ipc.wire.errors import BadVocabulary
-from twistedipc.ipc.wire.messages import Vocabulary, tag_of
+from twistedipc.ipc.wire.messages import Vocabulary, name_of
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -77,7 +77,7 @@ class Interface:
         self.calls: dict[type[msgspec.Struct], type[msgspec.Struct]] = {}
         messages: list[type[msgspec.Struct]] = []
         for kind in kinds:
-            if tag_of(kind).startswith("stream-"):
+            if name_of(kind).startswith("stream-"):
                 raise BadVocabulary(f"{kind.__qualname__}: types that begin with stream- belong to the streams")
             if issubclass(kind, Request):
                 self.calls[kind] = reply_of(kind)
@@ -90,7 +90,8 @@ class Interface:
         for stream, kind in self.streams.items():
             if not _NAME.fullmatch(stream) or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
                 raise BadVocabulary(f"{stream!r} can't be a stream of {_named(kind)}")
-        Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
+        if len({name_of(kind) for kind in kinds}) < len(kinds) or not any(map(_is_for_jsonrpc, kinds)):
+            Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
 
     @property
     def kinds(self) -> tuple[type[msgspec.Struct], ...]:
@@ -122,6 +123,11 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
         calls={} if asked is None else asked.calls,
         fallbacks={StreamItems: UnreadItems},
     )
+
+
+def _is_for_jsonrpc(kind: type[msgspec.Struct]) -> bool:
+    """Return whether a class is for JSON-RPC alone, and can't be of a link."""
+    return kind.__struct_config__.tag_field == "method"
 
 
 def reply_of(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:

@@ -187,6 +187,15 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     return config.tag
 
 
+def name_of(kind: type[msgspec.Struct]) -> str:
+    """
+    The name by which a message's class is known in formats without a session. It is the tag; but a class whose tag is
+    in the field ``method``, which only JSON-RPC can have, may have any.
+    """
+    config = kind.__struct_config__
+    return config.tag if config.tag_field == "method" and isinstance(config.tag, str) else tag_of(kind)
+
+
 def encode(message: msgspec.Struct) -> bytes:
     """Return the line of a message."""
     return encoder.encode(message) + b"\n"

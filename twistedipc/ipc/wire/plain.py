@@ -47,6 +47,9 @@ from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.messages import encoder, tag_of, to_json, words
 from twistedipc.ipc.wire.settings import MAX_CALLS, Side
 
+#: The requests of one connection at work at which it isn't read.
+MAX_ASKED = 256
+
 #: An id is an integer that JSON can carry between any two languages, or a string of at most so many characters.
 ID_LIMIT = 64
 _LARGEST_ID = 2**53 - 1
@@ -117,6 +120,8 @@ class PlainConversation(Conversation):
         max_calls: int = MAX_CALLS,
     ) -> None:
         super().__init__(answered, asked, limit=how.line_limit, max_calls=max_calls)
+        if asked is None:
+            self.max_asked = MAX_ASKED
         self._how = how
         self._is_listener = side is Side.LISTENER
         self._lines = LineSplitter(how.line_limit)

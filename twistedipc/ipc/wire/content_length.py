@@ -1,0 +1,142 @@
+"""
+The two framings of JSON-RPC: a line for each message, or a header with its length before it, as language servers have
+it. Sans-IO; used by ``jsonrpc``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from twistedipc.ipc.wire.errors import Code
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
+
+#: Bytes of a header, with its separators.
+HEADER_LIMIT = 4096
+
+_NOT_BEGUN = -1
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+
+
+class BadFraming(Exception):
+    """
+    Where the next message begins can't be known. ``complete`` has the messages before that, which were good; the
+    framing is of no use afterwards.
+    """
+
+    def __init__(self, code: str, reason: str, complete: list[bytes]) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.complete = complete
+
+
+class Framing(Protocol):
+    """Messages <-> bytes."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished message are kept."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the messages that ``data`` completes. Raises `BadFraming`."""
+
+    def wrap(self, message: bytes) -> bytes:
+        """Return the bytes of a message to be sent."""
+
+
+class LineFraming:
+    """
+    A message on each line. Empty lines are none.
+
+    :param limit: bytes of a message that comes
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._lines = LineSplitter(limit)
+
+    @property
+    def pending(self) -> int:
+        return self._lines.pending
+
+    def feed(self, data: bytes) -> list[bytes]:
+        try:
+            return self._split(self._lines.feed(data))
+        except FrameTooLong as error:
+            raise BadFraming(Code.FRAME_TOO_LONG, str(error), self._split(error.complete)) from None
+
+    @staticmethod
+    def _split(block: bytes) -> list[bytes]:
+        return [line for line in block.split(b"\n") if line and not line.isspace()]
+
+    def wrap(self, message: bytes) -> bytes:
+        return message + b"\n"
+
+
+class HeaderFraming:
+    """
+    A header before each message: ``Content-Length: 52``, an empty line, and 52 bytes. Lines of it end with CR LF.
+
+    :param limit: bytes of a message that comes
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0  # so much of the buffer holds no end of a header
+        self._length = _NOT_BEGUN  # of the message whose header has come
+
+    @property
+    def pending(self) -> int:
+        return len(self._buffer) + (self._length != _NOT_BEGUN)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer, at = self._buffer, 0
+        buffer += data
+        messages: list[bytes] = []
+        while True:
+            if self._length == _NOT_BEGUN:
+                end = buffer.find(b"\r\n\r\n", max(at, self._searched))
+                if (len(buffer) if end < 0 else end) - at > HEADER_LIMIT:
+                    raise self._bad(f"a header is longer than {HEADER_LIMIT} bytes", messages)
+                if end < 0:
+                    self._searched = max(0, len(buffer) - 3 - at)
+                    break
+                length = self._length_of(bytes(buffer[at:end]), messages)
+                if length > self._limit:
+                    reason = f"a message of {length} bytes is longer than {self._limit} bytes"
+                    raise self._bad(reason, messages, Code.FRAME_TOO_LONG)
+                self._length, self._searched, at = length, 0, end + 4
+            if len(buffer) - at < self._length:
+                break
+            messages.append(bytes(buffer[at : at + self._length]))
+            at += self._length
+            self._length = _NOT_BEGUN
+        del buffer[:at]
+        return messages
+
+    def _length_of(self, header: bytes, messages: list[bytes]) -> int:
+        found: list[bytes] = []
+        for line in header.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if not colon:
+                raise self._bad("a line of a header has no colon", messages)
+            match name.strip().lower():
+                case b"content-length":
+                    found.append(value.strip())
+                case b"content-type":
+                    charset = _CHARSET.search(value)
+                    if charset is not None and charset[1].lower() not in (b"utf-8", b"utf8"):
+                        raise self._bad("a message's charset isn't UTF-8", messages)
+        if len(found) != 1:
+            raise self._bad("a header has one Content-Length", messages)
+        if not _LENGTH.fullmatch(found[0]):
+            raise self._bad("a Content-Length is a number of bytes", messages)
+        return int(found[0])
+
+    def _bad(self, reason: str, complete: list[bytes], code: str = Code.BAD_MESSAGE) -> BadFraming:
+        self._buffer.clear()
+        return BadFraming(code, reason, complete)
+
+    def wrap(self, message: bytes) -> bytes:
+        return b"Content-Length: %d\r\n\r\n%b" % (len(message), message)

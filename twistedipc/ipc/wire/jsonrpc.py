@@ -1,0 +1,519 @@
+"""
+JSON-RPC 2.0 (https://www.jsonrpc.org/specification), both sides. Sans-IO; used by ``connections/plain.py``.
+
+A class of the interface is a method: its tag is the method's name, its fields are the parameters. A `Request` is called
+with an id, a `Message` is a notification::
+
+    ► {"jsonrpc":"2.0","id":1,"method":"add","params":{"a":2,"b":3}}
+    ◄ {"jsonrpc":"2.0","id":1,"result":{"value":5}}
+    ► {"jsonrpc":"2.0","method":"note","params":{"text":"done"}}
+
+What comes costs what the specification says: the call that it is, or an answer with the id null; never another call,
+and never the connection. Only where the next message begins must be known: see ``content_length``.
+
+Batches are answered as such. This side sends none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from twistedipc.ipc.wire.content_length import BadFraming, Framing, HeaderFraming, LineFraming
+from twistedipc.ipc.wire.conversation import (
+    BAD,
+    FRAME_LIMIT,
+    MESSAGE_LIMIT,
+    Asked,
+    Conversation,
+    Dropped,
+    Ended,
+    Event,
+    Failed,
+    Misunderstood,
+    Refused,
+    in_words,
+    quoted,
+)
+from twistedipc.ipc.wire.errors import BadVocabulary, CallFailed, Code, LocalProtocolError
+from twistedipc.ipc.wire.finite import is_exact
+from twistedipc.ipc.wire.interface import Interface
+from twistedipc.ipc.wire.messages import encoder, name_of, to_json, too_long, unsendable, words
+from twistedipc.ipc.wire.settings import MAX_CALLS
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+#: What servers define themselves: an own code is beside it, in the error's data.
+SERVER_ERROR: Final = -32000
+#: As language servers answer what was cancelled.
+REQUEST_CANCELLED: Final = -32800
+
+#: Messages of one batch.
+BATCH_LIMIT: Final = 256
+
+#: Characters of an id that is a string.
+ID_LIMIT: Final = 256
+
+_NUMBERS: Final[dict[str, int]] = {
+    Code.BAD_MESSAGE: INVALID_REQUEST,
+    Code.UNKNOWN_TYPE: METHOD_NOT_FOUND,
+    Code.BAD_REQUEST: INVALID_PARAMS,
+    Code.INTERNAL: INTERNAL_ERROR,
+}
+_CODES: Final[dict[int, str]] = {
+    PARSE_ERROR: Code.BAD_MESSAGE,
+    INVALID_REQUEST: Code.BAD_MESSAGE,
+    METHOD_NOT_FOUND: Code.UNKNOWN_TYPE,
+    INVALID_PARAMS: Code.BAD_REQUEST,
+    INTERNAL_ERROR: Code.INTERNAL,
+}
+
+Id = int | str | None
+
+#: How a side says that it doesn't wait for an answer any longer. Language servers answer all the same; the Model
+#: Context Protocol's servers don't.
+Cancel = Literal["$/cancelRequest", "notifications/cancelled"]
+_CANCELLED_ID: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
+_ANSWERED_IF_CANCELLED: Final = "$/cancelRequest"
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRpcFormat:
+    """
+    How JSON-RPC is spoken.
+
+    :param framing: what is around a message: ``lines``, one on each; ``content-length``, a header before each
+    :param cancel: the notification by which a call is cancelled; None: there is none
+    :param batch_limit: messages of a batch; a longer one is refused as a whole. 0: all are
+    :param frame_limit: bytes of a message, or of a batch, either way
+    """
+
+    framing: Literal["lines", "content-length"] = "lines"
+    cancel: Cancel | None = "$/cancelRequest"
+    batch_limit: int = BATCH_LIMIT
+    frame_limit: int = FRAME_LIMIT
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """Any message that is as it should be."""
+
+    jsonrpc: Literal["2.0"]
+    id: Id | msgspec.UnsetType = msgspec.UNSET
+    method: str | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Error(msgspec.Struct):
+    """An error, as it is said and heard."""
+
+    code: int
+    message: str = ""
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
+_decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _Batch:
+    """What was asked together, and is answered together: ``left`` of it isn't dealt with yet."""
+
+    def __init__(self, left: int, limit: int) -> None:
+        self._left = left
+        self._limit = limit
+        self._answers: list[bytes] = []
+        self._size = 2
+
+    def put(self, id_: Id, answer: bytes) -> bytes:
+        """Take an answer, or nothing for what has none. Return the whole, once all is dealt with."""
+        if answer:
+            if self._size + len(answer) + 1 > self._limit:
+                said = f"the answers to this batch have more than {self._limit} bytes"
+                answer = _error_body(id_, SERVER_ERROR, said, _own_code(Code.TOO_LARGE, None))
+            self._answers.append(answer)
+            self._size += len(answer) + 1
+        self._left -= 1
+        return b"" if self._left or not self._answers else b"[" + b",".join(self._answers) + b"]"
+
+
+class _Method:
+    """A class that this side receives."""
+
+    def __init__(self, kind: type[msgspec.Struct], is_request: bool) -> None:
+        self.kind = kind
+        self.is_request = is_request
+        self.decode = msgspec.json.Decoder(kind).decode
+        config = kind.__struct_config__
+        #: what positional parameters are put behind, for a class that is sent as an array
+        self.tag = encoder.encode(config.tag) if config.array_like else b""
+        self.names = [encoder.encode(field.encode_name) for field in msgspec.structs.fields(kind)]
+
+
+class _Sent:
+    """A class that this side sends: how its JSON becomes parameters."""
+
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        config = kind.__struct_config__
+        method = encoder.encode(name_of(kind))
+        self.is_exact = is_exact(kind)
+        #: how much of its JSON says its type
+        self.tagged = len(
+            b"[" + method if config.array_like else b"{" + encoder.encode(config.tag_field) + b":" + method
+        )
+        self.opening = b"[" if config.array_like else b"{"
+        self.head = b'"method":' + method + b',"params":' + self.opening
+
+
+class JsonRpcConversation(Conversation):
+    """
+    One connection's conversation.
+
+    :param answered: what this side answers, or None
+    :param asked: what this side asks by, or None
+    :param max_calls: calls in flight, each way. More that come are refused
+    :raises BadVocabulary: an interface has streams
+    """
+
+    answers_in_turn = False
+
+    def __init__(
+        self,
+        answered: Interface | None,
+        asked: Interface | None = None,
+        how: JsonRpcFormat = JsonRpcFormat(),
+        *,
+        max_calls: int = MAX_CALLS,
+    ) -> None:
+        super().__init__(answered, asked, limit=how.frame_limit, max_calls=max_calls)
+        for interface in (answered, asked):
+            if interface is not None and interface.streams:
+                raise BadVocabulary(f"{interface.name} has streams, which need a link: JSON-RPC has none")
+        self._how = how
+        self._framing: Framing = (LineFraming if how.framing == "lines" else HeaderFraming)(how.frame_limit)
+        kinds = () if answered is None else answered.kinds
+        self._methods = {name_of(kind): _Method(kind, kind in self._answers) for kind in kinds}
+        self._sent: dict[type[msgspec.Struct], _Sent] = {}
+        self._open: dict[int | str, Asked] = {}  # the peer's calls
+        self._cancelled: set[int | str] = set()  # of those
+        self._nulls = 0  # the peer's calls with the id null
+
+    @property
+    def pending(self) -> int:
+        return self._framing.pending
+
+    # -- receiving
+
+    def receive(self, data: bytes) -> Iterator[Event]:
+        ended: Ended | None = None
+        try:
+            bodies = self._framing.feed(data)
+        except BadFraming as error:
+            bodies, ended = error.complete, Ended(error.code, str(error))
+        self.has_completed = bool(bodies)
+        return self._events(bodies, ended)
+
+    def _events(self, bodies: list[bytes], ended: Ended | None) -> Iterator[Event]:
+        for body in bodies:
+            try:
+                if not body.isascii():
+                    body.decode("utf-8")  # the decoder doesn't look at all of it
+                frame = _decode_frame(body)
+            except BAD:
+                if body.lstrip(b" \t\r\n").startswith(b"["):
+                    yield from self._of_a_batch(body)
+                else:
+                    yield self._of_no_frame(body)
+                continue
+            event = self._event(frame, None)
+            if event is not None:
+                yield event
+        if ended is not None:
+            yield ended
+
+    def _of_a_batch(self, body: bytes) -> Iterator[Event]:
+        try:
+            body.decode("utf-8")
+            parts = _decode_batch(body)
+        except BAD as error:
+            yield self._refused(None, None, PARSE_ERROR, f"this isn't JSON: {in_words(error)}")
+            return
+        if not 0 < len(parts) <= self._how.batch_limit:
+            said = f"a batch has 1 to {self._how.batch_limit} messages"
+            yield self._refused(None, None, INVALID_REQUEST, said if self._how.batch_limit else "there are no batches")
+            return
+        batch = _Batch(len(parts), self.limit)
+        for part in parts:
+            try:
+                event = self._event(_decode_frame(part), batch)
+            except BAD:
+                event = self._of_no_frame(bytes(part), batch)
+            if event is not None:
+                yield event
+            if not isinstance(event, Asked | Refused) and (line := batch.put(None, b"")):
+                yield Refused(self._framing.wrap(line))  # the last part of it needs no answer
+
+    def _of_no_frame(self, body: bytes, batch: _Batch | None = None) -> Event:
+        """Return what is to be done about something that is no message."""
+        try:
+            value = _decode_any(body)
+        except BAD as error:
+            return self._refused(batch, None, PARSE_ERROR, f"this isn't JSON: {in_words(error)}")
+        if not isinstance(value, dict):
+            return self._refused(batch, None, INVALID_REQUEST, "a message is an object")
+        if "method" not in value and ("result" in value or "error" in value):
+            # Never answered: the two sides would go on answering one another.
+            return Misunderstood("an answer that isn't as JSON-RPC has it")
+        given = value.get("id")
+        id_ = given if _is_id(given) else None
+        return self._refused(
+            batch,
+            id_,
+            INVALID_REQUEST,
+            'a message has "jsonrpc": "2.0", a method, and an id (a number, a string) or none',
+        )
+
+    def _event(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+        """Return what a message says; None: nothing is to be done about it."""
+        if isinstance(frame.method, msgspec.UnsetType):
+            return self._answer(frame, batch)
+        id_, method = frame.id, self._methods.get(frame.method)
+        if method is None:
+            return self._of_no_method(frame, batch)
+        is_call = not isinstance(id_, msgspec.UnsetType)
+        if is_call and not method.is_request:
+            said = f"{quoted(frame.method)} is a notification: it is sent without an id"
+            return self._refused(batch, id_, METHOD_NOT_FOUND, said)
+        if is_call and (refused := self._not_now(id_, batch)) is not None:
+            return refused
+        try:
+            message = self._message_of(method, frame.params)
+        except BAD as error:
+            said = f"{frame.method}: {in_words(error)}"
+            return self._refused(batch, id_, INVALID_PARAMS, said) if is_call else Misunderstood(quoted(said))
+        if not method.is_request:
+            return message
+        asked = Asked(id_, message, batch)
+        if isinstance(id_, int | str):
+            self._open[id_] = asked
+        elif is_call:
+            self._nulls += 1
+        return asked
+
+    def _not_now(self, id_: Any, batch: _Batch | None) -> Refused | None:
+        """Refuse a call whose id is in use, or for which there is no room."""
+        if isinstance(id_, str) and len(id_) > ID_LIMIT:
+            return self._refused(batch, None, INVALID_REQUEST, f"an id has at most {ID_LIMIT} characters")
+        if id_ in self._open:
+            # With the id, it would be taken for the answer to the other one.
+            return self._refused(batch, None, INVALID_REQUEST, f"a call with the id {id_!r} is in flight")
+        if len(self._open) + self._nulls >= self.max_calls:
+            body = _error_body(id_, SERVER_ERROR, f"{self.max_calls} calls are in flight", _own_code(Code.BUSY, None))
+            return Refused(self._wrapped(batch, id_, body))
+        return None
+
+    @staticmethod
+    def _message_of(method: _Method, params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Struct:
+        """Return the message that these are the parameters of. Raises an error of `BAD`."""
+        given = b"{}" if isinstance(params, msgspec.UnsetType) else bytes(params)
+        if given == b"null":
+            given = b"{}"  # as clients say it that have none
+        is_array = given.startswith(b"[")
+        if method.tag:
+            if given == b"{}":
+                given = b"[]"
+            elif not is_array:
+                raise msgspec.ValidationError("the parameters are an array")
+            given = b"[" + method.tag + (b"," if _decode_parts(given) else b"") + given[1:]
+        elif is_array:
+            parts = _decode_parts(given)
+            if len(parts) > len(method.names):
+                raise msgspec.ValidationError(f"there are at most {len(method.names)} parameters")
+            pairs = [b"%b:%b" % (name, bytes(part)) for name, part in zip(method.names, parts, strict=False)]
+            given = b"{" + b",".join(pairs) + b"}"
+        message: msgspec.Struct = method.decode(given)
+        return message
+
+    def _of_no_method(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+        assert isinstance(frame.method, str)
+        if frame.method == self._how.cancel and isinstance(frame.id, msgspec.UnsetType):
+            return self._cancellation_of(frame.params)
+        said = f"there is no method {quoted(frame.method[:100])!r}"
+        if isinstance(frame.id, msgspec.UnsetType):
+            return Misunderstood(said)  # a notification has no answer
+        return self._refused(batch, frame.id, METHOD_NOT_FOUND, said)
+
+    def _cancellation_of(self, params: msgspec.Raw | msgspec.UnsetType) -> Dropped | None:
+        """Return which call is cancelled; None: it is over, or never was."""
+        assert self._how.cancel is not None
+        try:
+            given = None if isinstance(params, msgspec.UnsetType) else _decode_any(params)
+        except BAD:
+            return None
+        id_ = given.get(_CANCELLED_ID[self._how.cancel]) if isinstance(given, dict) else None
+        asked = self._open.get(id_) if _is_id(id_) and id_ is not None else None
+        if asked is None or asked.id in self._cancelled:
+            return None
+        self._cancelled.add(asked.id)
+        return Dropped(asked)
+
+    def _refused(self, batch: _Batch | None, id_: Any, number: int, message: str) -> Refused:
+        said = None if isinstance(id_, msgspec.UnsetType) else id_
+        return Refused(self._wrapped(batch, said, _error_body(said, number, message)))
+
+    def _wrapped(self, batch: _Batch | None, id_: Id, body: bytes) -> bytes:
+        """Return an answer as it is sent: nothing for now, if it belongs to a batch with others."""
+        if batch is not None:
+            body = batch.put(id_, body)
+        return self._framing.wrap(body) if body else b""
+
+    # -- answers to calls of this side's
+
+    def _answer(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+        id_, error, result = frame.id, frame.error, frame.result
+        if isinstance(error, msgspec.UnsetType) and isinstance(result, msgspec.UnsetType):
+            return self._refused(batch, id_, INVALID_REQUEST, "a message has a method, a result or an error")
+        if type(id_) is not int or not 0 < id_ <= self.outgoing.last_id:
+            if id_ is None and not isinstance(error, msgspec.UnsetType):
+                return Misunderstood(quoted(f"the peer didn't understand: {_error_of(error)}"))
+            return Misunderstood("an answer to no call of this side's")
+        waiting = self.outgoing.waiting.pop(id_, None)
+        if waiting is None:
+            return None  # it comes too late
+        # Some answer by an error that is null.
+        if not isinstance(error, msgspec.UnsetType) and (
+            bytes(error) != b"null" or isinstance(result, msgspec.UnsetType)
+        ):
+            return Failed(id_, _error_of(error))
+        assert isinstance(result, msgspec.Raw)
+        return self._replied(id_, waiting[0], result)
+
+    # -- sending
+
+    def message(self, message: msgspec.Struct) -> bytes:
+        return self._said(b'{"jsonrpc":"2.0",', message)
+
+    def request(self, id_: int, request: msgspec.Struct) -> bytes:
+        return self._said(b'{"jsonrpc":"2.0","id":%d,' % id_, request)
+
+    def _said(self, opening: bytes, message: msgspec.Struct) -> bytes:
+        kind = type(message)
+        try:
+            sent = self._sent.get(kind)
+            if sent is None:
+                sent = self._sent[kind] = _Sent(kind)
+            content = encoder.encode(message) if sent.is_exact else to_json(message)
+        except Exception as error:
+            raise LocalProtocolError(str(error)) if isinstance(error, BadVocabulary) else unsendable(error) from None
+        # What follows the type is a comma and the first field, or the end.
+        at = sent.tagged
+        rest = content[at + 1 :] if content[at] == _COMMA else content[at:]
+        body = b"".join((opening, sent.head, rest, b"}"))
+        if len(body) > self.limit:
+            raise too_long(len(body), self.limit)
+        return self._framing.wrap(body)
+
+    def cancellation(self, id_: int) -> bytes:
+        cancel = self._how.cancel
+        if cancel is None:
+            return b""
+        body = {"jsonrpc": "2.0", "method": cancel, "params": {_CANCELLED_ID[cancel]: id_}}
+        return self._framing.wrap(encoder.encode(body))
+
+    def reply(self, asked: Asked, reply: object) -> bytes:
+        content = self._content(asked, reply)
+        if (id_ := asked.id) is msgspec.UNSET:
+            return self._ended(asked, b"")
+        body = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (
+            b"%d" % id_ if type(id_) is int else encoder.encode(id_),
+            content,
+        )
+        return self._ended(asked, self._fitting(asked, body, len(body)))
+
+    def refusal(self, asked: Asked, code: str, message: str, data: Any = None) -> bytes:
+        id_ = asked.id
+        if id_ is msgspec.UNSET:
+            return self._ended(asked, b"")
+        if id_ in self._cancelled and code == Code.CLOSED:
+            body = _error_body(id_, REQUEST_CANCELLED, message)
+        elif (number := _NUMBERS.get(code) or _integer(code)) is not None:
+            body = _error_body(id_, number, message, None if data is None else to_json(data))
+        else:
+            body = _error_body(id_, SERVER_ERROR, message, _own_code(code, data))
+        if len(body) > self.limit:
+            raise too_long(len(body), self.limit)
+        return self._ended(asked, body)
+
+    def _ended(self, asked: Asked, body: bytes) -> bytes:
+        """Return the answer to a call as it is sent, and forget the call."""
+        id_ = asked.id
+        if id_ is None:
+            self._nulls -= 1
+        elif id_ is not msgspec.UNSET:
+            del self._open[id_]
+            if id_ in self._cancelled:
+                self._cancelled.discard(id_)
+                if self._how.cancel != _ANSWERED_IF_CANCELLED:
+                    body = b""
+        if asked.batch is None:
+            return self._framing.wrap(body) if body else b""
+        return self._wrapped(asked.batch, None if id_ is msgspec.UNSET else id_, body)
+
+    def complaint(self, code: str, message: str) -> bytes:
+        return b""  # a notification has no answer
+
+    def bye(self, code: str, reason: str) -> bytes:
+        if code == Code.CLOSED:
+            return b""
+        number = PARSE_ERROR if code in (Code.FRAME_TOO_LONG, Code.BAD_MESSAGE) else SERVER_ERROR
+        return self._framing.wrap(_error_body(None, number, reason))
+
+
+_COMMA = ord(",")
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= ID_LIMIT
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _integer(code: str) -> int | None:
+    """Return an application's code that is a number of its own."""
+    try:
+        number = int(code)
+    except ValueError:
+        return None
+    return number if str(number) == code and abs(number) < 2**31 else None
+
+
+def _own_code(code: str, data: Any) -> bytes:
+    """Return the data of an error with a code that is no number."""
+    return to_json({"code": words(code, MESSAGE_LIMIT), "data": data})
+
+
+def _error_body(id_: Id, number: int, message: str, data: bytes | None = None) -> bytes:
+    said = _Error(number, words(message, MESSAGE_LIMIT), msgspec.UNSET if data is None else msgspec.Raw(data))
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encoder.encode(id_), encoder.encode(said))
+
+
+def _error_of(said: bytes | msgspec.Raw) -> CallFailed:
+    """Return the error that a call was answered by."""
+    try:
+        error = _decode_error(said)
+        data = None if isinstance(error.data, msgspec.UnsetType) else _decode_any(error.data)
+    except BAD as wrong:
+        return CallFailed(Code.BAD_REPLY, f"the error isn't as JSON-RPC has it: {in_words(wrong)}"[:MESSAGE_LIMIT])
+    if error.code == SERVER_ERROR and isinstance(data, dict) and isinstance(own := data.get("code"), str):
+        return CallFailed(own, error.message, data.get("data"))
+    return CallFailed(_CODES.get(error.code) or str(error.code), error.message, data)
