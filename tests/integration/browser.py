@@ -12,8 +12,14 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.integration.platform import DEADLINE
 
-# What is expected of a page may come late on a machine that is busy; 5 s is playwright's own idea.
-expect.set_options(timeout=DEADLINE * 1000)
+#: Milliseconds until the page shows what it has been told, or what was done on it, on a machine that may be busy.
+#: Playwright's own idea is 5 s.
+SOON = 20_000
+
+#: Milliseconds until it shows what processes do first: a build's beginning and end, a service that comes back.
+LATE = DEADLINE * 1000
+
+expect.set_options(timeout=SOON)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import APIResponse, Browser, ConsoleMessage, Error, Locator, Page, Route, expect
 
-from tests.integration.browser import chromium
-from tests.integration.platform import BARE, DEADLINE, Platform, git, wait_for
+from tests.integration.browser import LATE, SOON, chromium
+from tests.integration.platform import BARE, Platform, git, wait_for
 from twistedipc.builds.logs import (
     Annotation,
     Group,
@@ -112,7 +112,7 @@ def page(window: Page) -> Iterator[Page]:
 
     window.on("pageerror", error)
     window.on("console", said)
-    window.set_default_timeout(DEADLINE * 1000)
+    window.set_default_timeout(SOON)
     yield window
     window.unroute_all(behavior="ignoreErrors")
     window.goto("about:blank")
@@ -164,7 +164,7 @@ def test_builds_come_by_themselves(page: Page, platform: Platform) -> None:
     expect(page.locator("#connection")).to_have_text("live")
     build = platform.build("fail")
     row = page.locator("tr", has_text=f"#{build}")
-    expect(row.locator(".state")).to_have_text("failed")
+    expect(row.locator(".state")).to_have_text("failed", timeout=LATE)
     row.locator("a").first.click()
     expect(page.locator(".log pre", has_text=re.compile("^no$"))).to_be_visible()
     expect(page.locator("p.reason")).to_contain_text("exit code 3")
@@ -177,7 +177,7 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     signed_in(page, platform)
     build = platform.build("talk", parameters={"FILE": str(platform.shared / "talk")})
     row = page.locator("tr", has_text=f"#{build}")
-    expect(row.locator(".share")).to_have_text("25%")
+    expect(row.locator(".share")).to_have_text("25%", timeout=LATE)
     expect(row.locator(".label")).to_have_text("12 of 48 <b>pages</b>")
     expect(row.locator(".remarked")).to_have_text(["1 error", "2 warnings"])
     assert row.locator("progress").evaluate("bar => bar.value") == 0.25
@@ -204,7 +204,7 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     expect(row.locator(".share")).to_have_text("10%")  # told on the new socket
     page.unroute(BUILDS)
     (platform.shared / "talk-end").write_text("")
-    expect(row.locator(".state")).to_have_text("succeeded")
+    expect(row.locator(".state")).to_have_text("succeeded", timeout=LATE)
     expect(row.locator("progress")).to_have_count(0)
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
     shown = platform.api("GET", f"/api/v1/builds/{build}")
@@ -247,13 +247,13 @@ def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, p
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
     for name in ("late-back", "late-end"):
         (platform.shared / name).write_text("")
-    expect(row.locator(".state")).to_have_text("succeeded")
+    expect(row.locator(".state")).to_have_text("succeeded", timeout=LATE)
 
 
 def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platform) -> None:
     signed_in(page, platform, "#/projects/show")
     page.get_by_role("button", name="Publish").click()
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified", timeout=LATE)
     expect(page.locator(".row .state")).to_have_text("succeeded")
     text = page.locator(".log").inner_text()
     assert "plain\ngreen orange\n100%\n" in text
@@ -295,13 +295,13 @@ def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
     signal = platform.shared / "go-on"
     build = platform.build("slow", parameters={"FILE": str(signal)})
     signed_in(page, platform, f"#/builds/{build}")
-    expect(page.locator(".log")).to_contain_text("begin")
+    expect(page.locator(".log")).to_contain_text("begin", timeout=LATE)
     platform.apiserver.kill()
     expect(page.locator("#connection")).to_have_text("reconnecting")
     platform.apiserver.start()
     platform.linked()
     signal.write_text("")
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified", timeout=LATE)
     lines = page.locator(".log .text").all_inner_texts()
     assert lines[-2:] == ["begin", "finished"]
     assert lines.count("begin") == 1
@@ -312,7 +312,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     signal = platform.shared / "end-it"
     build = platform.build("lossy", parameters={"FILE": str(signal)})
     signed_in(page, platform, f"#/builds/{build}")
-    expect(page.locator(".log")).to_contain_text("begin")
+    expect(page.locator(".log")).to_contain_text("begin", timeout=LATE)
     platform.apiserver.kill()
     expect(page.locator("#connection")).to_have_text("reconnecting")
     signal.write_text("")
@@ -326,7 +326,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     platform.apiserver.start()
     platform.linked()
     foot = page.locator(".log-foot .bad")
-    expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"))
+    expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"), timeout=LATE)
     expect(page.locator(".row .state")).to_have_text("failed")
     missing = int(foot.inner_text().split(" ")[1])
     noun = "1 line is" if missing == 1 else f"{missing} lines are"
@@ -349,14 +349,14 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
 def test_cancel_and_try_again(page: Page, platform: Platform) -> None:
     build = platform.build("slow", parameters={"FILE": "/nonexistent/file"})
     signed_in(page, platform, f"#/builds/{build}")
-    expect(page.locator(".log")).to_contain_text("begin")
+    expect(page.locator(".log")).to_contain_text("begin", timeout=LATE)
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".row .state")).to_have_text("cancelled")
+    expect(page.locator(".row .state")).to_have_text("cancelled", timeout=LATE)
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".facts")).to_contain_text("attempts 1 2")
-    expect(page.locator(".log")).to_contain_text("begin")
+    expect(page.locator(".log")).to_contain_text("begin", timeout=LATE)
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified", timeout=LATE)
 
 
 @pytest.mark.long

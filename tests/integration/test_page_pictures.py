@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.integration.browser import chromium
-from tests.integration.platform import BARE, DEADLINE, Platform
+from tests.integration.browser import SOON, chromium
+from tests.integration.platform import BARE, Platform
 
 PICTURES = Path(__file__).parent.parent.parent / "docs/pictures"
 
@@ -98,7 +98,7 @@ def test_the_pictures_of_readme(platform: Platform) -> None:
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1200, "height": 450}, reduced_motion="reduce")
         page = context.new_page()
-        page.set_default_timeout(DEADLINE * 1000)
+        page.set_default_timeout(SOON)
         page.goto(f"{platform.url}/#token={platform.token}")
         expect(page.locator("table.builds tbody tr")).to_have_count(sum(map(len, PROJECTS.values())))
         expect(page.locator(".chip", has_text="failed")).to_have_count(1)

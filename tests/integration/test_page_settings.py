@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Route, expect
 
-from tests.integration.browser import chromium
-from tests.integration.platform import BARE, DEADLINE, Platform, wait_for
+from tests.integration.browser import SOON, chromium
+from tests.integration.platform import BARE, Platform, wait_for
 from tests.outside import Anybody
 from tests.outside_server import OutsideServer
 
@@ -62,7 +62,7 @@ def browser() -> Iterator[Browser]:
 def window(browser: Browser, platform: Platform) -> Page:
     """A window in which the admin is signed in."""
     window = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-    window.set_default_timeout(DEADLINE * 1000)
+    window.set_default_timeout(SOON)
     window.goto(f"{platform.url}/#token={platform.token}")
     expect(window.locator("#who")).to_have_text("admin")
     return window

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Route, expect
 
-from tests.integration.browser import chromium
-from tests.integration.platform import BARE, DEADLINE, Platform
+from tests.integration.browser import LATE, SOON, chromium
+from tests.integration.platform import BARE, Platform
 
 pytestmark = pytest.mark.long
 
@@ -91,7 +91,7 @@ def page(window: Page, platform: Platform) -> Iterator[Page]:
 
     window.on("pageerror", error)
     window.on("console", said)
-    window.set_default_timeout(DEADLINE * 1000)
+    window.set_default_timeout(SOON)
     window.set_viewport_size({"width": 1280, "height": 800})
     window.goto(f"{platform.url}/#token={platform.token}")
     expect(window.locator("#who")).to_have_text("admin")
@@ -129,7 +129,7 @@ def test_a_new_build_comes_into_a_list_that_is_filtered(page: Page, platform: Pl
     rows = page.locator("table.builds tbody tr")
     expect(rows).to_have_count(1)
     new = platform.build("fail")
-    expect(rows.first).to_contain_text(f"#{new}")
+    expect(rows.first).to_contain_text(f"#{new}", timeout=LATE)
     expect(rows).to_have_count(2)
 
 
@@ -177,14 +177,14 @@ def test_the_queue_says_why_and_cancelling_asks(page: Page, platform: Platform) 
     waits = page.get_by_role("table", name="What waits")
     expect(waits).to_contain_text("slots")
     goes_on = page.get_by_role("table", name="What goes on")
-    expect(goes_on.locator("tbody tr")).to_have_count(2)
+    expect(goes_on.locator("tbody tr")).to_have_count(2, timeout=LATE)
     for number in reversed(numbers):
         page.get_by_role("button", name=f"Cancel build {number}").click()
         asking = page.get_by_role("dialog")
         expect(asking).to_contain_text(f"wait #{number}")
         asking.get_by_role("button", name="Cancel the build").click()
         expect(asking).to_have_count(0)
-    expect(page.locator("main")).to_contain_text("Nothing waits, and nothing goes on")
+    expect(page.locator("main")).to_contain_text("Nothing waits, and nothing goes on", timeout=LATE)
 
 
 def test_another_branch_is_built_without_publishing(page: Page, platform: Platform) -> None:
@@ -212,7 +212,7 @@ def test_each_view_comes_back_after_an_outage(page: Page, platform: Platform, bu
     page.unroute("**/api/v1/**")
     platform.apiserver.start()
     page.evaluate("dispatchEvent(new Event('online'))")
-    expect(page.locator(".outage")).to_have_count(0)
+    expect(page.locator(".outage")).to_have_count(0, timeout=LATE)
     expect(page.locator(".facts").first).to_contain_text("publishes static release")
     expect(page.locator("#connection")).to_have_text("live")
     expect(page.locator("#trouble")).to_be_hidden()
@@ -319,7 +319,7 @@ def test_what_is_touched_is_large_enough(browser: Browser, platform: Platform, b
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     try:
         page = context.new_page()
-        page.set_default_timeout(DEADLINE * 1000)
+        page.set_default_timeout(SOON)
         page.goto(f"{platform.url}/#token={platform.token}")
         expect(page.locator("#who")).to_have_text("admin")
         for view in ("#/builds", "#/projects", "#/projects/site/releases"):
