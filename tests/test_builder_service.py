@@ -49,6 +49,7 @@ from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import (
     ArtifactFile,
     Cancel,
+    FoundCommit,
     LiveFiles,
     Package,
     Permit,
@@ -236,6 +237,7 @@ class Apiserver:
             next=self.next,
         )
         self.next = 1
+        self.features = list(m.APISERVER_FEATURES)
         self.permit = Permit(granted=True, token="t0ken")
         self.secrets = Secrets(granted=True, steps=[GivenSecret(name="KEY", value="s3cret")])
         self.asked: Callable[[], None] = lambda: None  # called when a permit is asked for
@@ -256,7 +258,10 @@ class Apiserver:
             case m.Sync():
                 self.syncs.append(request)
                 return m.Orders(
-                    orders=[self.order(held) for held in request.attempts], credit=1 << 20, uploads="http://api.example"
+                    orders=[self.order(held) for held in request.attempts],
+                    credit=1 << 20,
+                    uploads="http://api.example",
+                    features=self.features,
                 )
             case m.WantPermit():
                 self.asked()
@@ -543,6 +548,33 @@ class Life(BuilderCase):
         for path in self.folder.rglob("*"):
             if path.is_file():
                 self.assertNotIn(b"s3cret", path.read_bytes(), path)
+
+    def test_which_commit_is_built_is_told_once_on_each_link(self) -> None:
+        """Also by a builder that was killed meanwhile, and never with its own clock."""
+        self.link()
+        runner = self.run_one()
+        self.later()
+        self.assertEqual([], self.apiserver.take(m.CheckedOut))
+        now = int(self.reactor.seconds() * 1000)
+        found = FoundCommit(commit="c" * 40, subject="Say hello", author="Ada", resolved=now - 250)
+        write_file(runner.folder / "commit.json", found)
+        self.service.looking.rung(runner.folder.name)
+        self.later(0.01)
+        (told,) = self.apiserver.take(m.CheckedOut)
+        self.assertEqual(("1-1", LEASE), (told.attempt, told.lease))
+        self.assertEqual(msgspec.structs.replace(found, resolved=0), told.found)
+        self.assertIsNotNone(told.resolved_ago)
+        self.later(3)
+        self.assertEqual([], self.apiserver.take(m.CheckedOut))
+        self.link()
+        self.assertEqual(1, len(self.apiserver.take(m.CheckedOut)))
+        self.restart()
+        self.link()
+        self.assertEqual(1, len(self.apiserver.take(m.CheckedOut)))
+        self.apiserver.features = []  # an older one, which would answer with an error
+        self.link()
+        self.later()
+        self.assertEqual([], self.apiserver.take(m.CheckedOut))
 
     def test_what_is_stored_already_is_asked_for_once(self) -> None:
         self.link()

@@ -13,10 +13,10 @@ import pytest
 
 from tests.attempt_folder import Attempt, repository, until
 from twistedipc.attempts.handover import hand_over
-from twistedipc.builds.attempt import Result, Secrets
+from twistedipc.builds.attempt import FoundCommit, Result, Secrets
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import GivenSecret
-from twistedipc.disk.files import write_file
+from twistedipc.disk.files import read_file, write_file
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7\n-----END PRIVATE KEY-----"
 
@@ -81,6 +81,9 @@ def test_they_are_hidden_from_the_first_byte_in_every_form(tmp_path: Path) -> No
     result = run(one, given(A_SECRET=value, PEM=PEM))
     assert result.outcome == "succeeded"
     assert result.subject == "the token is ***"
+    told = read_file(one.folder / "commit.json", FoundCommit)
+    assert told is not None
+    assert (told.commit, told.subject, told.resolved) == (result.commit, result.subject, result.resolved)
     assert one.output(1) == ["start ***"]
     assert one.output(4) == ["https://x/?token=***", '{"token": "***"}']
     log = "\n".join(one.output())

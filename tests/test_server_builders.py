@@ -26,7 +26,7 @@ from twistedipc.builds import gist
 from twistedipc.builds import messages as m
 from twistedipc.builds import provenance as form
 from twistedipc.builds.access import Access
-from twistedipc.builds.attempt import ArtifactFile, LiveFiles, Package, Permit, Publish, Result
+from twistedipc.builds.attempt import ArtifactFile, FoundCommit, LiveFiles, Package, Permit, Publish, Result
 from twistedipc.builds.attempt import Secrets as GivenSecrets
 from twistedipc.builds.logs import (
     Annotation,
@@ -231,6 +231,34 @@ class BuilderLinks(LinkCase):
         self.assertEqual(
             ["offered", "accepted", "running", "succeeded"], [change.state for change in self.apiserver.changes]
         )
+
+    def test_which_commit_is_built_is_seen_before_the_end(self) -> None:
+        builder, offer = self.running()
+        self.apiserver.time += 1000
+        found = FoundCommit(commit="c" * 40, subject="Say\nhello", author="Ada", author_email="Ada@example.org")
+        said = m.CheckedOut(attempt=offer.attempt, lease=offer.lease, found=found, resolved_ago=10**9)
+        builder.say(said)
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual(("c" * 40, "Say\ufffdhello", "Ada"), (row.commit, row.subject, row.author))
+        self.assertEqual(row.offered, row.resolved)  # not before the offer, whatever is said
+        self.assertEqual(["offered", "accepted", "running", "running"], [each.state for each in self.apiserver.changes])
+        builder.say(said)  # on the next link: nothing is new
+        self.assertEqual(4, len(self.apiserver.changes))
+        # What was said once isn't unsaid: neither before the end, nor by it.
+        builder.say(msgspec.structs.replace(said, found=FoundCommit(commit="d" * 40, subject="Another")))
+        self.assertEqual("c" * 40, self.apiserver.row(offer.attempt).commit)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(commit="d" * 40)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.FAILED, "c" * 40), (row.state, row.commit))
+
+    def test_a_commit_that_can_not_be_is_not_believed(self) -> None:
+        builder, offer = self.running(ref="a" * 40)
+        for commit, lease in (("b" * 40, offer.lease), ("main", offer.lease), ("a" * 40, "0" * 32)):
+            found = FoundCommit(commit=commit, subject="Say hello")
+            builder.say(m.CheckedOut(attempt=offer.attempt, lease=lease, found=found))
+            self.assertEqual("", self.apiserver.row(offer.attempt).commit)
+        builder.say(m.CheckedOut(attempt="99-1", lease=offer.lease, found=FoundCommit(commit="a" * 40)))
+        self.assertEqual(3, len(self.apiserver.changes))
 
     def test_what_a_build_says_is_told_once_it_is_committed(self) -> None:
         """Also after a commit that was made, and said to have failed; and in the end, what stays true."""

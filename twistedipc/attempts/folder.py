@@ -22,6 +22,7 @@ be lost without harm.
     credentials/   while the checkout step runs: what the repository's host is shown (0700; `access.json`: Access)
     contact.json   Contact, by the checkout step; this and what follows of such steps stands in `out` at first
     checkout.json  Checkout, by the checkout step
+    commit.json    FoundCommit, by the runner after the checkout, for those who watch
     plan.json      builds.plan.Plan, by the runner after the checkout
     versions.json  builds.versions.ChosenVersions, by the runner before the steps that build, if versions are raised
     live-files.json LiveFiles, by the builder, before ``stored``
@@ -62,6 +63,7 @@ from twistedipc.builds.attempt import (
     NPM,
     Cancel,
     Failure,
+    FoundCommit,
     LiveFiles,
     Package,
     Permit,
@@ -76,6 +78,9 @@ from twistedipc.disk.files import read_file, remove_tree, sync_folder, write_fil
 
 #: The folder with what the checkout step is given for a private repository.
 CREDENTIALS = "credentials"
+
+#: The file with the commit that is built, for those who watch.
+COMMIT = "commit.json"
 
 #: The file with the versions that packages must have.
 VERSIONS = "versions.json"
@@ -258,6 +263,10 @@ class AttemptFolder:
         """Give the runner the answer to its question for a permit."""
         write_file(self.path / "permit", permit, mode=0o600, disk=self._disk)
         self._ring()
+
+    def found_commit(self) -> FoundCommit | None:
+        """Return the commit that is built; None as long as the runner hasn't told it. Raises `DecodeError`."""
+        return read_file(self.path / COMMIT, FoundCommit)
 
     def secrets_wanted(self) -> SecretsWanted | None:
         """Return what secrets the runner asks for; None if it doesn't ask. Raises `DecodeError`."""

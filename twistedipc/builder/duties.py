@@ -134,6 +134,7 @@ class Duties:
             return
         self._log.info("synced with {name} at {address}", name=link.peer.info.name, address=link.peer.info.address)
         link.synced = True
+        link.features = frozenset(orders.features)
         try:
             self._obey(orders)
         except Exception as error:

@@ -15,8 +15,8 @@ from twistedipc.builder.patience import Patience
 from twistedipc.builder.ports import Folder
 from twistedipc.builder.settings import UPLOAD_LIMIT
 from twistedipc.builder.uploading import UploadState
-from twistedipc.builds.attempt import ArtifactFile, Packed, Result, Spec
-from twistedipc.builds.messages import Final
+from twistedipc.builds.attempt import ArtifactFile, FoundCommit, Packed, Result, Spec
+from twistedipc.builds.messages import CheckedOut, Final
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.ipc import CreditWindow
 
@@ -45,6 +45,8 @@ class HeldAttempt:
         self.conclusion = Patience()  # the tries to find out how it ended
         self.given_up = False  # these tries have failed for too long: what can't be read of it counts as lost
         self.cancel_reason = ""  # why it is to end; "" once that is written down for its runner
+        self.found: FoundCommit | None = None  # the commit that it builds, as soon as a look has found it
+        self.found_sent = False  # on this link
         self.final_sent: float | None = None  # when, on the monotonic clock; None: not on this link
         if self.result is not None:
             self.log.ends_at(self.result.lines)
@@ -105,10 +107,22 @@ class HeldAttempt:
             resolved_ago=max(0, now - resolved) if resolved else None,
         )
 
+    def checked_out(self, now: int) -> CheckedOut:
+        """Return which commit it builds, as it is sent at ``now``; see `final`. Only if it is known."""
+        assert self.found is not None
+        resolved = self.found.resolved
+        return CheckedOut(
+            attempt=self.spec.attempt,
+            lease=self.spec.lease,
+            found=msgspec.structs.replace(self.found, resolved=0),  # as in `final`
+            resolved_ago=max(0, now - resolved) if resolved else None,
+        )
+
     def begin(self, next: int, credit: CreditWindow) -> None:
         """On this link, send from record ``next`` on, and the end after that."""
         self.log.begin(next, credit)
         self.final_sent = None
+        self.found_sent = False
 
     def rewind(self, next: int) -> None:
         """Send from record ``next`` on again, and the end after that. Raises `RemoteProtocolError`."""

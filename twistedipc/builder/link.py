@@ -44,6 +44,7 @@ class ApiserverLink:
     def __init__(self, listener: Listener, peer: Peer) -> None:
         self.peer = peer
         self.synced = False  # both sides know what is held
+        self.features: frozenset[str] = frozenset()  # what the apiserver takes, as it has said with the sync
         self._listener = listener
 
     def send(self, message: msgspec.Struct) -> None:

@@ -137,12 +137,25 @@ class Looking:
             if held.cancel_reason and held.life.about.hears_cancel and held.life.state is not State.STOPPED:
                 self._tell_to_end(held)
             self._take(held, Event.LOOK)
+            self._tell_commit(held)
             self._handing.look_at(held)
             self._publishing.look_at(held)
         except (OSError, msgspec.DecodeError) as error:
             # A full disk, too many open files, a file that a build has tampered with: that is this attempt's trouble
             # alone, and the next look tries again.
             self._log.error("{name} can't be looked at: {error}", name=held.name, error=error)
+
+    def _tell_commit(self, held: HeldAttempt) -> None:
+        """Tell which commit it builds, once on each link. Its end tells that too, which may be an hour away."""
+        link = self._uplink.synced
+        if link is None or m.CHECKED_OUT not in link.features or not held.log.synced or held.found_sent:
+            return
+        if held.life.state is not State.RUNNING:
+            return
+        held.found = held.found or held.folder.found_commit()
+        if held.found is not None:
+            held.found_sent = True
+            link.send(held.checked_out(self._outside.now()))
 
     def _tell_to_end(self, held: HeldAttempt) -> None:
         held.folder.cancel(held.cancel_reason)

@@ -14,7 +14,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 
 from twistedipc.attempts.cgroup import Parents
-from twistedipc.builds.attempt import LiveFiles, Permit, PermitWanted, Result, Secrets, SecretsWanted, Spec
+from twistedipc.builds.attempt import (
+    FoundCommit,
+    LiveFiles,
+    Permit,
+    PermitWanted,
+    Result,
+    Secrets,
+    SecretsWanted,
+    Spec,
+)
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.remotes import RemoteJob
@@ -66,6 +75,7 @@ class Folder(Protocol):
     def cancel(self, reason: str) -> None: ...
     def permit_wanted(self) -> PermitWanted | None: ...
     def permit(self, permit: Permit) -> None: ...
+    def found_commit(self) -> FoundCommit | None: ...
     def secrets_wanted(self) -> SecretsWanted | None: ...
     def give_secrets(self, secrets: Secrets) -> None: ...
     @property

@@ -157,6 +157,16 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     led: str = ""  # the same of the refs that lead to the environment (`Spec.refs`)
 
 
+class FoundCommit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told of a `Checkout` while its attempt still runs. In it is nothing that the log hides."""
+
+    commit: str
+    subject: str = ""
+    author: str = ""
+    author_email: str = ""
+    resolved: int = 0  # as in `Checkout`
+
+
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
     """What the checkout step learned of the repository's host at the first contact, even if it failed after that."""
 

@@ -13,6 +13,7 @@ The order of an attempt::
                      ◄─────────────────────────  Started
                      ◄─────────────────────────  call WantSecrets  → Secrets
                      ◄─────────────────────────  Log …
+                     ◄─────────────────────────  CheckedOut
     Ack …            ─────────────────────────►           (committed)
                      ◄─────────────────────────  call WantPermit   → Permit
                      ◄─────────────────────────  call WantContents → StoredContents
@@ -33,7 +34,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import NPM, LiveFiles, Package, Permit, Publish, Result, Secrets
+from twistedipc.builds.attempt import NPM, FoundCommit, LiveFiles, Package, Permit, Publish, Result, Secrets
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.remotes import CommitList, CommitsQuestion, RefList, RefsQuestion, Remote
@@ -139,6 +140,19 @@ class Started(Message, frozen=True, kw_only=True, tag="started"):
     attempt: AttemptName
     lease: Lease
     time: int  # milliseconds since the epoch
+
+
+class CheckedOut(Message, frozen=True, kw_only=True, tag="checked_out"):
+    """
+    The commit that the attempt builds is known: for people, who would see it only at the attempt's end. It is sent once
+    on each link, and isn't answered. Only to an apiserver that has the feature `CHECKED_OUT`. ``resolved_ago`` is as in
+    `Final`, and ``found.resolved`` isn't sent.
+    """
+
+    attempt: AttemptName
+    lease: Lease
+    found: FoundCommit
+    resolved_ago: int | None = None
 
 
 class Log(Message, frozen=True, kw_only=True, tag="log"):
@@ -270,6 +284,14 @@ class Orders(Message, frozen=True, kw_only=True, tag="orders"):
     orders: list[Order]
     credit: int  # bytes of unacknowledged records that may be under way for each attempt
     uploads: str  # the base address for uploads, as the apiserver knows itself
+    # of `APISERVER_FEATURES`, and of later versions: what it takes beside what every apiserver does
+    features: Annotated[list[Short], msgspec.Meta(max_length=MAX_FEATURES)] = []
+
+
+#: The feature of an apiserver that takes `CheckedOut`.
+CHECKED_OUT = "checked-out"
+
+APISERVER_FEATURES = (CHECKED_OUT,)
 
 
 class Offer(Message, frozen=True, kw_only=True, tag="offer"):
@@ -384,7 +406,18 @@ class DescribeCommits(Message, frozen=True, kw_only=True, tag="describe_commits"
 
 # Both ends' vocabularies are made of these four.
 FROM_BUILDER = (
-    Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantSecrets | WantContents | WantUpload
+    Sync
+    | Status
+    | Accept
+    | Decline
+    | Started
+    | CheckedOut
+    | Log
+    | Final
+    | WantPermit
+    | WantSecrets
+    | WantContents
+    | WantUpload
 )
 FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck | ListRefs | DescribeCommits
 

@@ -25,7 +25,8 @@ from msgspec.structs import replace
 
 from twistedipc.builds import names
 from twistedipc.builds.access import MAX_KNOWN_HOSTS
-from twistedipc.builds.attempt import ArtifactFile, Outcome, Package, Published, Result, StepResult, Tool
+from twistedipc.builds.attempt import ArtifactFile, FoundCommit, Outcome, Package, Published, Result, StepResult, Tool
+from twistedipc.builds.counts import counted
 from twistedipc.builds.egress import MAX_CONTACTS, Egress
 from twistedipc.builds.lint import MAX_MESSAGE, Linted, bounded
 from twistedipc.builds.names import BadValue, shown
@@ -156,10 +157,31 @@ def _commit(result: Result, seen: Seen, doubts: list[str]) -> str:
     if not _COMMIT.fullmatch(commit):
         doubts.append(f"it says that it has built commit {shown(commit, 80)!r}, which is none")
         return ""
-    if not commit.startswith(seen.commit):  # forty digits may be the first of an id of SHA-256
+    if not _is_of(commit, seen.commit):
         doubts.append(f"it says that it has built commit {commit}, and commit {seen.commit} was asked for")
         return ""
     return commit
+
+
+def believe_commit(found: FoundCommit, must: str) -> FoundCommit | None:
+    """
+    Return what is believed of the commit that a builder says an attempt builds; None if it can't be that one, which its
+    end makes a doubt. ``must`` is what `must_be` says.
+    """
+    commit = found.commit
+    if not _COMMIT.fullmatch(commit) or not _is_of(commit, must):
+        return None
+    return FoundCommit(
+        commit=commit,
+        subject=shown(found.subject, MAX_SUBJECT),
+        author=shown(found.author, MAX_AUTHOR),
+        author_email=found.author_email if names.is_email(found.author_email) else "",
+    )
+
+
+def _is_of(commit: str, must: str) -> bool:
+    """Return whether a commit is the one that it must be: forty digits may be the first of an id of SHA-256."""
+    return commit.startswith(must)
 
 
 def _head(result: Result, seen: Seen) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from twistedipc import publish, toolchains
-from twistedipc.attempts.folder import RELEASE, REMARKS, package_file, read_packages
+from twistedipc.attempts.folder import COMMIT, RELEASE, REMARKS, package_file, read_packages
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.programs import own_command
 from twistedipc.attempts.room import Room
@@ -24,6 +24,7 @@ from twistedipc.builds.attempt import (
     ArtifactFile,
     Checkout,
     Failure,
+    FoundCommit,
     Outcome,
     Package,
     Packed,
@@ -198,6 +199,7 @@ class Course:
             self._check_out()
         if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
+        self._tell_commit(self._checkout.found)
         self._check_protected(self._checkout.found)
         self._check_led(self._checkout.found)
         self._reaching.found(self._checkout.found)
@@ -237,6 +239,18 @@ class Course:
             self._found.artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         for settings in TARGETS.delivered_by_runner(targets):
             self._deliver(settings, versions)
+
+    def _tell_commit(self, found: Checkout) -> None:
+        """Have those who watch know which commit is built. If the disk is full, only the result tells them."""
+        told = FoundCommit(
+            commit=found.commit,
+            subject=self.hide(found.subject),
+            author=self.hide(found.author),
+            author_email=self.hide(found.author_email),
+            resolved=found.resolved,
+        )
+        if self._try_write(self._folder / COMMIT, told):
+            self._ring()
 
     def _check_protected(self, found: Checkout) -> None:
         """Raise `_End` if what is built is for the project's users, and its commit is on no protected ref."""

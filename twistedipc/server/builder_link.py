@@ -224,10 +224,11 @@ class BuilderLink:
                 self._launch(self._declined(message), "a declined offer")
             case m.Started():
                 self._launch(self._started(message), "a start")
+            case m.CheckedOut():
+                self._launch(self._checked_out(message, self._resolved(message.resolved_ago)), "a checkout")
             case m.Final():
                 # The time counts from here: what follows may wait for the ledger.
-                ago, now = message.resolved_ago, self._with.now()
-                self._launch(self._final(message, None if ago is None else now - ago), "an attempt's end")
+                self._launch(self._final(message, self._resolved(message.resolved_ago)), "an attempt's end")
             case m.Status():
                 self._slots.resize(message.slots, message.draining)
                 self._with.bell.ring()
@@ -326,7 +327,9 @@ class BuilderLink:
         if self._deadline.active():
             self._deadline.cancel()
         self._with.bell.ring()
-        return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
+        return m.Orders(
+            orders=orders, credit=CREDIT, uploads=self._with.uploads_url, features=list(m.APISERVER_FEATURES)
+        )
 
     def _give_missing_up(self, missing: Sequence[AttemptRow]) -> None:
         """This link has lasted, and its builder doesn't have these attempts: nothing will tell how they ended."""
@@ -399,6 +402,13 @@ class BuilderLink:
 
     async def _started(self, started: m.Started) -> None:
         await self._with.lifecycle.start(started.attempt, self._holder(started.lease), started.time)
+
+    async def _checked_out(self, said: m.CheckedOut, resolved: int | None) -> None:
+        await self._with.lifecycle.check_out(said.attempt, self._holder(said.lease), said.found, resolved)
+
+    def _resolved(self, ago: int | None) -> int | None:
+        """Return when a ref was found to lead to a commit, which a message says that comes now."""
+        return None if ago is None else self._with.now() - ago
 
     def _is_alone(self) -> bool:
         """True if no other builder could take what this one doesn't."""

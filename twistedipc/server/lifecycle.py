@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.attempt import Published, Result
+from twistedipc.builds.attempt import FoundCommit, Published, Result
 from twistedipc.builds.hooks.events import HookEvent
 from twistedipc.builds.isolation import Kind
 from twistedipc.builds.logs import End
@@ -37,7 +37,7 @@ from twistedipc.builds.states import (
     PublicationState,
     ReleaseState,
 )
-from twistedipc.builds.word import Believed, believe
+from twistedipc.builds.word import Believed, believe, believe_commit, must_be
 from twistedipc.publish.record import Outcome
 from twistedipc.publish.stored import Row, StepBegins
 from twistedipc.server.bell import Bell
@@ -427,6 +427,16 @@ class Lifecycle:
             self._announce(row)
         return row
 
+    async def check_out(self, attempt: str, holder: Holder, found: FoundCommit, resolved: int | None) -> None:
+        """
+        Note which commit an attempt builds, as its builder says before its end, and tell those who watch.
+
+        :param resolved: as in `finish`.
+        """
+        row = await self._retry(lambda: self._ledger.write(_check_out, attempt, holder, found, self._now(), resolved))
+        if row is not None:
+            self._announce(row)
+
     async def reconnect(self, row: AttemptRow, phase: AttemptState, isolation: Kind | None) -> AttemptRow | None:
         """
         offered or disconnected → accepted or running, as the builder says that has linked again; if the attempt is
@@ -689,6 +699,18 @@ class Lifecycle:
             return await write() if still_wanted() else None
 
         return await self._retry(attempt)
+
+
+def _check_out(
+    connection: Connection, attempt: str, holder: Holder, found: FoundCommit, now: int, resolved: int | None
+) -> AttemptRow | None:
+    """Note what is believed of the commit. Return the attempt if there is something new to be seen."""
+    row = attempts.get(connection, attempt)
+    build = None if row is None else builds.get(connection, row.build)
+    if row is None or build is None:
+        return None
+    believed = believe_commit(found, must_be(build.ref, row.commit))
+    return None if believed is None else attempts.checked_out(connection, attempt, holder, believed, now, resolved)
 
 
 def _finish(

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Published, Result, StepResult, Tool, Used
+from twistedipc.builds.attempt import FoundCommit, Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
 from twistedipc.builds.environments import PREVIEW, Decided, decide
 from twistedipc.builds.host_rules import MAX_NAME
@@ -473,6 +473,22 @@ def started(connection: Connection, attempt: str, holder: Holder, time: int, now
     ) or _already(connection, attempt, holder, frozenset({_S.RUNNING, _S.PUBLISHING}))
 
 
+def checked_out(
+    connection: Connection, attempt: str, holder: Holder, found: FoundCommit, now: int, resolved: int | None
+) -> AttemptRow | None:
+    """
+    While its builder has it: note which commit it builds, which `builds.word` has judged. None if that is known
+    already. ``resolved`` is as in `finish`.
+    """
+    changed = connection.execute(
+        update(attempts)
+        .where(*_is(attempt), *_has(holder), attempts.c.state.in_(sorted(_HELD)), attempts.c.subject == "")
+        .where(attempts.c.commit_id.in_(["", found.commit]))
+        .values(**_told_commit(found, now, resolved))
+    )
+    return get(connection, attempt) if changed.rowcount else None
+
+
 def publishing(connection: Connection, attempt: str, holder: Holder) -> AttemptRow | None:
     """accepted, running or disconnected → publishing. If it publishes already, its row."""
     return change(
@@ -601,6 +617,7 @@ def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dic
     """Return the columns of what a result tells."""
     ended = integer(result.ended)
     values: dict[str, Any] = {
+        **_told_commit(result, now, resolved),
         "reason": text(result.reason),
         "started": func.coalesce(attempts.c.started, integer(result.started)),
         "ended": case((attempts.c.started > ended, attempts.c.started), else_=ended),
@@ -615,14 +632,17 @@ def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dic
         "egress": None if result.egress is None else to_json(_clean_egress(result.egress)),
         "linted": None if result.linted is None else to_json(_clean_linted(result.linted)),
     }
-    # An attempt that ended before its checkout keeps what an earlier one had found.
-    for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author),
-                          ("author_email", result.author_email.lower())):  # fmt: skip
-        if value:
-            values[column] = text(value)
     if result.protected is not None:
         values["protected"] = text(result.protected, names.MAX_REF)
-    if result.commit:
+    return values
+
+
+def _told_commit(found: Result | FoundCommit, now: int, resolved: int | None) -> dict[str, Any]:
+    """Return the columns of the commit. An attempt that ended before its checkout keeps what an earlier one found."""
+    columns = (("commit_id", found.commit), ("subject", found.subject), ("author", found.author),
+               ("author_email", found.author_email.lower()))  # fmt: skip
+    values: dict[str, Any] = {column: text(value) for column, value in columns if value}
+    if found.commit:
         since = func.coalesce(attempts.c.offered, attempts.c.created)
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
