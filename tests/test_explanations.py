@@ -167,6 +167,11 @@ def test_each_file_is_expected_somewhere() -> None:
         ("sh: vite: not found", "no-command"),  # busybox
         ("/bin/sh: vite: command not found", "no-command"),  # bash as sh
         ("Error: spawn hugo ENOENT", "no-command"),
+        ('Error: [vite]: Rollup failed to resolve import "virtual:pwa-register"', "module-scheme"),
+        ("Error: Cannot find module 'node:sqlite'", "module-scheme"),
+        ('✘ [ERROR] Could not resolve "react"', "module-missing"),
+        ("Module not found: Error: Can't resolve '~bootstrap/scss/bootstrap' in '/app/src'", "module-missing"),
+        ('[vite]: Rollup failed to resolve import "./App" from "/app/src/main.js".', "file-missing"),
     ],
 )
 def test_what_these_tools_could_not_be_made_to_print(output: str, row: str) -> None:
@@ -174,6 +179,34 @@ def test_what_these_tools_could_not_be_made_to_print(output: str, row: str) -> N
     found = explain_failure(last_output(output.split("\n")), 1)
     assert found is not None
     assert found.name == row
+
+
+@pytest.mark.parametrize(
+    ("path", "alias"),
+    [
+        ("@/components/Header", "@/"),
+        ("~/lib/api", "~/"),
+        ("@@/server", "@@/"),
+        ("#/router", "#/"),
+        ("#internal/log.js", "#internal/"),
+        ("#config", "#config"),
+        ("$lib/stores", "$lib/"),
+        ("src/App", "src/"),
+        ("@components/Header", "@components/"),
+    ],
+)
+def test_an_alias_is_no_package(path: str, alias: str) -> None:
+    for said in ("Module not found: Error: Can't resolve '{}' in '/app/src'", 'failed to resolve import "{}" from "a"'):
+        found = explain_failure(said.format(path), 1)
+        assert found is not None
+        assert found.name == "alias"
+        assert found.cause.startswith(f"the alias {alias} isn't set up")
+        assert path in found.cause
+    # What only looks like it is one.
+    for name in ("@acme/ui", "lodash", "src-loader"):
+        found = explain_failure(f"Cannot find module '{name}'", 1)
+        assert found is not None
+        assert (found.name, f"`npm install {name}`" in found.cure) == ("module-missing", True)
 
 
 def test_an_exit_code_alone() -> None:

@@ -64,6 +64,9 @@ _CERTIFICATE = (
     "NODE_EXTRA_CA_CERTS=/path/to/ca.pem for Node, GIT_SSL_CAINFO for git. Don't switch the check off"
 )
 
+#: How what is imported stands behind what tools say of it when it isn't there.
+_UNRESOLVED = r"(?:Cannot find (?:module|package)|Can't resolve|Could not resolve|[Ff]ailed to resolve import) ['\"]"
+
 #: The host of an address that is printed, without a user name or a password in it.
 _HOST = r"(?:[a-z+]+://)?(?:[^'\"\s/@]*@)?(?P<host>[^'\"\s/@]+)"
 
@@ -382,7 +385,7 @@ FAILURES: tuple[Known, ...] = (
     ),
     Known(
         "file-missing",
-        r"(?:Can't resolve|Could not resolve|Cannot find module) ['\"](?P<path>\.{1,2}/[^'\"\n]*)['\"]",
+        _UNRESOLVED + r"(?P<path>\.{1,2}/[^'\"\n]*)['\"]",
         "a file that is imported isn't there: {path}",
         "Compare the name with the file's, also its capitals: a file system of Linux tells Header.js from header.js, "
         "and those of macOS and Windows mostly don't. If the file is made by a step, check that the step runs first",
@@ -402,9 +405,25 @@ FAILURES: tuple[Known, ...] = (
         'Name it .mjs if it has import, .cjs if it has require(); or set "type" in package.json',
     ),
     Known(
+        # What can't be a package's name: npm has none of one sign, with "$", "#" or a capital letter, or named src.
+        "alias",
+        _UNRESOLVED
+        + r"(?P<path>(?P<alias>(?:@@?|~~?|[$#][\w-]*|src)/|@[\w-]+/(?=[A-Z])|[$#][\w-]+(?=['\"]))[^'\"\n]*)",
+        "the alias {alias} isn't set up for the tool that says so, or nothing is behind it: {path}",
+        'Set it up for each tool that reads the sources: resolve.alias of Vite and webpack, "paths" in tsconfig.json, '
+        'moduleNameMapper of Jest, "imports" in package.json for what begins with #. If it is set up, compare the name '
+        "with the file's, also its capitals",
+    ),
+    Known(
+        "module-scheme",
+        _UNRESOLVED + r"(?P<path>(?P<scheme>[a-z][\w-]+):(?!//)[^'\"\n]*)",
+        "there is no module {path}: what begins with {scheme}: comes from the tool itself, or from a plugin of it",
+        "If it begins with node:, ask for a newer version of Node; else add the plugin that makes it to the tool's "
+        "configuration",
+    ),
+    Known(
         "module-missing",
-        r"(?:Cannot find (?:module|package)|Can't resolve|failed to resolve import) "
-        r"['\"](?P<package>(?![./])(?:@[^/'\"\n]+/)?[^/'\"\n]+)",
+        _UNRESOLVED + r"~?(?P<package>(?![./])(?:@[^/'\"\n]+/)?[^/'\"\n]+)",
         "a package isn't installed: {package}",
         "Add it to package.json (`npm install {package}`) and commit the lock file. It may be there as another "
         "package's dependency only, or in devDependencies: " + _DEV,
