@@ -89,6 +89,24 @@ def set_pools(client: Client, name: str, pools: tuple[str, ...], no_pool: bool) 
     note(f"builder {name} is in {', '.join(changed.pools) or 'no pool'}")
 
 
+@builder.command()
+@with_client
+@click.argument("name")
+def drain(client: Client, name: str) -> None:
+    """Offer the builder NAME nothing more, until `twistedipc builder undrain`. What it builds now goes on."""
+    client.patch(path("builders", name), BuilderChange(drained=True))
+    note(f"builder {name} is offered nothing more; twistedipc builder undrain {name} takes that back")
+
+
+@builder.command()
+@with_client
+@click.argument("name")
+def undrain(client: Client, name: str) -> None:
+    """Offer the builder NAME builds again, after `twistedipc builder drain`."""
+    client.patch(path("builders", name), BuilderChange(drained=False))
+    note(f"builder {name} is offered builds again")
+
+
 @builder.command("list")
 @with_client
 @json_option

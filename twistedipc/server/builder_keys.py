@@ -116,6 +116,11 @@ class BuilderKeys:
             return frozenset()
         return frozenset([BUILDER + row.name, *(POOL + pool for pool in row.pools)])
 
+    def drained(self, peer: PeerInfo) -> bool:
+        """Return whether a person has said that a linked builder takes nothing new."""
+        row = self._rows.get(peer.name) if peer.key else None
+        return row is not None and row.drained is not None
+
     async def _used(self, peer: PeerInfo) -> None:
         def note(connection: Connection) -> tuple[list[str], BuilderRow | None]:
             return builders.used(connection, peer.key, self._now()), builders.get(connection, peer.name)

@@ -144,7 +144,7 @@ class BuilderLink:
     @property
     def draining(self) -> bool:
         """See `linked.Link`."""
-        return self._slots.draining
+        return self._slots.draining or self._with.keys.drained(self.peer.info)
 
     @property
     def isolation(self) -> Kind | None:
@@ -165,7 +165,7 @@ class BuilderLink:
     def free_slots(self) -> int:
         """See `linked.Link`."""
         resting, name = self._with.resting, self.peer.info.name
-        if self._phase is Phase.LOST or resting.rests(name):
+        if self._phase is Phase.LOST or self.draining or resting.rests(name):
             return 0
         return self._slots.free(in_trouble=resting.trouble(name) is not None)
 

@@ -77,6 +77,13 @@ def set_pools(connection: Connection, name: str, pools: Iterable[str]) -> Builde
     return _existing(connection, name)
 
 
+def set_drained(connection: Connection, name: str, drained: bool, now: int) -> BuilderRow:
+    """Say whether a builder is offered nothing more. Raises `NotFound`."""
+    since = func.coalesce(builders.c.drained, now) if drained else None
+    connection.execute(update_rows(builders).where(builders.c.name == name).values(drained=since))
+    return _existing(connection, name)
+
+
 def revoke(connection: Connection, name: str, now: int) -> BuilderRow:
     """End all keys of a builder, and erase their secrets. Raises `NotFound`."""
     which = (builder_keys.c.builder == name) & builder_keys.c.revoked.is_(None)
@@ -148,6 +155,7 @@ def _rows(connection: Connection, query: Any) -> list[BuilderRow]:
             shared=row.shared,
             created=row.created,
             last_linked=row.last_linked,
+            drained=row.drained,
             keys=keys.get(row.name, []),
         )
         for row in found

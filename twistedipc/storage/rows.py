@@ -202,6 +202,7 @@ class BuilderRow(Row, frozen=True, kw_only=True):
     shared: bool  # the shared key is good for it
     created: int
     last_linked: int | None  # by a key of its own
+    drained: int | None  # since when it is offered nothing, by a person's word; None: it is
     keys: list[BuilderKeyRow]  # the newest last; also those that have ended
 
 

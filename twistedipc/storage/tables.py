@@ -128,6 +128,7 @@ builders = Table(
     Column("shared", Boolean, nullable=False, comment="the shared key is good for it, until its own is used"),
     Column("created", BigInteger, nullable=False),
     Column("last_linked", BigInteger, comment="by a key of its own; null: never"),
+    Column("drained", BigInteger, comment="since when it is offered nothing, by a person's word; null: it is"),
 )
 
 builder_keys = Table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
@@ -97,21 +97,29 @@ async def revoke(call: Call[None, None]) -> Reply[None]:
 
 
 async def change(call: Call[None, BuilderChange]) -> Reply[Builder]:
-    """Say which pools a builder belongs to."""
+    """Say which pools a builder belongs to, and whether it is offered nothing more: what it builds goes on then."""
     _check_unbound(call)
-    name, context = str(call.path["builder"]), call.context
-    pools = [names.pool(pool) for pool in call.body.pools]
+    name, context, body = str(call.path["builder"]), call.context, call.body
+    pools = UNSET if isinstance(body.pools, UnsetType) else [names.pool(pool) for pool in body.pools]
 
-    def change(connection: Connection) -> BuilderRow:
-        before = builders.get(connection, name)
-        if before is None:
-            raise not_found(f"there is no builder {name} with a key of its own")
-        row = builders.set_pools(connection, name, pools)
-        detail = {"pools": f"{', '.join(before.pools) or '—'} → {', '.join(row.pools) or '—'}"}
-        call.audit(connection, "builder.change", name, detail)
+    def change(connection: Connection, now: int) -> BuilderRow:
+        row = builders.get(connection, name)
+        if row is None:
+            raise not_found(
+                f"there is no builder {name} with a key of its own: twistedipc builder add {name} makes one"
+            )
+        detail = {}
+        if not isinstance(pools, UnsetType):
+            before, row = row, builders.set_pools(connection, name, pools)
+            detail["pools"] = f"{', '.join(before.pools) or '—'} → {', '.join(row.pools) or '—'}"
+        if not isinstance(body.drained, UnsetType) and body.drained != (row.drained is not None):
+            row = builders.set_drained(connection, name, body.drained, now)
+            detail["drained"] = "yes" if body.drained else "no"
+        if detail:
+            call.audit(connection, "builder.change", name, detail)
         return row
 
-    row = await context.ledger.write(change)
+    row = await context.ledger.write(change, context.now())
     context.builders.changed(row)
     return Reply(body=_builder(name, row, _links(call).get(name)))
 
@@ -161,6 +169,7 @@ def _builder(name: str, row: BuilderRow | None, link: LinkedBuilder | None) -> B
         ],
         created=None if row is None else moment(row.created),
         last_linked=None if row is None else moment_or_none(row.last_linked),
+        drained=None if row is None else moment_or_none(row.drained),
         link=None
         if link is None
         else LinkOfBuilder(

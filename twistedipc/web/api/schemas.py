@@ -302,7 +302,8 @@ class NewKey(Request, frozen=True, kw_only=True, omit_defaults=True):
 class BuilderChange(Request, frozen=True, kw_only=True):
     """What is to change of a builder."""
 
-    pools: Pools  # all of them
+    pools: Pools | UnsetType = UNSET  # all of them
+    drained: bool | UnsetType = UNSET  # whether it is offered nothing more; what it builds goes on
 
 
 class RunsOn(Request, frozen=True, kw_only=True):
@@ -496,6 +497,7 @@ class Builder(Response, frozen=True, kw_only=True):
     keys: list[BuilderKey]  # of its own, the newest last; none: it links by the shared key
     created: datetime | None  # null: it has no key of its own
     last_linked: datetime | None  # by a key of its own
+    drained: datetime | None  # since when it is offered nothing, by a person's word; null: it is
     link: LinkOfBuilder | None  # null: it isn't linked
 
 

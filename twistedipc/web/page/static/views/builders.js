@@ -55,8 +55,25 @@ export function Builders() {
       await answer.reload();
     },
   });
+  const drain = ({ name, drained, link }) => (drained ? ask({
+    title: `Give ${clean(name)} builds again?`,
+    said: "It is offered what waits from now on, as far as its slots are free.",
+    verb: "Give it builds",
+    action: () => change(name, { drained: false }, `${clean(name)} is offered builds again.`),
+  }) : ask({
+    title: `Give ${clean(name)} nothing new?`,
+    said: `What it builds now goes on; what waits goes to other builders${link ? "" : ", also once it is linked again"}. It stays so until somebody takes it back here, or by twistedipc builder undrain.`,
+    verb: "Drain it",
+    action: () => change(name, { drained: true }, `${clean(name)} is offered nothing more.`),
+  }));
+  const change = async (name, what, said) => {
+    await api("PATCH", at(name), what);
+    notice.set(said);
+    await answer.reload();
+  };
   const rowOf = (builder) => [...factsOf(builder), html`<span class="buttons">
     <button type="button" class="quiet small" aria-label=${`New key for ${clean(builder.name)}`} onClick=${() => rotate(builder)}>New key</button>
+    ${builder.created && html`<button type="button" class="quiet small" aria-label=${`${builder.drained ? "Undrain" : "Drain"} ${clean(builder.name)}`} onClick=${() => drain(builder)}>${builder.drained ? "Undrain" : "Drain"}</button>`}
     ${goodKeys(builder).length > 0 && html`<button type="button" class="quiet small" aria-label=${`Revoke the keys of ${clean(builder.name)}`} onClick=${() => revoke(builder)}>Revoke</button>`}</span>`];
   return html`<div class="view">
     <${Head} name="Builders" />
@@ -79,12 +96,12 @@ const joinLine = ({ builder: { name }, key, dial, listen }) => `echo ${key} | tw
 
 const goodKeys = ({ keys }) => keys.filter(({ revoked }) => !revoked);
 
-function factsOf({ name, link, pools, keys, last_linked: last }) {
+function factsOf({ name, link, pools, keys, drained, last_linked: last }) {
   const good = goodKeys({ keys });
   return [
     html`<span class="strong">${clean(name)}</span>`,
     link ? html`<${Chip} of=${link.draining ? { state: "draining", tone: "warning" } : { state: "linked", tone: "good" }} /> <span class="soft"><${Ago} at=${link.since} />, ${link.address}</span>`
-      : html`<${Chip} of=${{ state: "not linked", tone: "waiting" }} />${last && html` <span class="soft">last <${Ago} at=${last} /></span>`}`,
+      : html`<${Chip} of=${{ state: "not linked", tone: "waiting" }} />${last && html` <span class="soft">last <${Ago} at=${last} /></span>`}${drained && html` <span class="soft">drained <${Ago} at=${drained} /></span>`}`,
     link ? link.slots : "",
     link ? link.isolation === "none" || !link.isolation ? html`<span class="warn">none</span>` : link.isolation : "",
     link?.version ?? "",
