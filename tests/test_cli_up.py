@@ -13,18 +13,25 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.integration.platform import wait_for
+from tests.storage_fixtures import new_ledger
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.folder import repository_of
+from twistedipc.cli.ledger import read_beside
 from twistedipc.cli.local import (
     apiserver_toml,
     builder_toml,
+    give_builder_key,
     leave_taken_ports,
     load_local,
     state_folder,
     write_local_setup,
 )
 from twistedipc.cli.main import commands
+from twistedipc.cli.opening import sign_in_file
 from twistedipc.cli.services import Detached, check_alive
+from twistedipc.cli.setup import Setup, write_setup
+from twistedipc.ipc import make_named_key, read_named_key, write_named_key
+from twistedipc.storage import builders
 from twistedipc.taps.config import load_builder
 
 
@@ -154,6 +161,7 @@ def test_a_detached_service_that_ends_by_itself(tmp_path: Path) -> None:
 def test_a_detached_service_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWISTEDIPC_TOKEN", "tipc_secret")
     write_local_setup(tmp_path, port=None, builder="local", steps_path="")
+    write_named_key(tmp_path / "builder.key", make_named_key("local", "builder"))
     service = Detached("builder", "buildipc", builder_toml(tmp_path))
     again = Detached("builder", "buildipc", builder_toml(tmp_path))
     try:
@@ -172,6 +180,45 @@ def test_a_detached_service_is_found_again(tmp_path: Path, monkeypatch: pytest.M
         assert service.ended()
     finally:
         service.stop()
+
+
+def test_the_builder_has_a_key_of_its_own(tmp_path: Path) -> None:
+    """Also in a folder that an older version has set up with a shared key, and once the ledger is another."""
+    write_setup(tmp_path, Setup(builder_name="local", local_repositories=True))
+    (tmp_path / "apiserver").mkdir(mode=0o700)
+    new_ledger(tmp_path / "apiserver")
+    give_builder_key(tmp_path)
+    apiserver, builder = load_local(tmp_path), load_builder(builder_toml(tmp_path))
+    assert (apiserver.link.key, builder.link.key) == (None, tmp_path / "builder.key")
+    first = read_named_key(tmp_path / "builder.key")
+    give_builder_key(tmp_path)
+    assert read_named_key(tmp_path / "builder.key") == first
+    known = read_beside(apiserver, lambda connection: builders.get(connection, "local"))
+    assert known is not None
+    assert [(key.id, key.revoked) for key in known.keys] == [(first.id, None)]
+    (tmp_path / "builder.key").unlink()
+    give_builder_key(tmp_path)
+    assert read_named_key(tmp_path / "builder.key").id != first.id
+    # One that the operator has set up otherwise stays.
+    text = builder_toml(tmp_path).read_text().replace('key = "builder.key"', 'key = "another.key"')
+    builder_toml(tmp_path).write_text(text)
+    give_builder_key(tmp_path)
+    assert builder_toml(tmp_path).read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [
+        ("platform", "platform/open.html"),
+        (".local/state/twistedipc", "twistedipc-sign-in.html"),
+        ("../elsewhere", "twistedipc-sign-in.html"),
+    ],
+)
+def test_a_browser_can_read_the_file_that_signs_in(
+    home: Path, monkeypatch: pytest.MonkeyPatch, folder: str, file: str
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    assert sign_in_file(Path(os.path.abspath(home / folder))) == home / file
 
 
 def test_ports_are_kept_unless_they_are_taken(tmp_path: Path) -> None:

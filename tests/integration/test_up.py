@@ -46,6 +46,7 @@ class Machine:
         self.browser.chmod(0o755)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TWISTEDIPC_")},
+            "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "TWISTEDIPC_DATA": str(self.data),
             "BROWSER": str(self.browser),
@@ -130,6 +131,10 @@ def test_from_a_folder_to_a_release(machine: Machine) -> None:
     status = machine.run("status")
     for word in ("local (linked)", "shop", address_in(said)):
         assert word in status
+    # The builder has a key of its own, and nothing takes a shared one.
+    (builder,) = json.loads(machine.run("builder", "list", "--json"))["builders"]
+    assert builder["link"]["key"] == builder["keys"][0]["id"]
+    assert not (machine.data / "link.key").exists()
     assert "succeeded" in machine.run("show", "latest")
 
 

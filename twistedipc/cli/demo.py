@@ -31,6 +31,7 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.local import (
     apiserver_toml,
     builder_toml,
+    give_builder_key,
     isolation_here,
     load_local,
     new_token,
@@ -153,6 +154,7 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
     config = write_local_setup(
         folder, port=port, builder="demo", steps_path=path_of_steps, isolation=_isolation(folder, path_of_steps)
     )
+    give_builder_key(folder)
     make_samples(folder)
     token = new_token(folder, TOKEN_NAME, TOKEN_DAYS)
     services: list[Service] = []

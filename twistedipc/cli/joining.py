@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.setup import Setup
+from twistedipc.cli.setup import BUILDER_KEY, Setup
 from twistedipc.ipc import BadKey, NamedKey, write_named_key
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
 
@@ -96,7 +96,7 @@ class Files:
 
     def __init__(self, config: Path, joined: Joined, key: NamedKey) -> None:
         self.config = Path(os.path.abspath(config))
-        self.key = self.config.with_name("builder.key")
+        self.key = self.config.with_name(BUILDER_KEY)
         self._joined = joined
         self._key = key
         self._drafts: list[Path] = []

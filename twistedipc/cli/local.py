@@ -5,6 +5,7 @@ services work in it, and the first token is made in its ledger.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -13,15 +14,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from sqlalchemy import Connection
+
 from twistedipc.builds.isolation import Isolation
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.ledger import milliseconds, write_in_ledger
+from twistedipc.cli.joining import load as load_joined
+from twistedipc.cli.ledger import milliseconds, read_beside, write_in_ledger
 from twistedipc.cli.services import Started, check_alive, free_port, is_free, logs_of
-from twistedipc.cli.setup import Setup, write_setup
-from twistedipc.cli.tokens import create_in_ledger
+from twistedipc.cli.setup import BUILDER_KEY, SHARED_KEY, Setup, write_setup
+from twistedipc.cli.tokens import create_in_ledger, user_here
+from twistedipc.ipc import BadKey, NamedKey, make_named_key, read_named_key, write_named_key
 from twistedipc.isolation.probe import Wanted, find_isolation
-from twistedipc.storage import tokens
+from twistedipc.storage import audit, builders, tokens
+from twistedipc.storage.rows import Actor
+from twistedipc.storage.secrets import SecretBox
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.api.schemas import Health, NewToken
 
@@ -60,7 +67,10 @@ def write_local_setup(
     isolation: str = "",
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> ApiserverConfig:
-    """Write the configuration of both services, on free ports of this machine. Raises `Failure`."""
+    """
+    Write the configuration of both services, on free ports of this machine. `give_builder_key` makes the key that it
+    names. Raises `Failure`.
+    """
     api_port = free_port(PORT) if port is None else port
     write_setup(
         folder,
@@ -68,6 +78,7 @@ def write_local_setup(
             http_listen=f"tcp:{api_port}:interface=127.0.0.1",
             releases_port=free_port(api_port + 1),
             local_repositories=True,
+            shared_key=False,
             builder_name=builder,
             steps_path=steps_path,
             isolation=isolation,
@@ -83,6 +94,50 @@ def load_local(folder: Path) -> ApiserverConfig:
         return load_apiserver(apiserver_toml(folder))
     except ConfigError as error:
         raise Failure(ExitCode.USAGE, str(error)) from error
+
+
+def give_builder_key(folder: Path) -> None:
+    """
+    See to it that the builder has a key of its own, as a file and in the ledger; also where `up` of an older version
+    has set both services up with a shared one. They must not be running. Raises `Failure`.
+    """
+    builder = load_joined(builder_toml(folder))
+    path = folder / BUILDER_KEY
+    if builder.link.key not in (path, folder / SHARED_KEY):
+        return  # it was set up otherwise since
+    config = load_local(folder)
+    with contextlib.suppress(OSError, BadKey):
+        if builder.link.key == path and _is_good(config, builder.name, read_named_key(path).id):
+            return
+    key = make_named_key(builder.name, "builder")
+    sealed = SecretBox(config.secret_key).seal(key.secret.hex())
+    write_in_ledger(config, _keep_builder_key, key, sealed, milliseconds())
+    path.unlink(missing_ok=True)
+    write_named_key(path, key)
+    for file, before, after in (
+        (builder_toml(folder), f'key = "{SHARED_KEY}"', f'key = "{BUILDER_KEY}"'),
+        (apiserver_toml(folder), f'key = "{SHARED_KEY}"', '# key = ""'),
+    ):
+        text = file.read_text("utf-8")
+        file.write_text(re.sub(rf"(?m)^{re.escape(before)}$", after, text), "utf-8")
+
+
+def _is_good(config: ApiserverConfig, name: str, id: str) -> bool:
+    """Return whether a builder's key is in the ledger, which may have been deleted since, or be of another version."""
+    known = read_beside(config, lambda connection: builders.get(connection, name))
+    return known is not None and any(key.id == id and key.revoked is None for key in known.keys)
+
+
+def _keep_builder_key(connection: Connection, key: NamedKey, sealed: bytes, now: int) -> None:
+    known = builders.get(connection, key.name)
+    if known is None or all(each.revoked is not None for each in known.keys):
+        builders.add(connection, name=key.name, pools=(), shared=False, id=key.id, sealed=sealed, now=now)
+        action = "builder.add"
+    else:
+        builders.add_key(connection, key.name, id=key.id, sealed=sealed, now=now)
+        action = "builder.rotate"
+    by = Actor(who=user_here(), kind="machine")
+    audit.record(connection, by=by, action=action, subject=key.name, project=None, detail={"key": key.id}, now=now)
 
 
 def leave_taken_ports(folder: Path) -> list[tuple[int, int]]:

@@ -37,11 +37,21 @@ def open_page(address: str) -> None:
         raise Failure(ExitCode.UNAVAILABLE, "no browser can be opened from here: open the address yourself")
 
 
-def open_signed_in(client: Client, folder: Path) -> None:
-    """Open the page in the browser, signed in by the client's token. ``folder``: where the file is that leads there."""
+def sign_in_file(folder: Path) -> Path:
+    """
+    Return the file that leads to the page, of a platform that has this folder. A browser that is a snap reads files of
+    the person's home alone, and none below a folder whose name begins with a dot: then the file is in the home itself.
+    """
+    home = Path.home()
+    if folder.is_relative_to(home) and not any(part.startswith(".") for part in folder.relative_to(home).parts):
+        return folder / "open.html"
+    return home / "twistedipc-sign-in.html"
+
+
+def open_signed_in(client: Client, path: Path) -> None:
+    """Open the page in the browser, signed in by the client's token. ``path``: the file that leads there."""
     address = html.escape(f"{client.url}/#token={client.token}")
-    path = folder / "open.html"
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".open.")  # with mode 0600
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".open.")  # with mode 0600
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(_REDIRECT.format(address=address))
     os.replace(temporary, path)

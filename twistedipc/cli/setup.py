@@ -18,6 +18,10 @@ from twistedipc.ipc import BadEndpoint, check_listened, write_key
 from twistedipc.taps.config import DEFAULT_PATH
 from twistedipc.taps.nodejs import find_node, link_wheel_node
 
+#: The files with the shared key of the link, and with a builder's own.
+SHARED_KEY = "link.key"
+BUILDER_KEY = "builder.key"
+
 APISERVER_TOML = """\
 # The configuration of `twistd apiserver`. Relative paths are relative to this file's folder; a key that is commented
 # out shows its default, except where the comment says that it is an example.
@@ -109,7 +113,7 @@ listen = {releases_listen}
 dial = ["unix:link.sock"]
 # listen = []
 # The shared key, in a file that only its owner can read. The builder has the same.
-key = "link.key"
+{key}
 
 # For tls: endpoints, files in PEM. With an authority, each side wants a certificate that it has signed. An example:
 # [link.tls]
@@ -172,7 +176,7 @@ data = "builder"
 # As in apiserver.toml: one side listens, the other dials.
 listen = ["unix:link.sock"]
 # dial = []
-key = "link.key"
+key = {key}
 
 # [link.tls]
 # certificate = "tls/builder.pem"
@@ -239,6 +243,7 @@ class Setup:
     http_listen: str = "tcp:8080:interface=127.0.0.1"
     releases_port: int = 8081
     local_repositories: bool = False
+    shared_key: bool = True  # which the builder links by; else by its own, `BUILDER_KEY`, which somebody makes
     builder_name: str = ""
     steps_path: str = ""
     isolation: str = ""
@@ -253,6 +258,7 @@ class Setup:
                 [f"tcp:{self.releases_port}:interface={address}" for address in ("127.0.0.1", "127.0.0.2")]
             ),
             local_repositories=json.dumps(self.local_repositories),
+            key=f"key = {json.dumps(SHARED_KEY)}" if self.shared_key else '# key = ""',
         )
 
     def builder_toml(self) -> str:
@@ -260,6 +266,7 @@ class Setup:
         return BUILDER_TOML.format(
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
+            key=json.dumps(SHARED_KEY if self.shared_key else BUILDER_KEY),
             isolation=f"isolation = {json.dumps(self.isolation)}\n" if self.isolation else "",
             environment="\n".join(self._environment()),
         )
@@ -274,15 +281,15 @@ class Setup:
 
 
 def write_setup(folder: Path, setup: Setup) -> None:
-    """Write both files, each whole or not at all, over existing ones; and the key, if there is none."""
+    """Write both files, each whole or not at all, over existing ones; and the shared key, if there is none."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in (("apiserver.toml", setup.apiserver_toml()), ("builder.toml", setup.builder_toml())):
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, folder / name)
-    if not (folder / "link.key").exists():
-        write_key(folder / "link.key")
+    if setup.shared_key and not (folder / SHARED_KEY).exists():
+        write_key(folder / SHARED_KEY)
 
 
 def node_path(folder: Path) -> str | None:

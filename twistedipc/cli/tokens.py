@@ -181,7 +181,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
             now=now,
         )
         detail = {"name": row.name, "scopes": " ".join(sorted(row.scopes))}
-        by = Actor(who=_user(), kind="machine")
+        by = Actor(who=user_here(), kind="machine")
         audit.record(
             connection, by=by, action="token.create", subject=str(row.id), project=None, detail=detail, now=now
         )
@@ -193,7 +193,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
         raise click.UsageError(str(error)) from error
 
 
-def _user() -> str:
+def user_here() -> str:
     """Return the user of this machine that runs this process."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -31,6 +31,7 @@ from twistedipc.cli.folder import Repository, repository_of, said_project, same_
 from twistedipc.cli.local import (
     apiserver_toml,
     builder_toml,
+    give_builder_key,
     isolation_here,
     leave_taken_ports,
     load_local,
@@ -40,7 +41,7 @@ from twistedipc.cli.local import (
     write_local_setup,
 )
 from twistedipc.cli.naming import name_from
-from twistedipc.cli.opening import can_open, open_signed_in
+from twistedipc.cli.opening import can_open, open_signed_in, sign_in_file
 from twistedipc.cli.output import color_option, note, print_fields, print_table, wants_colour
 from twistedipc.cli.services import Detached
 from twistedipc.cli.setup import node_path
@@ -161,6 +162,7 @@ def down(data: Path | None, cancel: bool) -> None:
         for service in reversed(services):
             if service.stop():
                 note(f"{service.name} is stopped")
+        sign_in_file(place).unlink(missing_ok=True)
     if going and not cancel:
         one = len(going) == 1
         note(
@@ -368,6 +370,8 @@ def _running(place: Path, port: int | None) -> Client:
     elif services[0].ended():
         for taken, other in leave_taken_ports(place):
             note(f"port {taken} is another program's by now: {other} is used in its place")
+    if all(service.ended() for service in services):
+        give_builder_key(place)
     config = load_local(place)
     try:
         started = [service.name for service in services if service.start()]
@@ -459,7 +463,7 @@ def _wait_for_end(place: Path) -> None:
 
 def _open(client: Client, place: Path) -> None:
     if can_open():
-        open_signed_in(client, place)
+        open_signed_in(client, sign_in_file(place))
     else:
         note(f"sign in to the page: {client.url}/#token={client.token}")
 
