@@ -122,15 +122,29 @@ def test_who_one_is(server: Server, other: Server) -> None:
     assert "ann" in run("whoami", "--server", "work").stdout
 
 
-def test_logging_out_forgets(server: Server, other: Server, home: Path) -> None:
+def test_logging_out_revokes_and_forgets(server: Server, other: Server, home: Path) -> None:
+    revoked: list[str] = []
+
+    def revoke(asked: Asked) -> Say:
+        revoked.append(asked.headers["authorization"])
+        return Say(status=204)
+
+    other.on("DELETE /api/v1/identity/token", revoke)
+    server.on("DELETE /api/v1/identity/token", problem(404, "there is no such thing"))  # of an older version
     sign_in(server, "work", "tipc_work")
+    sign_in(other, "kept", "tipc_kept")
     sign_in(other, "home", "tipc_home")
     done = run("logout")
-    assert "`twistedipc use work`" in done.stderr
+    assert "home: its token is revoked and forgotten" in done.stderr
+    assert revoked == ["Bearer tipc_home"]
+    assert "`twistedipc use kept`" in done.stderr
+    assert "forgotten, and stays valid" in run("logout", "kept", "--keep").stderr
+    assert len(revoked) == 1
     assert list(read_contexts().contexts) == ["work"]
     assert "tipc_home" not in (home / "config/twistedipc/credentials.toml").read_text()
     assert run("logout", "home").exit_code == ExitCode.NOT_FOUND
-    assert run("logout", "--all").exit_code == 0
+    said = run("logout", "--all")
+    assert (said.exit_code, "couldn't be revoked, and stays valid until it ends" in said.stderr) == (0, True)
     assert read_contexts() == Contexts()
     assert "signed in nowhere" in run("logout").stderr
     assert "signed in nowhere" in run("use").stderr

@@ -195,6 +195,17 @@ class People(World):
             )
             assert (made.json["person"] or {}).get("name") == person
 
+    async def test_a_token_ends_itself(self) -> None:
+        """Also one that may only read, and is no person's. A browser signs out otherwise."""
+        this = "/api/v1/identity/token"
+        token = await self.token("ci", "read")
+        answer = await self.ask("POST", "/api/v1/sessions", {"token": token}, token=None, headers=OWN)
+        browser = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0], **OWN}
+        self.problem(await self.ask("DELETE", this, token=None, headers=browser), 409, "a browser's session")
+        assert (await self.ask("DELETE", this, token=token)).status == 204
+        for headers in ({"Authorization": f"Bearer {token}"}, browser):
+            self.problem(await self.ask("GET", "/api/v1/identity", token=None, headers=headers), 401)
+
     async def test_who_is_disabled_is_out_at_once(self) -> None:
         number, token = await self.joined("ann", role="admin")
         answer = await self.ask("POST", "/api/v1/sessions", {"token": token}, token=None, headers=OWN)

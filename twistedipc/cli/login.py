@@ -96,8 +96,9 @@ def whoami(client: Client, as_json: bool) -> None:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Of all servers.")
-def logout(name: str | None, everything: bool) -> None:
-    """Forget the token kept under NAME, or that of the context in use. The token itself stays valid."""
+@click.option("--keep", is_flag=True, help="Only forget it: something else uses the token too.")
+def logout(name: str | None, everything: bool, keep: bool) -> None:
+    """Revoke the token kept under NAME, or that of the context in use, and forget it."""
     kept = read_contexts()
     if everything and name is not None:
         raise click.UsageError("--all is without a NAME")
@@ -105,13 +106,27 @@ def logout(name: str | None, everything: bool) -> None:
     if not any(gone):
         note("you are signed in nowhere")
         return
+    tokens = {each: kept.get(each) for each in gone}
     for each in gone:
-        kept.get(each)
         kept = kept.without(each)
+    # In this order: what can't be revoked is known no more here all the same, and a token that is can't be kept.
+    said = {each: "forgotten, and stays valid" if keep else _revoke(context) for each, context in tokens.items()}
     write_contexts(kept)
-    note(f"forgotten: {', '.join(gone)}. Tokens stay valid until they end: `twistedipc token revoke` ends one")
+    for each, what in said.items():
+        note(f"{each}: its token is {what}")
     if kept.contexts and not kept.current:
         note(f"no context is in use: `twistedipc use {min(kept.contexts)}`, for one")
+
+
+def _revoke(context: Context) -> str:
+    """Revoke a token; return what it is afterwards, for people."""
+    try:
+        client_for(context.url, context.token).delete(path("identity", "token"))
+    except Failure as error:
+        if error.exit_code == ExitCode.NOT_ALLOWED:
+            return "forgotten; it wasn't valid any more"
+        return f"forgotten, but couldn't be revoked, and stays valid until it ends: {error.message}"
+    return "revoked and forgotten"
 
 
 def _rights(identity: Identity) -> str:

@@ -284,6 +284,7 @@ ROUTES: tuple[Route, ...] = (
     route("end_session", "DELETE /api/v1/sessions/<build:session>", tokens.end_session, needs="read"),
     route("list_own_tokens", "GET /api/v1/identity/tokens", tokens.list_own, needs="read"),
     route("create_own_token", "POST /api/v1/identity/tokens", tokens.create_own, needs="read", status=201),
+    route("revoke_this_token", "DELETE /api/v1/identity/token", tokens.revoke_this, needs="read"),
     route("revoke_own_token", "DELETE /api/v1/identity/tokens/<build:token>", tokens.revoke_own, needs="read"),
     route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),

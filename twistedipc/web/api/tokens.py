@@ -93,6 +93,17 @@ async def revoke_own(call: Call[None, None]) -> Reply[None]:
     return await _revoke(call, lambda row: me is not None and is_of(row, me.id))
 
 
+async def revoke_this(call: Call[None, None]) -> Reply[None]:
+    """
+    Revoke the token that the request is made with, and its sessions, for ever. (A browser's session ends by
+    `DELETE /api/v1/sessions`.)
+    """
+    mine = call.token
+    if mine.session:
+        raise NotPossible("this is a browser's session, and no token: DELETE /api/v1/sessions ends it")
+    return await _revoke_one(call, mine.id, lambda row: row.id == mine.id)
+
+
 def _bound(wanted: list[str] | None) -> frozenset[str] | None:
     if wanted is None:
         return None
@@ -135,8 +146,10 @@ async def _create(
 
 
 async def _revoke(call: Call[None, None], may_revoke: Callable[[TokenRow], bool]) -> Reply[None]:
-    wanted = int(call.path["token"])
+    return await _revoke_one(call, int(call.path["token"]), may_revoke)
 
+
+async def _revoke_one(call: Call[None, None], wanted: int, may_revoke: Callable[[TokenRow], bool]) -> Reply[None]:
     def change(connection: Connection, now: int) -> bool:
         known = {row.id: row for row in tokens.list_all(connection)}
         if wanted not in known or not may_revoke(known[wanted]):
