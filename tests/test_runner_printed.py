@@ -163,6 +163,28 @@ def test_all_other_output_passes_at_once() -> None:
     assert not one.holds
 
 
+@pytest.mark.parametrize(
+    "prompt", [b"--- Continue? [y/N] ", b"+++ ", b"s", b"  ::group::Continue? ", b"::err", b"^^^ "]
+)
+def test_a_prompt_is_shown_once_nothing_more_comes(prompt: bytes) -> None:
+    """Though it may become a command: nobody would see what a program waits for. It is none after that."""
+    one = Printed(TOPS)
+    assert one.feed(b"before\n" + prompt) == [b"before\n"]
+    assert one.holds
+    assert one.release() == [prompt]
+    assert one.release() == []
+    assert joined([*one.feed(b"y\n::group::next\n"), *one.finish()]) == [b"y\n", Group("next")]
+
+
+@pytest.mark.parametrize("begun", [b"::", b"::ADD-m", b" ::add-mask::s3cr", b"::add-mask foo=bar::s3"])
+def test_what_may_hide_a_value_is_not_shown_before_its_end(begun: bytes) -> None:
+    one = Printed(TOPS)
+    assert one.feed(begun) == []
+    assert not one.holds
+    assert one.release() == []
+    assert one.feed(b"-rest\n") in ([], [begun + b"-rest\n"], [[Mask("s3cr-rest")]], [[Mask("s3-rest")]])
+
+
 def test_a_line_that_is_too_long_is_no_command() -> None:
     line = b"::error::" + b"x" * MAX_HELD
     assert printed(line, b"more\n") == [line + b"more\n"]

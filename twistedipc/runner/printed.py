@@ -5,8 +5,9 @@ order. No I/O; used by ``interleaving``.
 Lines that are *commands* (``commands``) are taken out of the output, and their messages stand in their place. Errors
 that tools print (``problems``) stay in the output, and their messages come right behind them.
 
-A line is a command only as a whole. One that may become one is kept back until its end, at most `MAX_HELD` bytes of it;
-all other output passes at once. Output in which nothing looks like a command or a problem costs four searches in C.
+A line is a command only as a whole. One that may become one is kept back until its end, at most `MAX_HELD` bytes of it,
+and not if nothing more comes for a while: then it is a prompt, unless it may yet hide a value. All other output passes
+at once. Output in which nothing looks like a command or a problem costs four searches in C.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ _COMMAND = re.compile(rb"\n(?=" + _BEGINNING.pattern + rb")")
 
 # A line that is to hide a value, as far as that can be said of its beginning.
 _HIDING = re.compile(rb"[ \t]*::add-mask(?:::|[ \t])", re.IGNORECASE)
+
+# How such a line begins, without blanks and in small letters.
+_ADD_MASK = b"::add-mask"
 
 # What is looked for, with either kind of letters. `re` finds a literal faster than `bytes.find` does.
 _NEEDLES = [re.compile(needle) for needle in (rb"rror", rb"RROR", rb"arning", rb"ARNING")]
@@ -101,7 +105,13 @@ class Printed:
     @property
     def holds(self) -> bool:
         """Whether `release` would give something."""
-        return self._heading is not None
+        return self._heading is not None or self._is_prompt
+
+    @property
+    def _is_prompt(self) -> bool:
+        """Whether a line's beginning that is held back can be shown: it isn't that of a line that hides a value."""
+        begun = self._held.lstrip(b" \t").lower()
+        return bool(begun) and not _ADD_MASK.startswith(begun[: len(_ADD_MASK)])
 
     @property
     def _stopped(self) -> bool:
@@ -147,8 +157,13 @@ class Printed:
         return (self._recent + self._begun + data[:place])[-_RECENT:]
 
     def release(self) -> list[Part]:
-        """Return the group that was held back: nothing has come for a while."""
-        return self._say_heading()
+        """Return what was held back, a group or the beginning of a line: nothing has come for a while."""
+        parts = self._say_heading()
+        if self._is_prompt:
+            line, self._held = self._held, b""
+            self._begun, self._passing = line[:_MAX_BEGUN], True
+            parts.append(line)
+        return parts
 
     def finish(self) -> list[Part]:
         """Return what was held back: the output ends here."""
