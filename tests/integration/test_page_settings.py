@@ -193,20 +193,20 @@ def test_where_a_project_publishes(page: Page, platform: Platform) -> None:
     static, npm = form.get_by_label("static release"), form.get_by_label("npm package")
     expect(static).to_be_checked()
     expect(npm).not_to_be_checked()
-    expect(form.get_by_label("registry")).to_be_hidden()
+    expect(form.get_by_label("Registry", exact=True)).to_be_hidden()
     npm.check()
-    form.get_by_label("registry").fill("http://npm.example/")
-    form.get_by_label("packages").fill("@acme/ui\n@acme/*")
+    form.get_by_label("Registry", exact=True).fill("http://npm.example/")
+    form.get_by_label("Packages", exact=True).fill("@acme/ui\n@acme/*")
     form.get_by_role("button", name="Save").click()
     expect(form.get_by_role("status").first).to_contain_text("Saved. http://npm.example/ isn't https")
     npm_now = {"type": "npm", "registry": "http://npm.example/", "packages": ["@acme/ui", "@acme/*"]}
     assert platform.api("GET", "/api/v1/projects/site")["targets"] == [{"type": "static"}, npm_now]
-    form.get_by_label("headers").fill("Referrer-Policy: no-referrer, same-origin\nX-Frame-Options:")
+    form.get_by_label("Headers", exact=True).fill("Referrer-Policy: no-referrer, same-origin\nX-Frame-Options:")
     form.get_by_role("button", name="Save").click()
     expect(form.get_by_role("status").first).to_contain_text("Saved.")
     static_now = {"type": "static", "headers": ["Referrer-Policy: no-referrer, same-origin", "X-Frame-Options:"]}
     wait_for("it is saved", lambda: platform.api("GET", "/api/v1/projects/site")["targets"] == [static_now, npm_now])
-    form.get_by_label("headers").fill("")
+    form.get_by_label("Headers", exact=True).fill("")
     form.get_by_label("Value of npm_token").fill("npm_1234567890")
     form.get_by_role("button", name="Set", exact=True).click()
     expect(form.get_by_role("button", name="Replace")).to_be_visible()
@@ -219,8 +219,8 @@ def test_where_a_project_publishes(page: Page, platform: Platform) -> None:
     assert platform.api("GET", "/api/v1/projects/site")["targets"] == [{"type": "static"}, {**npm_now, "paused": True}]
     page.reload()
     npm.check()
-    expect(form.get_by_label("registry")).to_have_value("http://npm.example/")
-    form.get_by_label("registry").fill("nothing of the kind")
+    expect(form.get_by_label("Registry", exact=True)).to_have_value("http://npm.example/")
+    form.get_by_label("Registry", exact=True).fill("nothing of the kind")
     form.get_by_role("button", name="Save").click()
     expect(form.get_by_role("alert")).to_contain_text("registry")
 

@@ -51,11 +51,12 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     metavar: str
     help: str
     unset: str  # what "" does, for ``set``
+    label: str  # what it is called in a form; "": as the field
 
 
-def option(help: str, *, flag: str, metavar: str = "TEXT", unset: str = "") -> msgspec.Meta:
+def option(help: str, *, flag: str, metavar: str = "TEXT", unset: str = "", label: str = "") -> msgspec.Meta:
     """The note on a field of a target's settings that says which option of the command it is."""
-    return msgspec.Meta(extra={"option": Option(flag=flag, metavar=metavar, help=help, unset=unset)})
+    return msgspec.Meta(extra={"option": Option(flag=flag, metavar=metavar, help=help, unset=unset, label=label)})
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):

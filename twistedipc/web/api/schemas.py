@@ -711,6 +711,7 @@ class TargetField(Response, frozen=True, kw_only=True):
     """What can be set of a target, as an input of a form."""
 
     name: str  # of the member of its settings
+    label: str  # what people call it
     kind: Literal["text", "list", "number", "switch"]
     required: bool
     help: str

@@ -26,6 +26,7 @@ def _shown(target: Target[Any]) -> KnownTarget:
                 name=field.name,
                 kind=field.kind,
                 required=field.required,
+                label=field.option.label or field.name.replace("_", " ").capitalize(),
                 help=field.option.help,
                 example=field.option.metavar,
             )

@@ -81,6 +81,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
             "By what packages are published: token, the secret npm_token, or oidc, the apiserver's own word, for which "
             "a registry that trusts it gives a token for some minutes.",
             flag="--auth",
+            label="Published by",
             metavar="token|oidc",
             unset="for the token",
         ),
@@ -100,6 +101,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
             "The registry of a scope's packages, if it is another one; @SCOPE=oidc+ADDRESS where it takes the "
             "apiserver's word. Its token is the secret npm_token@SCOPE.",
             flag="--scope-registry",
+            label="Registries of scopes",
             metavar="@SCOPE=ADDRESS",
             unset="for none",
         ),
@@ -118,6 +120,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
         option(
             "Who publishes: apiserver, which keeps the token to itself, or builder, where the packages were built.",
             flag="--publish-at",
+            label="Who publishes",
             metavar="apiserver|builder",
             unset="for the apiserver",
         ),
@@ -127,6 +130,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
         option(
             "What makes versions on protected refs: changesets, or else package.json has them.",
             flag="--versions",
+            label="Versions made by",
             metavar="changesets",
             unset="for those of package.json",
         ),
@@ -136,6 +140,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
         option(
             "Whether a commit with the versions that a build has made is pushed to the ref that was built.",
             flag="--push-versions",
+            label="Push the versions",
             metavar="true|false",
         ),
     ] = False
@@ -144,6 +149,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
         option(
             "Whether builds of other refs than protected ones publish previews of packages, under tags of their own.",
             flag="--canary",
+            label="Publish canaries",
             metavar="true|false",
         ),
     ] = False
@@ -152,6 +158,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
         option(
             "The author of that commit.",
             flag="--release-author",
+            label="Author of the commit with versions",
             metavar="'NAME <EMAIL>'",
             unset=f"for {AUTHOR}",
         ),

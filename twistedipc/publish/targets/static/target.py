@@ -31,6 +31,7 @@ class StaticSettings(Settings, frozen=True, kw_only=True, tag="static"):
         option(
             "Who may see the releases: public, or team, who are those that may see the project, signed in.",
             flag="--access",
+            label="Who may see releases",
             metavar="public|team",
             unset="for everybody",
         ),
@@ -50,6 +51,7 @@ class StaticSettings(Settings, frozen=True, kw_only=True, tag="static"):
         option(
             "Who may see previews, which are releases that aren't live: public, team, or off: they have no addresses.",
             flag="--previews",
+            label="Who may see previews",
             metavar="public|team|off",
             unset="for those who may see the releases",
         ),
@@ -59,6 +61,7 @@ class StaticSettings(Settings, frozen=True, kw_only=True, tag="static"):
         option(
             "For how many days the preview of a branch stays to which nothing new comes. 0: until the branch is gone.",
             flag="--preview-days",
+            label="Days that previews stay",
             metavar="DAYS",
         ),
     ] = PREVIEW_DAYS

@@ -56,7 +56,7 @@ function neededSecrets(target, settings, project) {
   return target.secrets.map((secret) => ({ ...secret, audience: "", set: project.secrets.includes(secret.name) }));
 }
 
-function TargetField({ field: { name: label, kind, help, example, required }, name, now, needed }) {
+function TargetField({ field: { label, kind, help, example, required }, name, now, needed }) {
   if (kind === "switch") return html`<${Check} name=${name} label=${label} help=${help} checked=${now === true} />`;
   // A header has spaces and commas in it, so each of several has a line.
   if (kind === "list") {
