@@ -30,7 +30,6 @@ export function size(bytes) {
 }
 
 export const timeOf = (time) => el("time", { datetime: time, title: new Date(time).toLocaleString() }, ago(time));
-export const stateOf = ({ state, tone }) => el("span", { class: `state ${tone}` }, words(state));
 /** The head of a column; one without a name has buttons. */
 export const headOf = (name) => el("th", { scope: "col" }, name || el("span", { class: "unseen" }, "Actions"));
 export const tableOf = (heads, rows) => el("table", {},
@@ -40,6 +39,8 @@ export const cell = (...value) => el("td", { class: "tight" }, ...value);
 /** A progress in percent. It is 100% only when it is complete. */
 export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;
 export const count = (number) => number.toLocaleString("en");
+/** A number of things: "1 file", "2 files". @param {number} number @param {string} thing @param {string} [things] several of them */
+export const counted = (number, thing, things = `${thing}s`) => `${count(number)} ${number === 1 ? thing : things}`;
 
 /** The hosts that an attempt contacted, and those that it was refused, in a sentence's form. */
 export function hostsOf({ contacts = [], more = 0, lost = false }) {

@@ -59,6 +59,7 @@ export class LogView {
   #blocks = new Blocks();
   #outline = new Outline();
   #total = 0;
+  #digits = 5; // of the numbers before the lines
   #end = null;
   #begun = 0; // when the log begins, in milliseconds
   /** Of a log that is taken as a whole. @type {Hashing | null} */
@@ -359,7 +360,13 @@ export class LogView {
   }
 
   #count() {
-    this.#on.counted.textContent = this.#end ? "" : `${count(this.#total)} lines`;
+    const digits = Math.max(5, String(this.#total).length);
+    if (digits !== this.#digits) {
+      this.#digits = digits;
+      this.window.element.style.setProperty("--digits", String(digits));
+      if (this.window.wrap) this.window.redraw(); // there is less room for the lines
+    }
+    this.#on.counted.textContent = this.#end ? "" : counted(this.#total, "line");
     if (!this.#end && this.#opened) {
       this.#say(this.#total ? (this.window.following ? "following" : "the log goes on") : "waiting for the first line");
     }

@@ -1,7 +1,7 @@
 // A state as an icon and a word: never by its colour alone.
 
-import { words } from "../lib/elements.js";
-import { html } from "../lib/html.js";
+import { el, words } from "../lib/elements.js";
+import { html, render } from "../lib/html.js";
 import { Icon } from "./icon.js";
 
 /** @type {Record<string, import("./icon.js").IconName>} */
@@ -12,7 +12,14 @@ const ICONS = { good: "check", bad: "cross", warning: "alert", busy: "dot", wait
  * @param {{ of: { state: string, tone: string } }} properties
  */
 export function Chip({ of: { state, tone } }) {
-  return html`<span class=${`state chip ${tone} `}><${Icon} name=${ICONS[tone] ?? "dot"} />${words(state)}</span>`;
+  return html`<span class=${`state chip ${tone}`}><${Icon} name=${ICONS[tone] ?? "dot"} />${words(state)}</span>`;
+}
+
+/** The same as an element, for views that are made by hand. @param {{ state: string, tone: string }} of */
+export function chipOf(of) {
+  const place = el("span");
+  render(html`<${Chip} of=${of} />`, place);
+  return place.firstElementChild;
 }
 
 /**

@@ -2,9 +2,10 @@
 // tags and what a registry says are strangers' text, so all of it becomes text nodes.
 
 import { api } from "../lib/api.js";
-import { count, el, headOf, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { count, counted, el, headOf, size, timeOf, words } from "../lib/elements.js";
 import { duration } from "../lib/times.js";
 import { clean } from "../log/terminal.js";
+import { chipOf } from "./chip.js";
 
 const tight = (...value) => el("td", { class: "tight" }, ...value);
 const heads = (...names) => el("thead", {}, el("tr", {}, ...names.map(headOf)));
@@ -60,7 +61,7 @@ export function publishedBy() {
     const why = each.reason || each.notice;
     const row = el("tr", {},
       el("td", {}, linkTo(build.project, each.name), el("span", { class: "version" }, ` ${clean(each.version)}`), why ? el("div", { class: "why" }, clean(why)) : null),
-      el("td", {}, ...tagOf(each)), tight(stateOf(each), " ", doing(each)), tight(each.size ? size(each.size) : ""), tight(more));
+      el("td", {}, ...tagOf(each)), tight(chipOf(each), " ", doing(each)), tight(each.size ? size(each.size) : ""), tight(more));
     return open.has(key) ? [row, el("tr", {}, el("td", { colspan: "5" }, factsOf(each)))] : [row];
   }
 
@@ -95,7 +96,7 @@ export function packagesOf(project, act) {
     body.append(...page.packages.map(({ name, publications: [newest], moved }) => el("tr", {},
       el("td", {}, linkTo(project, name), moved?.length || newest.reason || newest.notice
         ? el("div", { class: "why" }, clean(moved?.map(({ text }) => text).join("; ") || newest.reason || newest.notice)) : null),
-      tight(clean(newest.version)), el("td", {}, ...tagOf(newest)), tight(stateOf(newest)),
+      tight(clean(newest.version)), el("td", {}, ...tagOf(newest)), tight(chipOf(newest)),
       tight(el("a", { href: `#/builds/${newest.build}` }, `#${newest.build}`)), tight(timeOf(newest.updated)))));
     after = page.next;
     more.hidden = after === null;
@@ -119,7 +120,7 @@ const REQUEST_WORDS = { promote: "move", rollback: "roll back", deprecate: "depr
 function requestOf(each, at, act, changed) {
   const what = each.tag ? [el("code", {}, clean(each.tag)), each.version ? ` to ${clean(each.version)}` : "", each.before ? el("span", { class: "soft" }, ` from ${clean(each.before)}`) : null]
     : [clean(each.version), each.message ? el("span", { class: "soft" }, ` “${clean(each.message)}”`) : null];
-  const row = el("li", {}, stateOf(each), " ", REQUEST_WORDS[each.kind] ?? each.kind, " ", ...what,
+  const row = el("li", {}, chipOf(each), " ", REQUEST_WORDS[each.kind] ?? each.kind, " ", ...what,
     el("span", { class: "soft" }, ` asked for by ${clean(each.asked_by)} `, timeOf(each.created)),
     each.reason ? el("div", { class: "why" }, clean(each.reason)) : null);
   if (act && each.tone === "waiting") {
@@ -182,7 +183,7 @@ export function packageView(project, name, { act, mayPublish, trouble }) {
     const version = clean(each.version);
     const there = each.state === "published" && mayPublish;
     return el("details", { class: "card entry" },
-      el("summary", {}, el("b", {}, version), " ", ...tagOf(each), " ", stateOf(each), " ",
+      el("summary", {}, el("b", {}, version), " ", ...tagOf(each), " ", chipOf(each), " ",
         el("span", { class: "soft" }, el("a", { href: `#/builds/${each.build}` }, `#${each.build}`), " ", timeOf(each.updated),
           each.size ? `, ${size(each.size)}` : ""),
         each.reason || each.notice ? el("div", { class: "why" }, clean(each.reason || each.notice)) : null),
@@ -232,7 +233,7 @@ export function stagedOf(build) {
   const password = passwordField("of your account at the registry");
   const done = all.length - staged.length;
   const registries = [...new Set(staged.map(({ registry }) => registry))].filter(Boolean).join(", ");
-  const said = el("p", {}, `${count(staged.length)} of ${count(all.length)} packages are staged${registries ? ` at ${clean(registries)}` : ""}`,
+  const said = el("p", {}, `${count(staged.length)} of ${counted(all.length, "package is", "packages are")} staged${registries ? ` at ${clean(registries)}` : ""}`,
     done ? `, ${count(done)} are approved already` : "", ". They are approved in their order with a one-time password of yours, which nothing keeps. ",
     "They can be approved at the registry itself as well: this is noticed within a minute.");
   return { said, input: password.input, take: password.take, key: staged.length };

@@ -1,7 +1,7 @@
 // The view of one build: its facts, its steps, and the log of one of its attempts.
 
 import { api } from "../lib/api.js";
-import { el, hostsOf, size, stateOf, timeOf, words } from "../lib/elements.js";
+import { counted, el, hostsOf, size, timeOf, words } from "../lib/elements.js";
 import { favicon } from "../lib/favicon.js";
 import { act, begins, may, stream, title, trouble } from "../lib/shell.js";
 import { duration } from "../lib/times.js";
@@ -10,6 +10,7 @@ import { stepsOf } from "../log/steps.js";
 import { clean } from "../log/terminal.js";
 import { LogView } from "../log/view.js";
 import { approvalOf } from "../parts/approval.js";
+import { chipOf } from "../parts/chip.js";
 import { publishedBy, stagedOf } from "../parts/packages.js";
 import { recognisedFacts } from "../parts/recognised.js";
 
@@ -70,7 +71,7 @@ export function buildView(id, wanted, lines) {
     const newest = number === build.attempt;
     // What its builder is done with has a time of its end, and may still wait, or be published.
     const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
-    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
+    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), chipOf(attempt));
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
     const [preview] = build.previews ?? [];
     if (preview) actions.append(el("a", { href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
@@ -107,7 +108,7 @@ export function buildView(id, wanted, lines) {
       attempt.started ? el("span", {}, attempt.ended ? "took " : "runs for ", took) : null,
       attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
         attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
-        attempt.used.processes ? `${attempt.used.processes} processes` : "",
+        attempt.used.processes ? counted(attempt.used.processes, "process", "processes") : "",
         attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", ")) : null,
       attempt.egress?.contacts?.length || attempt.egress?.more ? fact("network", clean(hostsOf(attempt.egress))) : null,
       ...recognisedFacts(attempt),
