@@ -61,7 +61,7 @@ def test_it_is_removed_when_a_person_has_said_yes(server: Server) -> None:
     server.on("GET /api/v1/prune/run", as_json({**RUN, "ended": None, "freed": {}}), as_json(RUN))
     result = run(server, "prune", "--yes")
     assert result.exit_code == 0, result.output
-    assert "removed: 3 logs (2.0 MiB), 1 files (5 B); the database's file is 1.0 MiB smaller" in result.stderr
+    assert "removed: 3 logs (2.0 MiB), 1 file (5 B); the database's file is 1.0 MiB smaller" in result.stderr
     assert [each.json for each in server.asked if each.body] == [{"confirm": False}]
     server.on("GET /api/v1/prune", as_json(pruning(LINE)))
     assert run(server, "prune").exit_code != 0  # nobody said anything

@@ -442,7 +442,7 @@ def test_a_preview_is_compared_and_promoted(page: Page, platform: Platform) -> N
     row.get_by_role("button", name="Compare fix-menu").click()
     asking = page.get_by_role("dialog")
     was = live_release(platform, "site")
-    expect(asking).to_contain_text(f"1 files are new, 1 changed, 0 gone, against release {was} of build #{first['id']}")
+    expect(asking).to_contain_text(f"1 file is new, 1 changed, 0 gone, against release {was} of build #{first['id']}")
     expect(asking.locator("li", has_text="app.css")).to_have_count(1)
     asking.get_by_role("button", name="Close").click()
     row.get_by_role("button", name="Promote fix-menu").click()

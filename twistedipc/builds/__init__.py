@@ -2,6 +2,7 @@
 The domain, pure: what a build is, for every process. The modules, from the bottom up::
 
     names       the rules for names, refs and addresses that come from outside
+    counts      numbers of things in sentences
     scopes      what tokens may do
     roles       what people may do, and what is left of it to their tokens
     origin      where a build came from that no person asked for

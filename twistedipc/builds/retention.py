@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import BadValue
 
 DAY: Final = 86_400_000  # milliseconds
@@ -116,8 +117,8 @@ def check(rules: _S, *, least_newest: int = 0) -> _S:
         of_builds, of_part = rules.builds, getattr(rules, name)
         if type(of_builds) is int and type(of_part) is int and of_builds < of_part:
             raise BadValue(
-                f"builds: a build goes after {of_builds} days with all it has, so its {name} can't be kept for "
-                f"{of_part} days"
+                f"builds: a build goes after {counted(of_builds, 'day')} with all it has, so its {name} can't be kept "
+                f"for {counted(of_part, 'day')}"
             )
     return rules
 
@@ -161,7 +162,7 @@ def shown(days: int) -> str:
         number, unit = days // 365, "year"
     else:
         number, unit = days, "day"
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+    return counted(number, unit)
 
 
 # -- what becomes of a build ------------------------------------------------------------------------------------------

@@ -348,7 +348,8 @@ def _contradicted(seen: Seen, doubts: Sequence[str]) -> str:
 
 def _not_whole(result: Result, seen: Seen) -> str:
     if result.lines < seen.lines:
-        why = f"{seen.lines} lines have come, and its builder has only {max(0, result.lines)} of them any more"
+        come = counted(seen.lines, "line has", "lines have")
+        why = f"{come} come, and its builder has only {max(0, result.lines)} of them any more"
     elif not result.sha256 or not seen.sha256:
         why = "lines of it are missing"
     else:

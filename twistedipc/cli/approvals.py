@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import click
 from msgspec import UNSET
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.states import STATES, AttemptState, PublicationState, Tone, Waits
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
@@ -168,8 +169,8 @@ def _show(found: Changes, say: Callable[[str], None]) -> None:
     _show_files(found, "LIVE")
     live = "nothing is live" if found.live is None else f"release {found.live} is live"
     say(
-        f"{live}; {found.added_count} files are new, {found.changed_count} changed, {found.removed_count} gone: "
-        f"{size(found.size_before)} to {size(found.size)}"
+        f"{live}; {counted(found.added_count, 'file is', 'files are')} new, {found.changed_count} changed, "
+        f"{found.removed_count} gone: {size(found.size_before)} to {size(found.size)}"
     )
 
 

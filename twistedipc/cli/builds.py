@@ -14,6 +14,7 @@ import click
 
 from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published, Used
+from twistedipc.builds.counts import counted
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.host_rules import place
@@ -481,7 +482,7 @@ def _used(used: Used | None) -> str:
     parts = [
         f"{duration(used.cpu / 1000)} of processor time" if used.cpu else "",
         f"{size(used.memory)} of memory" if used.memory else "",
-        f"{used.processes} processes and threads" if used.processes else "",
+        counted(used.processes, "process or thread", "processes and threads") if used.processes else "",
         f"{size(used.disk)} on the disk" if used.disk else "",
     ]
     return ", ".join(filter(None, parts))
@@ -520,4 +521,4 @@ def _decision(made: schemas.Decision | None) -> str:
 def _log_summary(attempt: schemas.Attempt) -> str:
     if attempt.lines is None:
         return ""
-    return f"{attempt.lines} lines, " + ("complete" if attempt.complete else "incomplete")
+    return f"{counted(attempt.lines, 'line')}, " + ("complete" if attempt.complete else "incomplete")

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from twistedipc import __version__
+from twistedipc.builds.counts import counted
 from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
@@ -130,7 +131,7 @@ def names_of_releases(addresses: list[str], resolve: Resolve) -> Iterator[Findin
     found = resolve(hosts)
     missing = [host for host in hosts if not found.get(host)]
     if not missing:
-        yield Finding("releases", f"the addresses of {len(hosts)} hosts are known here")
+        yield Finding("releases", f"the addresses of {counted(len(hosts), 'host')} are known here")
         return
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     said = f"this machine knows no address of {', '.join(missing[:3])}{more}"

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from twistedipc.builds.counts import counted
 from twistedipc.cli.client import Client, Query, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
@@ -133,7 +134,7 @@ class _Grep:
         if self._removed:
             note(self._removed)
         elif self._missing:
-            lines = "1 record" if self._missing == 1 else f"{self._missing} records"
+            lines = counted(self._missing, "record")
             note(f"{lines} could not be searched: removed, missing or damaged" if asked.count else _NOT_ALL)
         if self._matches:
             return ExitCode.OK

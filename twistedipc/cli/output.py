@@ -20,6 +20,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.builds.states import Tone
 from twistedipc.cli.client import Answer
@@ -283,7 +284,8 @@ def expiry(expires: datetime | None, *, over: bool = False) -> str:
     left = expires - datetime.now(UTC)
     if over or left > timedelta(days=WARNED_DAYS):
         return local_time(expires)
-    return f"{local_time(expires)} ({'expired' if left < timedelta() else f'in {left.days} days'})"
+    soon = "expired" if left < timedelta() else f"in {counted(left.days, 'day')}"
+    return f"{local_time(expires)} ({soon})"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:

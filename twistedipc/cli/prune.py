@@ -8,6 +8,7 @@ import click
 import msgspec
 from msgspec import UNSET
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.retention import COUNTS, FOREVER, Own, check, parse_count, parse_days, shown
 from twistedipc.cli.access import with_client
@@ -136,10 +137,12 @@ def _row(line: PlannedRemoval) -> list[object]:
 
 def _said(run: PruneRun) -> str:
     """Return what a run has removed, in a sentence."""
-    parts = [f"{freed.count} {kind}" + (f" ({size(freed.size)})" if freed.size else "")
-             for kind, freed in run.freed.items()]  # fmt: skip
+    parts = []
+    for kind, freed in run.freed.items():
+        removed = counted(freed.count, str(kind).removesuffix("s"), str(kind))
+        parts.append(f"{removed} ({size(freed.size)})" if freed.size else removed)
     if run.files.count:
-        parts.append(f"{run.files.count} files ({size(run.files.size)})")
+        parts.append(f"{counted(run.files.count, 'file')} ({size(run.files.size)})")
     said = f"removed: {', '.join(parts)}" if parts else "nothing was removed"
     if run.given_back:
         said += f"; the database's file is {size(run.given_back)} smaller"

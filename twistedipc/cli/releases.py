@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.states import ReleaseState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
@@ -158,7 +159,7 @@ def diff(client: Client, project: str, a: str, b: str, as_json: bool) -> None:
         note(f"and {count - MAX_LISTED} more (--json lists {listed})")
     if count:
         print_table(("KIND", "FILES", "BEFORE", "AFTER", "CHANGE", "GZIP", "CHANGE"), _kind_rows(found), empty="")
-        note(f"{found.added} files are new, {found.changed} changed, {found.removed} gone")
+        note(f"{counted(found.added, 'file is', 'files are')} new, {found.changed} changed, {found.removed} gone")
 
 
 def _named(release: Release) -> str:

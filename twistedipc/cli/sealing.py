@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from twistedipc.builds.counts import counted
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import write_in_ledger
 from twistedipc.cli.output import note
@@ -62,8 +63,8 @@ def rotate(config: Path) -> None:
 
 
 def _say(done: Resealed) -> None:
-    already = f", {done.unchanged} were already" if done.unchanged else ""
-    note(f"{done.changed} secrets are sealed by it{already}")
+    already = f", {done.unchanged} {'was' if done.unchanged == 1 else 'were'} already" if done.unchanged else ""
+    note(f"{counted(done.changed, 'secret is', 'secrets are')} sealed by it{already}")
 
 
 def _is_running(config: ApiserverConfig) -> bool:

@@ -21,6 +21,7 @@ from typing import Final
 import click
 from msgspec import UNSET
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import HEAD
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.cli.builds import ask_for_build, say_made, say_what_it_is, show_log
@@ -122,11 +123,8 @@ def up(
     repository = _repository(folder)
     source = _source(repository, origin=origin)
     if repository.changed():
-        files = repository.changed()
-        note(
-            f"note: what isn't committed isn't built, and {files} file{'s' if files != 1 else ''} "
-            f"{'differ' if files != 1 else 'differs'} from the commit"
-        )
+        differ = counted(repository.changed(), "file differs", "files differ")
+        note(f"note: what isn't committed isn't built, and {differ} from the commit")
     place = _place(data)
     with _alone(place):
         client = _running(place, port)
@@ -166,7 +164,7 @@ def down(data: Path | None, cancel: bool) -> None:
     if going and not cancel:
         one = len(going) == 1
         note(
-            f"{len(going)} build{'' if one else 's'} ({', '.join(map(str, going))}) {'goes' if one else 'go'} on, and "
+            f"{counted(len(going), 'build')} ({', '.join(map(str, going))}) {'goes' if one else 'go'} on, and "
             f"the next `twistedipc up` takes the result{'' if one else 's'}; `twistedipc down --cancel` would have "
             f"ended {'it' if one else 'them'}"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.states import AttemptState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
@@ -59,7 +60,8 @@ def _lines(failure: BuildFailure) -> Iterator[str]:
     yield ""
     log = failure.log
     digest = f", sha256 {log.sha256}" if log.sha256 else ""
-    yield f"log: {log.records} records{digest}{', complete' if log.complete else ', not known to be complete'}"
+    whole = "complete" if log.complete else "not known to be complete"
+    yield f"log: {counted(log.records, 'record')}{digest}, {whole}"
     if failure.omitted:
         yield f"left out: {'; '.join(failure.omitted)}"
 

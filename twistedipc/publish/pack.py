@@ -27,6 +27,7 @@ from twistedipc.attempts.folder import (
     write_packages,
 )
 from twistedipc.builds.attempt import ArtifactFile, Checkout, LiveFiles, PublicNames, Spec
+from twistedipc.builds.counts import counted
 from twistedipc.builds.lfs import is_pointer
 from twistedipc.builds.lint import LINTED, LINTER, Linter
 from twistedipc.builds.logs import MAX_REMARK, Annotation
@@ -219,9 +220,10 @@ def pack_site(folder: Path, spec: Spec, plan: Plan, *, required: bool) -> tuple[
         return None, []
     shown = "the repository itself" if name == "." else name
     new = files_in(manifest)
-    print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
+    print(f"Packed {shown}: {counted(artifact.files, 'file')}, {counted(artifact.unpacked, 'byte')}")
     if len(new) < len(manifest.files):
-        print(f"Of these, {len(new)} files with {sum(file.size for file in new)} bytes are new; the others are stored")
+        of_them = f"{counted(len(new), 'file')} with {counted(sum(file.size for file in new), 'byte')}"
+        print(f"Of these, {of_them} {'is' if len(new) == 1 else 'are'} new; the others are stored")
     if manifest.served.spa:
         print("A single-page application: addresses without a file are answered with its page (spa = false: with 404)")
     return artifact, [file.path for file in manifest.files]

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.logs import PROGRESS_DIGITS, Annotation, Event, Group, Notice, Progress, Said, Summary
 from twistedipc.runner.order import MAX_NAME
 
@@ -333,7 +334,12 @@ class Speech:
         events = self.held(math.inf)
         if self._complaints > MAX_REPORTS:
             more = self._complaints - MAX_REPORTS
-            events.append(Notice("warning", f"{more} more messages on the channel were ignored"))
+            events.append(
+                Notice(
+                    "warning",
+                    f"{counted(more, 'more message')} on the channel {'was' if more == 1 else 'were'} ignored",
+                )
+            )
         return events
 
 

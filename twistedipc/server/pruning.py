@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
+from twistedipc.builds.counts import counted
 from twistedipc.builds.messages import CACHES_KEPT
 from twistedipc.builds.retention import DAY, Kind, Lost, OnBuilders, Plan, PlanLine, Rules, Run, shown
 from twistedipc.server.boundaries import InThread
@@ -386,9 +387,9 @@ class Pruning:
         if run.problem and not self._stopped:
             self._log.error("what isn't kept any more can't all be removed now: {problem}", problem=run.problem)
         if run.did_anything:
-            detail = {kind.value: f"{freed.count} ({freed.size} bytes)" for kind, freed in run.freed.items()}
+            detail = {kind.value: f"{freed.count} ({counted(freed.size, 'byte')})" for kind, freed in run.freed.items()}
             if run.files.count:
-                detail["files"] = f"{run.files.count} ({run.files.size} bytes)"
+                detail["files"] = f"{run.files.count} ({counted(run.files.size, 'byte')})"
             said = ", ".join(f"{name}: {what}" for name, what in detail.items())
             self._log.info("what isn't kept any more was removed: {said}", said=said)
             one = next(iter(projects)) if projects is not None and len(projects) == 1 else None

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, LiveFiles, Result
+from twistedipc.builds.counts import counted
 from twistedipc.builds.retention import Rules, effective
 from twistedipc.builds.states import AttemptState
 from twistedipc.publish.archive import count
@@ -475,7 +476,7 @@ def _unpack(kept: Releases, release: ReleaseRow, archive: Path, artifact: Artifa
     files, size = count(archive)
     if (files, size) != (artifact.files, artifact.unpacked):
         raise BadArchive(
-            f"it has {files} files of {size} bytes, and its builder says that it has "
+            f"it has {counted(files, 'file')} of {counted(size, 'byte')}, and its builder says that it has "
             f"{artifact.files} of {artifact.unpacked}"
         )
     kept.unpack(release.project, release.id, archive)

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.needs import BUILDER, EITHER, POOL, lacked
 from twistedipc.builds.states import STATES, Waits
 from twistedipc.publish.targets.registry import FEATURE, STORED
@@ -75,7 +76,7 @@ class Reasons:
             code, texts = "next", ["a builder has a free slot"]
         elif others:
             slots = sum(link.slots for link in others)
-            all_slots = f"all {slots} slots of {_many(len(others), 'builder')} are taken"
+            all_slots = f"all {slots} slots of {counted(len(others), 'builder')} are taken"
             code, texts = "slots", ["the only slot of the only builder is taken" if slots == 1 else all_slots]
         else:
             code, texts = "resting", []
@@ -153,10 +154,6 @@ def _named(links: Sequence[Link]) -> str:
         return f"builder {names[0]}"
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"each of the builders {', '.join(names[:NAMED])}{more}"
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _time(seconds: float) -> str:

@@ -21,6 +21,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from twistedipc.builds import protection
+from twistedipc.builds.counts import counted
 from twistedipc.builds.hooks.events import HookEvent, event, pushed
 from twistedipc.builds.hooks.kinds import LABELS
 from twistedipc.builds.names import BadValue
@@ -95,7 +96,8 @@ def settle(
     known = polls.all_seen(connection, poll.project_id)
     if known and not there:
         # Most likely its host is at fault; and if not, a preview that stays for longer does less harm.
-        return Settled(refused=f"it lists no branch any more, and had {len(known)} branches and tags: nothing is ended")
+        had = counted(len(known), "branch or tag", "branches and tags")
+        return Settled(refused=f"it lists no branch any more, and had {had}: nothing is ended")
     changes = _changes(known, there)
     told = _told(connection, poll.project_id, [each.ref for each in changes])
     by: dict[_Do, list[Change]] = {"note": [], "leave": [], "take": []}

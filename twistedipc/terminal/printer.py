@@ -18,6 +18,7 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.markdown import Markdown
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.logs import (
     Annotation,
     End,
@@ -115,7 +116,7 @@ class LogPrinter:
                 self._lines(message)
             case Gap():
                 count = message.end - message.first
-                lost = "1 line is" if count == 1 else f"{count} lines are"
+                lost = counted(count, "line is", "lines are")
                 text = f"… {lost} missing here: {wording.one_line(message.reason)}"
                 self._say("33", text, message.first)
             case End():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.logs import Annotation, Progress
 from twistedipc.terminal import escapes
 
@@ -42,7 +43,7 @@ def progress(value: float, label: str) -> str:
 def remarks(*, errors: int, warnings: int, notices: int) -> str:
     """Return how many annotations there are of each level; "" if there are none."""
     counts = (("error", errors), ("warning", warnings), ("notice", notices))
-    return ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts if count)
+    return ", ".join(counted(count, level) for level, count in counts if count)
 
 
 def summary(markdown: str) -> str:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.states import AttemptState
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
@@ -452,9 +453,12 @@ def _log_of(build: schemas.BuildDetail, attempt: schemas.Attempt, records: int |
     if attempt.log_removed is not None:
         return f"{name}: removed on {local_time(attempt.log_removed)}"
     if attempt.ended is None or count is None:
-        return f"{name}: {f'{count} records so far, ' if count else ''}it goes on, so it has no digest yet"
+        so_far = f"{counted(count, 'record')} so far, " if count else ""
+        return f"{name}: {so_far}it goes on, so it has no digest yet"
     proof = f", sha256 {attempt.sha256}" if attempt.sha256 else ", no digest is known"
-    return f"{name}: {count} records{proof}, {'complete' if attempt.complete else 'not known to be complete'}"
+    return (
+        f"{name}: {counted(count, 'record')}{proof}, {'complete' if attempt.complete else 'not known to be complete'}"
+    )
 
 
 def _build_line(build: schemas.Build) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.lint import Linted
 from twistedipc.builds.states import PublicationState
@@ -99,7 +100,7 @@ def _hosts(egress: Egress | None, before: list[str] | None) -> list[ContactedHos
 def _missing(egress: Egress | None) -> str:
     if egress is None:
         return "nobody has looked which hosts the build contacted"
-    more = [f"{egress.more} more hosts found no room"] if egress.more else []
+    more = [f"{counted(egress.more, 'more host')} found no room"] if egress.more else []
     lost = ["the process that noted them has died: it may not be all"] if egress.lost else []
     return "; ".join(more + lost)
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import shown
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.finding.blocks import Line
@@ -161,9 +162,9 @@ def _omitted(found: Diagnosis, row: AttemptRow, near: Sequence[Line], room: _Roo
     if found.first is not None and found.read_from > found.first + 1:
         said.append(f"of the step's records before {found.read_from} only what is surely an error was looked for")
     if len(near) < len(found.around):
-        said.append(f"{len(found.around) - len(near)} lines around the error")
+        said.append(f"{counted(len(found.around) - len(near), 'line')} around the error")
     if len(found.remarks) > room.annotations:
-        said.append(f"{len(found.remarks) - room.annotations} annotations")
+        said.append(counted(len(found.remarks) - room.annotations, "annotation"))
     if found.new is not None and (more := found.new.count - min(room.new, len(found.new.lines))):
-        said.append(f"{more} kinds of lines that are new")
+        said.append(f"{counted(more, 'kind')} of lines that are new")
     return said

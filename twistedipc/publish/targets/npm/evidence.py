@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import shown
 from twistedipc.publish.compared import File, Level, Remark
 from twistedipc.publish.targets.npm.manifests import differences, reaches_users
@@ -89,10 +90,14 @@ def _growth(now: Mapping[str, File], before: Mapping[str, File]) -> Iterator[Rem
             after=str(now[path].size),
         )
     if len(grown) > _MOST:
-        yield Remark(level="warning", about="file", text=f"and {len(grown) - _MOST} more files have grown a lot")
+        yield Remark(
+            level="warning",
+            about="file",
+            text=f"and {counted(len(grown) - _MOST, 'more file has', 'more files have')} grown a lot",
+        )
     size, size_before = (sum(file.size for file in files.values()) for files in (now, before))
     if size >= ALL_GROWN * size_before and size - size_before >= ALL_GROWN_BYTES:
-        text = f"the package has grown a lot, from {size_before} to {size} bytes in {len(now)} files"
+        text = f"the package has grown a lot, from {size_before} to {size} bytes in {counted(len(now), 'file')}"
         yield Remark(level="warning", about="file", text=text, before=str(size_before), after=str(size))
 
 

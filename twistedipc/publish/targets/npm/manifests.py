@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from twistedipc.builds.counts import counted
 from twistedipc.builds.names import shown
 from twistedipc.publish.compared import Level, Remark
 from twistedipc.publish.targets.npm.dependencies import GROUPS
@@ -228,7 +229,7 @@ def _gone(now: Contents, before: Contents, *, announced: bool) -> Iterator[Remar
             paths.append(name)
     if paths:
         listed = ", ".join(_name(name) for name in paths[:5]) + (" and others" if len(paths) > 5 else "")
-        text = f"{len(paths)} files that could be asked for by their paths can't be any more: {listed}"
+        text = f"{counted(len(paths), 'file')} that could be asked for by path can't be any more: {listed}"
         text += "; exports is new, and leaves them out" if has_exports(now.manifest) else ""
         found.append(_breaks("info" if announced else "warning", "entry point", "", text))
     yield from _first(found, "entry points that are gone", level)

@@ -1,6 +1,6 @@
 // A row of the log as an element. All texts are strangers': they become text nodes.
 
-import { count, el, words } from "../lib/elements.js";
+import { counted, el, words } from "../lib/elements.js";
 import { duration } from "../lib/times.js";
 import { remarkNode } from "./said.js";
 import { clean, nodesOf, nodesOfRuns } from "./terminal.js";
@@ -34,7 +34,7 @@ export function drawn(row, style, about) {
   if (row.kind === "line") return line(nodesOf(row.text, style));
   if (row.kind === "gap") {
     const lost = row.event.to - row.event.from + 1;
-    return el("div", { class: "record gap" }, `… ${lost === 1 ? "1 line is" : `${count(lost)} lines are`} missing here: ${clean(row.event.reason)}`);
+    return el("div", { class: "record gap" }, `… ${counted(lost, "line is", "lines are")} missing here: ${clean(row.event.reason)}`);
   }
   const event = row.event;
   try {

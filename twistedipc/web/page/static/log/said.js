@@ -3,7 +3,7 @@
 // All of it comes from strangers, at any rate: it becomes text, what is kept is bounded, and elements are made once a
 // frame, by `settle`.
 
-import { count, el, percent } from "../lib/elements.js";
+import { count, counted, el, percent } from "../lib/elements.js";
 import { markdown } from "./markdown.js";
 import { clean } from "./terminal.js";
 
@@ -25,7 +25,7 @@ export function briefly({ progress, annotations }) {
   }
   for (const level of LEVELS) {
     const found = annotations[`${level}s`];
-    if (found) said.append(el("span", { class: "remarked", "data-level": level }, `${count(found)} ${level}${found === 1 ? "" : "s"}`));
+    if (found) said.append(el("span", { class: "remarked", "data-level": level }, counted(found, level)));
   }
   return said;
 }
@@ -131,7 +131,7 @@ export class Said {
       const found = this.#counts[level];
       if (!found) continue;
       this.lists[level].hidden = false;
-      this.counts.append(el("span", { "data-level": level }, `${count(found)} ${level}${found === 1 ? "" : "s"}`));
+      this.counts.append(el("span", { "data-level": level }, counted(found, level)));
       const rest = this.lists[level].querySelector(".rest");
       if (found <= MAX_LISTED) continue;
       const text = `and ${count(found - MAX_LISTED)} more in the log`;

@@ -1,5 +1,6 @@
 // Whether a log is all of it: the digest over its records (docs/protocol.md, "Logs").
 
+import { counted } from "../lib/elements.js";
 import { SHA256 } from "./sha256.js";
 
 const MAX_WAITING = 50_000; // records that wait to be hashed
@@ -86,7 +87,7 @@ export class Hashing {
  * @returns {[string, "good" | "bad"]}
  */
 export function verdict(end, digest) {
-  const all = `${end.lines.toLocaleString("en")} lines`;
+  const all = counted(end.lines, "line");
   if (digest?.missing) return [`incomplete: ${digest.missing.toLocaleString("en")} of ${all} are missing`, "bad"];
   if (digest && digest.count !== end.lines) return [`incomplete: ${digest.count.toLocaleString("en")} of ${all} came`, "bad"];
   if (!end.complete) return [`incomplete: the server couldn't verify these ${all}`, "bad"];

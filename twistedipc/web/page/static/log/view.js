@@ -5,7 +5,7 @@
 // one the server's word is shown, and the digest is checked when somebody wants it.
 
 import { api } from "../lib/api.js";
-import { count, el } from "../lib/elements.js";
+import { count, counted, el } from "../lib/elements.js";
 import { addShortcuts } from "../lib/keys.js";
 import { here } from "../lib/router.js";
 import { addressOf } from "./address.js";
@@ -330,7 +330,7 @@ export class LogView {
     if (this.#first !== null) {
       const [from] = this.#picked ?? [this.#first];
       this.#first = null;
-      this.#warn(`Line ${count(from)} isn't in this log, which has ${count(this.#total)} lines.`);
+      this.#warn(`Line ${count(from)} isn't in this log, which has ${counted(this.#total, "line")}.`);
     }
     this.#changed(this.#outline, true);
     this.window.update();
@@ -339,7 +339,7 @@ export class LogView {
   async #verify() {
     this.#on.verify.disabled = true;
     try {
-      const read = (/** @type {number} */ records) => this.#say(`${count(records)} of ${count(this.#end.lines)} lines verified`);
+      const read = (/** @type {number} */ records) => this.#say(`${count(records)} of ${counted(this.#end.lines, "line")} verified`);
       this.#say(...(await verify(this.#path("", "format=json&follow=1"), this.#stopping.signal, read)));
       this.#on.verify.hidden = true;
     } catch (error) {
@@ -538,7 +538,7 @@ export class LogView {
       if (place !== null) this.window.reveal(place);
       return;
     }
-    if (lines[0] > this.#total && this.#end) this.#warn(`Line ${count(lines[0])} isn't in this log, which has ${count(this.#total)} lines.`);
+    if (lines[0] > this.#total && this.#end) this.#warn(`Line ${count(lines[0])} isn't in this log, which has ${counted(this.#total, "line")}.`);
     else this.go(lines[0]);
   }
 
@@ -664,7 +664,7 @@ export class LogView {
     this.window.element.classList.toggle("only-hits", on);
     this.window.redraw();
     this.window.reveal(this.#current || first);
-    if (on && this.#finder.more) this.#warn(`These are the first ${count(this.#finder.hits.length)} of ${count(this.#finder.matches ?? 0)} hits.`);
+    if (on && this.#finder.more) this.#warn(`These are the first ${count(this.#finder.hits.length)} of ${counted(this.#finder.matches ?? 0, "hit")}.`);
     else this.#warn("");
   }
 

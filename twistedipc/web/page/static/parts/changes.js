@@ -1,7 +1,7 @@
 // What a build would change, for who approves it: files, and what is in its packages, the most dangerous first. All of
 // it is strangers' text, so all of it becomes text nodes.
 
-import { cell, count, el, size, tableOf } from "../lib/elements.js";
+import { cell, count, counted, el, size, tableOf } from "../lib/elements.js";
 import { clean } from "../log/terminal.js";
 
 const WORDS = { danger: "Danger", warning: "Look", info: "Note" };
@@ -10,7 +10,7 @@ const WORDS = { danger: "Danger", warning: "Look", info: "Note" };
 export function changesOf(found) {
   const said = [...buildOf(found), ...(found.packages ?? []).map(packageOf)];
   if (found.release !== false) {
-    said.push(el("p", {}, `${count(found.added_count)} files are new, ${count(found.changed_count)} changed, ${count(found.removed_count)} gone`,
+    said.push(el("p", {}, `${counted(found.added_count, "file is", "files are")} new, ${count(found.changed_count)} changed, ${count(found.removed_count)} gone`,
       found.live === null ? "; nothing is live" : `, against release ${found.live}`));
     said.push(filesOf(found));
   }
@@ -27,7 +27,7 @@ function buildOf({ log, hosts = [], hosts_said = "" }) {
   });
   return [
     el("p", { class: log.complete ? "proof" : "proof danger" },
-      log.complete ? `The log is complete, verified: ${count(log.records)} records, SHA-256 ` : "The log isn't verified: it may not be all that the build printed. ",
+      log.complete ? `The log is complete, verified: ${counted(log.records, "record")}, SHA-256 ` : "The log isn't verified: it may not be all that the build printed. ",
       log.sha256 ? el("code", {}, log.sha256.slice(0, 16), "…") : null),
     el("details", { open: hosts.some((each) => each.new) ? "" : null },
       el("summary", {}, `Hosts that the build contacted: ${count(hosts.length)}`, hosts_said ? ` (${clean(hosts_said)})` : ""),
@@ -43,12 +43,12 @@ function packageOf(each) {
     : each.unknown ? `; what is published isn't known: ${each.unknown}` : "; nothing is published yet";
   return el("section", { class: "package" },
     el("p", {}, el("b", {}, `${clean(each.name)}@${clean(each.version)}`), ` to ${each.target} as ${clean(each.tag)}, ${size(each.size_packed)}: `,
-      `${count(each.added_count)} files are new, ${count(each.changed_count)} changed, ${count(each.removed_count)} gone`, clean(against)),
+      `${counted(each.added_count, "file is", "files are")} new, ${count(each.changed_count)} changed, ${count(each.removed_count)} gone`, clean(against)),
     shown.length ? el("ul", { class: "remarks" }, ...shown.map(remarkOf)) : null,
     rest.length ? el("details", {}, el("summary", {}, `What else is said otherwise: ${count(rest.length)}`),
       el("ul", { class: "remarks" }, ...rest.map(remarkOf))) : null,
     each.publint_why ? el("p", { class: "soft" }, `publint hasn't looked at it: ${clean(each.publint_why)}`) : null,
-    each.more_remarks ? el("p", { class: "soft" }, `and ${count(each.more_remarks)} more remarks`) : null,
+    each.more_remarks ? el("p", { class: "soft" }, `and ${counted(each.more_remarks, "more remark")}`) : null,
     filesOf(each));
 }
 
@@ -68,7 +68,7 @@ export function differenceOf({ before, added, changed, removed, files, totals })
     after: { files: sum("after", "files"), size: sum("after", "size"), gzip: sum("after", "gzip") } }] : [])];
   const all = added + changed + removed;
   return [
-    el("p", {}, `${count(added)} files are new, ${count(changed)} changed, ${count(removed)} gone`,
+    el("p", {}, `${counted(added, "file is", "files are")} new, ${count(changed)} changed, ${count(removed)} gone`,
       before ? `, against release ${before.id} of build #${before.build}` : "; nothing is live"),
     tableOf(["Kind", "Files", "Size", "", "gzip", ""], rows.map((each) => el("tr", {},
       cell(each.kind), cell(count(each.after.files)), cell(size(each.after.size)), cell(grown(each.before.size, each.after.size)),

@@ -2,7 +2,7 @@
 
 import { api } from "../lib/api.js";
 import { useApi } from "../lib/data.js";
-import { count, size } from "../lib/elements.js";
+import { count, counted, size } from "../lib/elements.js";
 import { html } from "../lib/html.js";
 import { projectAt } from "../lib/router.js";
 import { clean } from "../log/terminal.js";
@@ -13,13 +13,17 @@ import { Ago } from "./time.js";
 import { Answer, Empty } from "./view.js";
 
 const RUNNING = 2_000; // milliseconds between two looks at a run that goes on
-/** What is removed, in words. @type {Record<string, string>} */
+/** What is removed, in words: one, and several. @type {Record<string, [string, string]>} */
 const KINDS = {
-  artifacts: "archives of what was built", unpublished: "archives of builds that publish nothing", audit: "lines of the audit",
+  artifacts: ["archive of what was built", "archives of what was built"],
+  unpublished: ["archive of builds that publish nothing", "archives of builds that publish nothing"],
+  audit: ["line of the audit", "lines of the audit"],
+  files: ["file", "files"],
 };
-const kindOf = (kind) => KINDS[kind] ?? kind;
+const formsOf = (kind) => KINDS[kind] ?? [kind.replace(/s$/, ""), kind];
+const kindOf = (kind) => formsOf(kind)[1];
 const sizeOf = (bytes) => (bytes ? size(bytes) : "");
-const amountOf = ({ count: number, size: bytes }, what) => `${count(number)} ${what}${bytes ? ` (${size(bytes)})` : ""}`;
+const amountOf = ({ count: number, size: bytes }, kind) => `${counted(number, ...formsOf(kind))}${bytes ? ` (${size(bytes)})` : ""}`;
 
 /** @param {{ project?: string, on?: any[] }} properties `project`: of it alone; `on`: when they change, the plan is made again */
 export function Pruning({ project = "", on = [] }) {
@@ -34,7 +38,7 @@ function Plan({ project, query, found: { removes, whole, plan, run, busy }, relo
     const last = goes.filter(({ nothing_left: nothing }) => nothing);
     return ask({
       title: project ? `Remove of ${project} what isn't kept any more?` : "Remove what isn't kept any more?",
-      said: html`<ul>${goes.map((each) => html`<li>${amountOf(each, kindOf(each.kind))}${project ? "" : ` of ${each.project || "no project"}`}</li>`)}</ul>
+      said: html`<ul>${goes.map((each) => html`<li>${amountOf(each, each.kind)}${project ? "" : ` of ${each.project || "no project"}`}</li>`)}</ul>
         ${last.length > 0 && html`<p class="warn">Not even the newest would be left of: ${last.map((each) => `the ${kindOf(each.kind)} of ${each.project}`).join(", ")}.</p>`}
         <p>It can't be brought back.${whole ? "" : " There is more than was looked at."}</p>`,
       verb: "Remove it",
@@ -70,7 +74,7 @@ function LastRun({ run: first, busy, done }) {
   const { data } = useApi(goesOn ? "/prune/run" : null, { every: RUNNING });
   const run = data ?? first;
   if (!run) return busy ? html`<p class="soft">A run of other projects goes on.</p>` : null;
-  const freed = Object.entries(run.freed).filter(([, { count: number }]) => number > 0).map(([kind, amount]) => amountOf(amount, kindOf(kind))).join(", ");
+  const freed = Object.entries(run.freed).filter(([, { count: number }]) => number > 0).map(([kind, amount]) => amountOf(amount, kind)).join(", ");
   return html`<p class="soft" role="status">${run.ended ? html`The last run was <${Ago} at=${run.ended} />, by ${clean(run.by)}` : html`A run goes on, since <${Ago} at=${run.began} />, by ${clean(run.by)}`}: ${
     freed ? `${freed} removed` : run.ended ? "there was nothing to remove" : "it looks"}${run.given_back ? `, ${size(run.given_back)} given back to the disk` : ""}.
     ${goesOn && run.ended && html` <button type="button" class="quiet small" onClick=${done}>Show what is left</button>`}</p>

@@ -2,7 +2,7 @@
 
 import { api } from "../lib/api.js";
 import { useApi } from "../lib/data.js";
-import { count, size } from "../lib/elements.js";
+import { counted, size } from "../lib/elements.js";
 import { html, useMemo, useState } from "../lib/html.js";
 import { may, notice } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
@@ -67,13 +67,13 @@ export function Releases({ name, listed, reload }) {
     ${listed.releases.length ? html`<${Table} class="releases" name="Releases, newest first" items=${listed.releases}
       heads=${["State", { text: "Release", right: true }, ...(several ? ["Target"] : []), { text: "Of", wide: true }, "Build", "Made", ""]} of=${(each) => [
         html`<${Chip} of=${each} />`, each.id, ...(several ? [each.target] : []),
-        html`<${Tag} icon="branch">${named(each.ref)}<//> <code>${each.commit.slice(0, 8)}</code> <span class="soft">${count(each.files)} ${each.files === 1 ? "file" : "files"}</span>
+        html`<${Tag} icon="branch">${named(each.ref)}<//> <code>${each.commit.slice(0, 8)}</code> <span class="soft">${counted(each.files, "file")}</span>
           ${each.why && html`<div class="why">${clean(each.why)}</div>`}`,
         html`<a href=${`#/builds/${each.build}`}>#${each.build}</a>`, html`<${Ago} at=${each.created} />`,
         html`<span class="buttons">${!isLive(each) && (each.target ?? "static") === "static" && html`<button type="button" class="quiet small" onClick=${() => setCompared(each)} aria-label=${`Compare release ${each.id} with the live one`}>Compare</button>`}
           ${each.state !== "live" && may("publish", name) && html`<button type="button" class="quiet small" onClick=${() => makeLive(each)}>Make live</button>`}</span>`]} />`
       : html`<${Empty} title="Nothing was released yet">A build of a protected ref makes a release when it has succeeded, if the project publishes one.<//>`}
-    ${listed.disk && html`<p class="soft">${size(listed.disk.size)} on disk for ${count(listed.disk.releases)} ${listed.disk.releases === 1 ? "release" : "releases"}</p>`}
+    ${listed.disk && html`<p class="soft">${size(listed.disk.size)} on disk for ${counted(listed.disk.releases, "release")}</p>`}
     ${compared && html`<${Sheet} title=${`Release ${compared.id}, against the live one`} close=${() => setCompared(null)}><${Difference} project=${name} release=${compared.id} /><//>`}`;
 }
 

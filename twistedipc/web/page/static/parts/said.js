@@ -1,6 +1,6 @@
 // What a build says of itself, in a list: how far it is, and how many remarks it made.
 
-import { count, percent } from "../lib/elements.js";
+import { counted, percent } from "../lib/elements.js";
 import { html } from "../lib/html.js";
 import { clean } from "../log/terminal.js";
 
@@ -12,7 +12,6 @@ export function Briefly({ progress, annotations }) {
   return html`<span class="said">
     ${progress && html`<progress max="1" value=${progress.value} aria-label="Progress" aria-valuetext=${`${share} ${label}`.trim()}></progress>
       <span class="share">${share}</span><span class="label" title=${label}>${label}</span>`}
-    ${LEVELS.filter((level) => annotations[`${level}s`]).map((level) => html`<span class="remarked" data-level=${level}>${
-      count(annotations[`${level}s`])} ${level}${annotations[`${level}s`] === 1 ? "" : "s"}</span>`)}
+    ${LEVELS.filter((level) => annotations[`${level}s`]).map((level) => html`<span class="remarked" data-level=${level}>${counted(annotations[`${level}s`], level)}</span>`)}
   </span>`;
 }

@@ -2,6 +2,7 @@
 
 import { api, ofProject } from "../lib/api.js";
 import { useApi, useTopic } from "../lib/data.js";
+import { count, counted } from "../lib/elements.js";
 import { html, useRef, useState } from "../lib/html.js";
 import { projectAt } from "../lib/router.js";
 import { may } from "../lib/shell.js";
@@ -42,7 +43,7 @@ export function Projects({ address: { query } }) {
         return projects.length ? html`<${Empty} title="No project is like this"><a href="#/projects">Show all ${projects.length}</a><//>`
           : html`<${Empty} title="There are no projects yet">${may("admin") ? "Add one by its repository's address." : "You have no role in one: its maintainers give roles."}<//>`;
       }
-      return html`<p class="soft" role="status">${found.length === projects.length ? `${projects.length} projects` : `${found.length} of ${projects.length} projects`}</p>
+      return html`<p class="soft" role="status">${found.length === projects.length ? counted(projects.length, "project") : `${count(found.length)} of ${counted(projects.length, "project")}`}</p>
         <${Table} class="projects" name="Projects" items=${found} heads=${["Project", "Newest build", { text: "Commit", wide: true }, "When", "Live at"]} of=${rowOf} />`;
     }}<//>
   </div>`;

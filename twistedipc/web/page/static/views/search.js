@@ -1,6 +1,6 @@
 // A search in the logs of all builds of a project: in which of them a line is, the newest first or the oldest.
 
-import { count, el } from "../lib/elements.js";
+import { count, counted, el } from "../lib/elements.js";
 import { may, title, trouble } from "../lib/shell.js";
 import { addressOf } from "../log/address.js";
 import { problemOf } from "../log/finder.js";
@@ -62,12 +62,12 @@ export function searchView(project, text, options) {
       if (message.type === "hit") put(message);
       else if (message.type === "log" && message.matches) {
         const said = list.querySelector(`[data-log="${message.build}-${message.attempt}"] h2 .soft`);
-        if (said) said.textContent = message.matches === 1 ? " 1 line" : ` ${count(message.matches)} lines`;
+        if (said) said.textContent = ` ${counted(message.matches, "line")}`;
         logs += 1;
       } else if (message.type === "end") {
         whole = true;
         matches += message.matches;
-        status.textContent = matches ? `${count(matches)} ${matches === 1 ? "line" : "lines"} in ${count(logs)} ${logs === 1 ? "build" : "builds"}${message.next ? " so far" : ""}` : message.next ? "nothing found so far" : "nothing found";
+        status.textContent = matches ? `${counted(matches, "line")} in ${counted(logs, "build")}${message.next ? " so far" : ""}` : message.next ? "nothing found so far" : "nothing found";
         if (!message.complete) status.textContent += "; not all could be searched";
         more.hidden = message.next === null;
         more.onclick = () => run(message.next);
