@@ -470,6 +470,26 @@ def test_show(server: Server) -> None:
     assert run(server, "show", "x").exit_code == 2
 
 
+def test_what_was_built_is_downloaded(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    server.on("GET /api/v1/builds/7", as_json(DETAIL))
+    server.on("GET /api/v1/builds/7/files", Say(body=b"x" * 5000, content_type="application/gzip"))
+    done = run(server, "download", "7")
+    assert (done.exit_code, done.stderr) == (0, "shop-7.tar.gz: 4.9 KiB\n")
+    assert Path("shop-7.tar.gz").read_bytes() == b"x" * 5000
+    refused = run(server, "download", "7")
+    assert refused.exit_code == ExitCode.USAGE
+    assert "--force writes over it" in refused.stderr
+    assert run(server, "download", "7", "--to", "-").stdout_bytes == b"x" * 5000
+    # One that breaks off, or isn't there, leaves nothing, and what was there as it was.
+    server.on("GET /api/v1/builds/7/files", Say(chunks=[b"y" * 10], cut=True))
+    assert run(server, "download", "7", "--force").exit_code == ExitCode.UNAVAILABLE
+    server.on("GET /api/v1/builds/7/files", problem(404, "there is nothing to download"))
+    assert run(server, "download", "7", "--to", "other").exit_code == ExitCode.NOT_FOUND
+    assert Path("shop-7.tar.gz").read_bytes() == b"x" * 5000
+    assert {path.name for path in home.iterdir()} <= {"shop-7.tar.gz", "config"}
+
+
 def test_cancel_and_retry(server: Server) -> None:
     server.on("POST /api/v1/builds/7/cancel", as_json(DETAIL, 202), problem(409, "build 7 has ended"))
     assert run(server, "cancel", "7").exit_code == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +32,7 @@ from twistedipc.publish.stored import Delivered, Job
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.unknown import UnknownSettings
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import attempts, logs, permits, projects, publications, releases
+from twistedipc.storage import artifacts, attempts, logs, permits, projects, publications, releases
 from twistedipc.storage.columns import to_json
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
@@ -817,6 +819,22 @@ class Builds(World):
         assert (found["log"]["records"], found["hosts"]) == (0, [])
         assert found["hosts_said"] == "nobody has looked which hosts the build contacted"
 
+    async def test_what_was_built_can_be_downloaded(self) -> None:
+        shown_at = await self._waits()
+        build, where = shown_at.rpartition("/")[2], f"{shown_at}/files"
+        answer = await self.ask("GET", where)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/gzip")
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="shop-{build}.tar.gz"'
+        with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+            assert tar.getnames() == ["index.html"]
+        assert (await self.ask("GET", shown_at)).json["attempts"][0]["archive"] > 0
+        self.problem(await self.ask("GET", f"{where}?attempt=2"), 404, "there is nothing to download of attempt 2")
+        other = await self.token("other", "read", projects=["elsewhere"])
+        self.problem(await self.ask("GET", where, token=other), 404)
+        (kept,) = [path for path in (self.folder / "artifacts").rglob("*") if path.is_file() and path.stat().st_size]
+        kept.unlink()
+        self.problem(await self.ask("GET", where), 404, "isn't there any more")
+
     async def _waits(self) -> str:
         """A build that ada has asked for, and that waits to be approved."""
         asked = await self.ask("POST", "/api/v1/projects/shop/builds", {})
@@ -838,6 +856,8 @@ class Builds(World):
                 connection, name, lease, "b1", self.time, Decided(environment="production", preview="")
             )
             assert attempts.accept(connection, name, holder)
+            artifacts.begin(connection, name, kept.stat().st_size, sha256, self.time)
+            artifacts.mark_complete(connection, name, sha256)
             releases.create(
                 connection, attempt=name, target="static", project="shop", sha256=sha256, files=1, size=5,
                 commit="c" * 40, now=self.time,

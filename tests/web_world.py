@@ -291,6 +291,7 @@ class TwinReleasing:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.stored_files: dict[str, Path] = {}  # contents of releases, by SHA-256
         self.switching: dict[int, Deferred[None]] = {}  # builds whose release isn't served yet
 
     def switched(self, builds: Iterable[int]) -> Deferred[None]:
@@ -308,6 +309,9 @@ class TwinReleasing:
     async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
         hold, row = await self._world.ledger.write(releases.resume, project, self._world.now())
         return hold is not None, row
+
+    def stored(self, project: str, sha256: str) -> Path | None:
+        return self.stored_files.get(sha256)
 
     async def compare(self, before: ReleaseRow | None, after: ReleaseRow, most: int) -> Difference:
         return await self._world.server.releasing.compare(before, after, most)

@@ -13,6 +13,7 @@ The modules:
   (parts of an answer)
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``
 - ``watch``: builds as they go, and the page in the browser; ``helping``: help, and what shells complete
+- ``downloading``: the files that a build has made
 - ``replay``: a build once more, on this machine
 - ``why``: why a build failed; the folder ``mcp``: the same, and more, for programs
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries; ``environments``: those

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -34,6 +34,9 @@ MAX_MESSAGE = 16 << 20
 #: Seconds that a followed log may be silent before it is asked for again. The server sends a sign of life every 15
 #: (docs/protocol.md), so the connection is dead, or the server is too old to send them.
 SILENCE = 60.0
+
+#: The same of a file: the server may have to put it together first.
+FILE_SILENCE = 330.0
 
 #: Pauses between attempts at a request that may be repeated, in seconds.
 PAUSES: Final = (0.5, 1.0, 2.0)
@@ -151,6 +154,23 @@ class Client:
                 if not line.endswith(b"\n"):
                     raise Unreachable(f"the server at {self.url} broke off in the middle of a message")
                 yield line[:-1]
+
+    def save(self, where: str, query: Query, into: IO[bytes]) -> int:
+        """``GET`` a file, write it, and return its size. Raises `Unreachable` if it breaks off, and OSError."""
+        connection, response = self._open("GET", where, query, None, {}, timeout=FILE_SILENCE)
+        written = 0
+        with closing(connection), closing(response):
+            while True:
+                try:
+                    block = response.read(1 << 20)
+                except (OSError, http.client.HTTPException) as error:
+                    raise self._unreachable(error) from error
+                if not block:
+                    break
+                written += into.write(block)
+            if response.length:
+                raise Unreachable(f"the server at {self.url} broke off {response.length} bytes before the end")
+        return written
 
     def _request(
         self, method: str, where: str, query: Query | None, body: msgspec.Struct | None, headers: Mapping[str, str]

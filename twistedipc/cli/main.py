@@ -43,6 +43,7 @@ COMMANDS = {
     "why": ("twistedipc.cli.why", "why"),
     "watch": ("twistedipc.cli.watch", "watch"),
     "open": ("twistedipc.cli.watch", "open_command"),
+    "download": ("twistedipc.cli.downloading", "download"),
     "cancel": ("twistedipc.cli.builds", "cancel"),
     "retry": ("twistedipc.cli.builds", "retry"),
     "replay": ("twistedipc.cli.replay", "replay"),

@@ -255,6 +255,11 @@ class Releasing:
                     return ()
         return found[0] if len(found) == 1 else set(found[0]).intersection(*found[1:])
 
+    def stored(self, project: str, sha256: str) -> Path | None:
+        """Return the file with a content that a release of the project has, by its SHA-256; None if none has it."""
+        files = (kept.file(project, sha256) for kept in self._kept.values() if isinstance(kept, Pooled))
+        return next((file for file in files if file.exists()), None)
+
     async def live_files(self, project: str) -> LiveFiles:
         """Return what is known of the files of the project's live release, as far as that is short."""
         for kept in self._kept.values():

@@ -335,6 +335,12 @@ def get(connection: Connection, attempt: str) -> ArtifactRow | None:
     return None if found is None else _row(found)
 
 
+def sizes(connection: Connection, build: int) -> dict[int, int]:
+    """Return the sizes of the archives that a build's attempts have uploaded, in bytes, by the attempt's number."""
+    query = select(artifacts.c.number, artifacts.c.size).where(artifacts.c.build_id == build, artifacts.c.complete)
+    return {row.number: row.size for row in connection.execute(query)}
+
+
 def _existing(connection: Connection, attempt: str) -> ArtifactRow:
     row = get(connection, attempt)
     if row is None:

@@ -230,6 +230,9 @@ class Pooled(Releases, Protocol):
     def count_off(self, project: str, attempt: str) -> None:
         """The release of this attempt is made: nothing must stay for it any more. Raises OSError."""
 
+    def file(self, project: str, sha256: str) -> Path:
+        """Return the file that has a content of one of the project's releases; nothing is there if none has it."""
+
     def compress(self, project: str, release_id: int, most: int, go_on: Callable[[], bool]) -> Compressed | None:
         """
         Compress contents of a release, ``most`` bytes or a little more. None: there is nothing to be done. Others may

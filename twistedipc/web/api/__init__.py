@@ -5,9 +5,9 @@ The way of a request: ``resource`` (who calls, may they, is the request well for
 ``route`` is its type) → the route's function, which takes a ``call.Call`` and returns a ``call.Reply``.
 
 - the functions of the routes, one module for each kind of thing: ``audit``, ``builders``, ``builds``, ``changes``,
-  ``domains``, ``failures``, ``feeds``, ``hooks``, ``logs``, ``packages``, ``people``, ``poll``, ``projects``,
-  ``provenance``, ``receivers``, ``releases``, ``repositories``, ``retention``, ``schedules``, ``searches``,
-  ``service``, ``sign_in``, ``targets``, ``tokens``, ``uploads``
+  ``domains``, ``downloads``, ``failures``, ``feeds``, ``hooks``, ``logs``, ``packages``, ``people``, ``poll``,
+  ``projects``, ``provenance``, ``receivers``, ``releases``, ``repositories``, ``retention``, ``schedules``,
+  ``searches``, ``service``, ``sign_in``, ``targets``, ``tokens``, ``uploads``
 - ``sessions``: how browsers' sessions begin
 - ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document
 - ``context``: what the functions work with

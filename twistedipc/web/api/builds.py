@@ -22,7 +22,7 @@ from twistedipc.builds.states import STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import builds, packages, people, previews, releases
+from twistedipc.storage import artifacts, builds, packages, people, previews, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotPossible
@@ -297,6 +297,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
             int | None,
             int | None,
             int | None,
+            dict[int, int],
         ]
         | None
     ):
@@ -310,12 +311,13 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         published = packages.of_attempt(connection, attempt_name(build, row.attempt))
         position, turn = builds.position(connection, build), builds.before_in_turn(connection, build)
         usual = builds.usual(connection, build)
-        return row, authors, about, all_attempts, made, labelled, published, position, turn, usual
+        archives = artifacts.sizes(connection, build)
+        return row, authors, about, all_attempts, made, labelled, published, position, turn, usual, archives
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, authors, about, attempts, made, labelled, published, position, turn, usual = found
+    row, authors, about, attempts, made, labelled, published, position, turn, usual, archives = found
     now = context.now()
     await _served(context, [build])
     if labelled and not await context.releasing.has(made[-1]):
@@ -323,7 +325,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
     return BuildDetail(
         **_fields(row, Build),
         author_person=authors.get(row.author_email or ""),
-        attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
+        attempts=[_attempt(attempt, made, about, archives.get(attempt.number), now) for attempt in attempts],
         release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
         previews=[context.release_url(labels.host_name(label, row.project)) for label in labelled],
         position=position,
@@ -371,10 +373,13 @@ async def _served(context: WebContext, builds: list[int]) -> None:
             await switched.addTimeout(SWITCH_DEADLINE, context.clock)
 
 
-def _attempt(row: AttemptRow, made: list[ReleaseRow], about: Standing, now: int) -> schemas.Attempt:
+def _attempt(
+    row: AttemptRow, made: list[ReleaseRow], about: Standing, archive: int | None, now: int
+) -> schemas.Attempt:
     release = next((release for release in made if release.attempt == row.name), None)
     others = {
         "steps": [_step(step) for step in row.steps],
+        "archive": archive,
         "release": None if release is None else release.id,
         "release_state": None if release is None else release.state,
         "release_why": "" if release is None else about.why_not_live(release, now),

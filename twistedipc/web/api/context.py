@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
@@ -116,6 +117,9 @@ class ReleaseSwitch(Protocol):
         whether they were held, and the releases that have gone live now. Raises `NotFound`, `LedgerUnavailable`.
         """
 
+    def stored(self, project: str, sha256: str) -> Path | None:
+        """Return the file with a content that a release of the project has, by its SHA-256; None if none has it."""
+
     def compare(self, before: ReleaseRow | None, after: ReleaseRow, most: int) -> Awaitable[Difference]:
         """
         Return what a release has other than an older one of its target, or than none, with up to ``most`` files. Raises
@@ -196,6 +200,7 @@ class WebContext:
     version: str
     release_url: Callable[[str], str]  # project -> where its live release is served
     log_pace: Pace = field(default_factory=Pace)
+    downloading: DeferredLock = field(default_factory=DeferredLock)  # one archive is put together at a time
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False

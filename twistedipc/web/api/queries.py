@@ -142,6 +142,12 @@ class ReadLog(Query, frozen=True, kw_only=True):
     download: Literal["0", "1"] = "0"  # 1: all of it, to be kept as a file
 
 
+class DownloadFiles(Query, frozen=True, kw_only=True):
+    """Of which attempt."""
+
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest
+
+
 class OutlineLog(Query, frozen=True, kw_only=True):
     """Of which log."""
 

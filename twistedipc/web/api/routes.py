@@ -21,6 +21,7 @@ from twistedipc.web.api import (
     builds,
     changes,
     domains,
+    downloads,
     failures,
     feeds,
     hooks,
@@ -130,6 +131,14 @@ ROUTES: tuple[Route, ...] = (
         status=202,
         body_optional=True,
         problems=frozenset({404}),
+    ),
+    route(
+        "download_files",
+        f"GET {_B}/files",
+        downloads.files,
+        needs="read",
+        more_types=("application/gzip",),
+        seconds=downloads.SECONDS,
     ),
     # Logs, and what happens.
     route(

@@ -1028,6 +1028,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     used: Used | None = None  # from the end on: the most that its steps used at a time; null if it isn't known
     egress: Egress | None = None  # from the end on: the hosts that its steps contacted; null if nobody looked
     isolation: str | None = None  # what isolates its steps from the builder's machine; null: no builder said it yet
+    archive: int | None = None  # bytes of what it has made and can be downloaded, as it is stored; null: nothing
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none

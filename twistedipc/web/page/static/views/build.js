@@ -75,6 +75,9 @@ export function buildView(id, wanted, lines) {
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
     const [preview] = build.previews ?? [];
     if (preview) actions.append(el("a", { href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
+    if (attempt.archive) {
+      actions.append(el("a", { href: `/api/v1/builds/${id}/files?attempt=${attempt.number}`, download: "", title: "The files that it has made, as a tar.gz" }, "Download"));
+    }
     if (build.tone === "good" && build.publish) {
       actions.append(el("a", { href: `/api/v1/builds/${id}/provenance`, download: `build-${id}.provenance.json` }, "Provenance"));
     }
