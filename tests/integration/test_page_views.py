@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Route, expect
 
 from tests.integration.browser import LATE, SOON, chromium
-from tests.integration.platform import BARE, Platform
+from tests.integration.platform import BARE, Platform, toml
 
 pytestmark = pytest.mark.long
 
@@ -22,6 +23,25 @@ AXE = Path(__file__).parent.parent.parent / "twistedipc/web/page/node_modules/ax
 SMALL = """() => [...document.querySelectorAll("button, select, input:not([type=checkbox]), .ways a, .tabs a")]
   .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 43.5)
   .map((each) => [each.outerHTML.slice(0, 100), each.getBoundingClientRect().height])"""
+
+#: Prints what can be printed, says what can be said, and fails.
+LOUD = """
+import json, os, socket
+channel = socket.socket(socket.AF_UNIX)
+channel.connect(os.environ["TWISTEDIPC_CHANNEL"])
+def say(**message):
+    channel.sendall(json.dumps(message).encode() + b"\\n")
+say(type="summary", markdown="# 48 pages\\n| a | b |\\n| - | - |\\n| 1 | [2](https://x.example/) |\\n\\n`code`")
+for n in (*range(30, 38), *range(90, 98)):
+    print(f"\\x1b[{n}mcolour {n}\\x1b[0m \\x1b[{n + 10}m on ground \\x1b[0m \\x1b[1;2;{n}mdim\\x1b[0m")
+for n in range(16, 256, 24):
+    print(f"\\x1b[38;5;{n}mcolour {n}\\x1b[0m \\x1b[48;5;{n}m on ground \\x1b[0m \\x1b[7;38;5;{n}mreversed\\x1b[0m")
+print("::group::One\\nin a group https://x.example/docs\\n::endgroup::\\n::warning file=a.ts,line=3::looks odd")
+print("src/b.ts(1,7): error TS2322: Type 'string' is not assignable to type 'number'.")
+print("::error file=src/b.ts,line=1,col=7::no such page\\n::notice::slow")
+print("10%\\r50%\\r100%\\nprogress\\x1b[1A\\x1b[2Kdrawn over\\n")
+raise SystemExit(3)
+"""
 
 #: The views that everybody sees first; {build} and {failed} are builds' numbers.
 VIEWS = (
@@ -284,23 +304,56 @@ def test_the_theme_is_chosen_and_kept(page: Page, platform: Platform) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page: Page, platform: Platform, builds: dict[str, int], scheme: str) -> None:
     """WCAG 2.2, A and AA, as far as a program can tell."""
-    if not AXE.exists():
-        if os.environ.get("TWISTEDIPC_TESTS_NO_SKIP"):
-            pytest.fail("axe-core isn't installed: `make check` installs it")
-        pytest.skip("axe-core isn't installed (make check installs it)")
     page.emulate_media(color_scheme="light" if scheme == "light" else "dark", reduced_motion="reduce")
     found = []
     for view in VIEWS:
         page.goto(f"{platform.url}/{view.format(**builds)}")
         expect(page.locator("h1")).to_be_visible()
         expect(page.locator(".loading")).to_have_count(0)
-        # The page's policy lets no other script in: this is the debugger's way.
-        page.evaluate(AXE.read_text("utf-8"))
-        options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-        answer = page.evaluate("(options) => axe.run(document, options)", options)
-        for each in answer["violations"]:
-            found += [f"{view}: {each['id']}: {node['html'][:160]}" for node in each["nodes"][:3]]
+        found += [f"{view}: {each}" for each in violations(page)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_a_failed_build_with_all_of_it_open(page: Page, platform: Platform, scheme: str) -> None:
+    """Its steps, groups, remarks, summary and menus, colours as tools print them, a search's hits, a picked line."""
+    if "loud" not in [each["name"] for each in platform.api("GET", "/api/v1/projects")["projects"]]:
+        steps = [{"name": "prepare", "run": "echo prepared"}, {"name": "build", "run": f"{sys.executable} loud.py"}]
+        files = {".twistedipc.toml": toml({"build": {"steps": steps}}), "loud.py": LOUD}
+        platform.add_project("loud", platform.repository(files), publish={"static": False}, default_ref="main")
+        platform.wait(platform.build("loud"), {"failed"})
+    (build,) = platform.api("GET", "/api/v1/builds?project=loud")["builds"]
+    page.emulate_media(color_scheme="light" if scheme == "light" else "dark", reduced_motion="reduce")
+    page.goto(f"{platform.url}/#/builds/{build['id']}")
+    expect(page.locator(".failure")).to_be_visible()
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
+    page.locator(".log .step-line", has_text="prepare").get_by_role("button").click()
+    for summary in page.locator("main details:not([open]) > summary").all():
+        summary.click()
+    page.locator(".log-bar select").select_option("clock")
+    page.locator(".find input").fill("colour")
+    expect(page.locator(".found")).to_contain_text("found")
+    page.get_by_role("button", name="next error").click()
+    expect(page.locator(".record.picked")).to_be_visible()
+    expect(page.locator(".fold[aria-expanded=false]")).to_have_count(0)
+    found = violations(page)
+    if os.environ.get("TWISTEDIPC_PICTURES"):
+        page.screenshot(path=f"failed-{scheme}.png", full_page=True)
+    page.locator(".log-bar select").select_option("off")
+    assert not found, "\n".join(found)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds on the page as it is: WCAG 2.2, A and AA, and what is good practice."""
+    if not AXE.exists():
+        if os.environ.get("TWISTEDIPC_TESTS_NO_SKIP"):
+            pytest.fail("axe-core isn't installed: `make check` installs it")
+        pytest.skip("axe-core isn't installed (make check installs it)")
+    # The page's policy lets no other script in: this is the debugger's way.
+    page.evaluate(AXE.read_text("utf-8"))
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    answer = page.evaluate("(options) => axe.run(document, options)", options)
+    return [f"{each['id']}: {node['html'][:160]}" for each in answer["violations"] for node in each["nodes"][:3]]
 
 
 @pytest.mark.parametrize("width", [320, 390, 3840])
