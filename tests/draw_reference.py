@@ -33,8 +33,8 @@ _JSON_RPC = ["listen_jsonrpc", "dial_jsonrpc", "spawn_jsonrpc", "JsonRpcOptions"
 
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
-    ("Declaring an interface", "", ["Message", "Request", "Interface"]),
-    ("Answering", "", ["Service", "handles", "listen", "Listening"]),
+    ("Declaring an interface", "", ["Message", "Request", "StreamOf", "Interface"]),
+    ("Answering", "", ["Service", "handles", "receives", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
     ("The other end", "", ["Peer", "PeerInfo"]),

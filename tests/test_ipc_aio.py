@@ -31,10 +31,12 @@ from twistedipc.ipc import (
     Request,
     Service,
     StreamId,
+    StreamOf,
     TLSFiles,
     Unlinked,
     aio,
     handles,
+    receives,
 )
 from twistedipc.ipc.places.loop import LoopReactor
 from twistedipc.ipc.testing import ServicePair
@@ -74,7 +76,8 @@ class Who(Request[Value]):
     pass
 
 
-DOUBLER = Interface("doubler", Double, Wait, AskBack, InThread, Fail, Note, streams={"values": Value})
+VALUES = StreamOf("values", Value)
+DOUBLER = Interface("doubler", Double, Wait, AskBack, InThread, Fail, Note, streams=[VALUES])
 CLERK = Interface("clerk", Who)
 
 
@@ -144,7 +147,8 @@ class Doubler(Service):
         self.notes.append(message.text)
         self.noted.set()
 
-    def receiver(self, stream: StreamId) -> Receiver:
+    @receives(VALUES)
+    def values(self, stream: StreamId) -> Receiver[Value]:
         return self.shelf
 
     def peer_ready(self, peer: Peer) -> None:
@@ -271,7 +275,7 @@ def test_another_thread(run: Run) -> None:
 
 def test_a_stream(run: Run) -> None:
     async def test(doubler: Doubler, remote: aio.Remote, listening: aio.Listening) -> None:
-        stream = remote.stream("values")
+        stream = remote.stream(VALUES)
         for n in range(500):
             await stream.write(Value(n))
         await stream.flushed()

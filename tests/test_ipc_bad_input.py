@@ -14,7 +14,18 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twistedipc.ipc import CallFailed, Interface, Message, Peer, Request, Service, StreamId, handles
+from twistedipc.ipc import (
+    CallFailed,
+    Interface,
+    Message,
+    Peer,
+    Request,
+    Service,
+    StreamId,
+    StreamOf,
+    handles,
+    receives,
+)
 from twistedipc.ipc.testing import ConnectedPair, ServicePair
 from twistedipc.ipc.wire.settings import Side
 
@@ -43,10 +54,13 @@ class Item(msgspec.Struct):
     x: float = 0.0
 
 
+ITEMS = StreamOf("items", Item)
+
+
 class Odd(Service):
     """Notes what comes through."""
 
-    interface = Interface("odd", Note, Ask, streams={"items": Item})
+    interface = Interface("odd", Note, Ask, streams=[ITEMS])
 
     def __init__(self) -> None:
         self.got: list[Any] = []
@@ -60,7 +74,8 @@ class Odd(Service):
         self.got.append(request)
         return Told(request.s, request.n, request.x)
 
-    def receiver(self, stream: StreamId) -> Odd:
+    @receives(ITEMS)
+    def items(self, stream: StreamId) -> Odd:
         return self
 
     def position(self) -> int:
@@ -404,7 +419,7 @@ OF_A_RECEIVER = [
 @pytest.mark.parametrize("frame", OF_A_RECEIVER)
 def test_what_a_receiver_cannot_say(frame: bytes) -> None:
     pair = ServicePair(Odd())
-    stream = pair.remote.stream("items")
+    stream = pair.remote.stream(ITEMS)
     Deferred.fromCoroutine(stream.write(Item()))
     pair.pump()
     assert stream.acknowledged == 2

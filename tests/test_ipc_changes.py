@@ -15,7 +15,18 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twistedipc.ipc import CallFailed, Interface, Message, Request, Service, StreamFailed, StreamId, handles
+from twistedipc.ipc import (
+    CallFailed,
+    Interface,
+    Message,
+    Request,
+    Service,
+    StreamFailed,
+    StreamId,
+    StreamOf,
+    handles,
+    receives,
+)
 from twistedipc.ipc.remote import Remote
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire.interface import reply_of
@@ -73,17 +84,17 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "a field with a default is added to a message": (message(), message(Defaulted)),
     "a required field is added to a message": (message(), message(Required)),
     "a field is removed from a message": (message(Required), message()),
-    "a required field is added to a stream's item": ({"s": Plain}, {"s": Required}),
-    "a field is removed from a stream's item": ({"s": Required}, {"s": Plain}),
+    "a required field is added to a stream's item": (StreamOf("s", Plain), StreamOf("s", Required)),
+    "a field is removed from a stream's item": (StreamOf("s", Required), StreamOf("s", Plain)),
     "a request is added": (None, request()),
     "a message is added": (None, message()),
-    "a stream is added": ({}, {"s": Plain}),
+    "a stream is added": (None, StreamOf("s", Plain)),
 }
 
 
 def interface(part: Any) -> Interface:
-    if isinstance(part, dict):
-        return Interface("changing", message(), streams=part)
+    if isinstance(part, StreamOf):
+        return Interface("changing", streams=[part])
     return Interface("changing", *([part] if part is not None else []))
 
 
@@ -112,7 +123,8 @@ def service_of(part: Any, got: list[Any]) -> Service:
     def receiver(self: Any, stream: StreamId) -> Shelf:
         return Shelf()
 
-    members["receiver"] = receiver
+    for stream in met.streams.values():
+        members["receiver"] = receives(stream)(receiver)
     service: Service = type("Changing", (Service,), members)()
     return service
 
@@ -138,9 +150,9 @@ def outcome(asks: Any, answers: Any) -> str:
 
 def _say(remote: Remote, asks: Any, pair: ServicePair) -> str:
     ended: list[Any] = []
-    if isinstance(asks, dict):
-        stream = remote.stream("s")
-        Deferred.fromCoroutine(stream.write(filled(asks["s"])))
+    if isinstance(asks, StreamOf):
+        stream = remote.stream(asks)
+        Deferred.fromCoroutine(stream.write(filled(asks.items)))
         stream.flushed().addBoth(ended.append)
     elif issubclass(asks, Request):
         remote.call(filled(asks)).addBoth(ended.append)  # type: ignore[arg-type]

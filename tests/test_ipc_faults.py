@@ -36,9 +36,11 @@ from twistedipc.ipc import (
     Service,
     StreamFailed,
     StreamId,
+    StreamOf,
     TooManyCalls,
     Unlinked,
     handles,
+    receives,
 )
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire import handshake
@@ -80,7 +82,9 @@ class Item(msgspec.Struct):
     text: str = ""
 
 
-ODD = Interface("odd", Ask, Note, streams={"items": Item, "others": Item})
+ITEMS = StreamOf("items", Item)
+OTHERS = StreamOf("others", Item)
+ODD = Interface("odd", Ask, Note, streams=[ITEMS, OTHERS])
 
 
 class Shelf:
@@ -122,7 +126,8 @@ class Odd(Service):
     def note(self, message: Note, peer: Peer) -> Any:
         return self.handle(message)
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(ITEMS, OTHERS)
+    def items(self, stream: StreamId) -> Shelf:
         shelf: Shelf = self.make(stream)
         return shelf
 
@@ -196,7 +201,7 @@ class AfterTheLink(World):
                 later.append(self.remote.linked())
                 later.append(self.remote.call(Ask("again"), timeout=500))
                 later.append(Deferred.fromCoroutine(self.remote.drain()))
-                stream = self.remote.stream("items")
+                stream = self.remote.stream(ITEMS)
                 later.append(Deferred.fromCoroutine(stream.write(Item(1))))
                 later.append(stream.flushed())
 
@@ -475,7 +480,7 @@ class WhereItIsSent(World):
                 self.assertRaises(LocalProtocolError, remote.send, bad)
             for bad_call in (Ask(x=NAN), Ask(any={"a": NAN}), Ask("\udcff"), Ask(any=object())):
                 self.assertRaises(LocalProtocolError, remote.call, bad_call)
-            stream = remote.stream("items")
+            stream = remote.stream(ITEMS)
             for item in (Item(1, NAN), Item("1"), Item(None), Item(2, "\ud800")):  # type: ignore[arg-type]
                 self.failureResultOf(Deferred.fromCoroutine(stream.write(item)), LocalProtocolError)
             self.assertEqual(stream.next, 1)
@@ -515,8 +520,11 @@ class LooseItem(msgspec.Struct):
     raw: msgspec.Raw = msgspec.Raw(b"null")
 
 
+LOOSE_ITEMS = StreamOf("items", LooseItem)
+
+
 class LooseService(Service):
-    interface = Interface("loose", Loose, LooseAsk, Whatever, WhateverAsk, streams={"items": LooseItem})
+    interface = Interface("loose", Loose, LooseAsk, Whatever, WhateverAsk, streams=[LOOSE_ITEMS])
 
     def __init__(self) -> None:
         self.got: list[Any] = []
@@ -541,7 +549,8 @@ class LooseService(Service):
         self.got.append(request)
         return self.reply
 
-    def receiver(self, stream: StreamId) -> LooseService:
+    @receives(LOOSE_ITEMS)
+    def items(self, stream: StreamId) -> LooseService:
         return self
 
     def position(self) -> int:
@@ -582,7 +591,7 @@ class WhatIsInside(SynchronousTestCase):
         self.assertEqual(self.service.got, [Loose(1)])
 
     def test_raw_that_is_no_json_is_refused_where_it_is_sent(self) -> None:
-        stream, peer = self.remote.stream("items"), self.remote.peer
+        stream, peer = self.remote.stream(LOOSE_ITEMS), self.remote.peer
         assert peer is not None
         for bad in (b"", b"{", b"nul", b"1}", b'"\xff"', b'"\\ud800"', b"NaN", b"1 2", b"[" * 2000 + b"]" * 2000):
             raw = msgspec.Raw(bad)
@@ -610,7 +619,7 @@ class WhatIsInside(SynchronousTestCase):
         assert self.remote.peer is not None
         self.remote.peer.send_many([Loose(raw=raw)] * 2)
         reply = self.remote.call(LooseAsk(raw=raw))
-        self.successResultOf(Deferred.fromCoroutine(self.remote.stream("items").write(LooseItem(raw=raw))))
+        self.successResultOf(Deferred.fromCoroutine(self.remote.stream(LOOSE_ITEMS).write(LooseItem(raw=raw))))
         self.pair.pump()
         there = [*self.service.got, self.successResultOf(reply)]
         self.assertEqual([bytes(each.raw) for each in there], [b'{"a":[1,2.50,"\\n"]}'] * 6)
@@ -626,7 +635,7 @@ class WhatIsInside(SynchronousTestCase):
 
     def test_nesting_that_one_side_can_just_write(self) -> None:
         """For the other it may be too much, or not: it has other frames on its stack."""
-        stream = self.remote.stream("items")
+        stream = self.remote.stream(LOOSE_ITEMS)
         there = 0
         for levels in range(880, 1000, 3):
             value = nested(levels)
@@ -721,13 +730,13 @@ class FrameLimits(SynchronousTestCase):
 
     def test_items_of_streams(self) -> None:
         pair, remote, service = self.pair(1 << 20, 4096)
-        stream = remote.stream("items")
+        stream = remote.stream(ITEMS)
         pair.pump()
         written = Deferred.fromCoroutine(stream.write(Item(1, text="x" * 4200)))
         self.assertIn("over the limit", str(self.failureResultOf(written, LocalProtocolError).value))
         outbox = MemoryOutbox()
         outbox.append(b'{"n":1,"text":"%b"}' % (b"x" * 4200))
-        refused = remote.stream("items", outbox).flushed()
+        refused = remote.stream(ITEMS, outbox).flushed()
         pair.pump()
         self.assertEqual(self.failureResultOf(refused, StreamFailed).value.code, "too-large")
         self.assertEqual(service.lost, [])
@@ -828,9 +837,9 @@ class Streams(World):
     def setUp(self) -> None:
         super().setUp()
         self.refusals: list[StreamFailed] = []
-        self.stream = self.remote.stream("items")
+        self.stream = self.remote.stream(ITEMS)
         self.stream.when_refused = self.refusals.append
-        self.other = self.remote.stream("others")
+        self.other = self.remote.stream(OTHERS)
 
     def write(self, number: int) -> Deferred[None]:
         """To both; the flushing of the first."""
@@ -955,10 +964,11 @@ class Streams(World):
         class OldItem(msgspec.Struct):
             x: float
 
-        old = Interface("odd", Ask, Note, streams={"items": OldItem, "others": Item})
+        old_items = StreamOf("items", OldItem)
+        old = Interface("odd", Ask, Note, streams=[old_items, OTHERS])
         pair = ServicePair(self.service, asks=old)
         remote = pair.remote
-        stream, other = remote.stream("items"), remote.stream("others")
+        stream, other = remote.stream(old_items), remote.stream(OTHERS)
         Deferred.fromCoroutine(stream.write(OldItem(1.0)))
         Deferred.fromCoroutine(other.write(Item(1)))
         flushed = stream.flushed()
@@ -977,9 +987,10 @@ class Streams(World):
 
         for slow in (False, True):
             service = Odd()
-            old = Interface("odd", Ask, Note, streams={"items": AnyItem})
+            any_items = StreamOf("items", AnyItem)
+            old = Interface("odd", Ask, Note, streams=[any_items])
             pair = ServicePair(service, asks=old, linked=False)
-            stream = pair.remote.stream("items")
+            stream = pair.remote.stream(any_items)
             shelf = service.shelves["items"] = Shelf()
             if slow:
                 taking: list[Deferred[None]] = []

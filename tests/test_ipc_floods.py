@@ -36,9 +36,11 @@ from twistedipc.ipc import (
     Request,
     Service,
     StreamId,
+    StreamOf,
     dial,
     handles,
     listen,
+    receives,
 )
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.service import side_settings
@@ -91,8 +93,10 @@ class Item(msgspec.Struct):
     text: str = ""
 
 
-TARGET = Interface("target", Ask, Wait, Note, Slow, streams={"items": Item, "slow": Item})
-BACK = Interface("back", streams={"items": Item})
+ITEMS = StreamOf("items", Item)
+SLOW_ITEMS = StreamOf("slow", Item)
+TARGET = Interface("target", Ask, Wait, Note, Slow, streams=[ITEMS, SLOW_ITEMS])
+BACK = Interface("back", streams=[ITEMS])
 
 
 class Sink:
@@ -143,7 +147,8 @@ class Target(Service):
     def peer_lost(self, peer: Peer, reason: str) -> None:
         self.lost.append(reason)
 
-    def receiver(self, stream: StreamId) -> Sink:
+    @receives(ITEMS, SLOW_ITEMS)
+    def items(self, stream: StreamId) -> Sink:
         return Sink() if stream.stream == "items" else Blocked()
 
 
@@ -419,7 +424,7 @@ class Floods(TestCase):
         self.honest: Remote = dial(reactor, f"unix:{self.path}", TARGET, key=KEY)
         self.addCleanup(self.honest.close)
         self.outbox = MemoryOutbox()
-        back = self.listening.stream("flooder", "items", self.outbox)
+        back = self.listening.stream("flooder", ITEMS, self.outbox)
         for n in range(200):
             await back.write(Item(n, "x" * 1000))
         await self.honest.call(Ask(1))

@@ -39,6 +39,7 @@ from twistedipc.ipc import (
     Peer,
     Request,
     Service,
+    StreamOf,
     TLSFiles,
     handles,
     listen_plain,
@@ -239,7 +240,7 @@ def test_what_this_profile_has_not() -> None:
     with pytest.raises(BadVocabulary, match="a field id"):
         PlainConversation(Interface("talk", Get))
     with pytest.raises(BadVocabulary, match="streams"):
-        PlainConversation(Interface("talk", streams={"notes": Note}))
+        PlainConversation(Interface("talk", streams=[StreamOf("notes", Note)]))
     with pytest.raises(LocalProtocolError, match="not tagged"):
         PlainConversation(TALK).message(Told("x"))
     with pytest.raises(LocalProtocolError, match="over the limit"):

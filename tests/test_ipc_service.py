@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -28,6 +28,7 @@ from twistedipc.ipc import (
     QueueFull,
     Request,
     Service,
+    StreamOf,
     Unlinked,
     dial,
     handles,
@@ -69,6 +70,13 @@ class Slow(Message):
 
 
 CALCULATOR = Interface("calculator", Add, Divide, Later, Note, Slow)
+
+
+class Opaque:
+    """What msgspec knows nothing of."""
+
+
+T = TypeVar("T")
 
 
 class Calculator(Service):
@@ -198,15 +206,31 @@ class DeclarationTests(SynchronousTestCase):
         class Vague(Request):  # type: ignore[type-arg]
             pass
 
-        class Wrong(Request[int]):  # type: ignore[type-var]
+        class Wrong(Request[dict[str, list[Opaque]]]):
+            pass
+
+        class Untold(Request[Untagged | Sum]):
+            pass
+
+        class Quoted(Request["Sum"]):
+            pass
+
+        class Generic(Request[T]):
             pass
 
         for name, kinds, complaint in (
             ("x", (Untagged,), "not tagged"),
             ("x", (Note, Note2), "same type 'note'"),
-            ("x", (Ping,), "belongs to the link"),
+            ("x", (Ping,), r"belongs to the link itself. Use class Ping\(…, tag=\"ping-…\"\)"),
             ("x", (Vague,), "doesn't say what its reply is"),
-            ("x", (Wrong,), "int is no msgspec.Struct"),
+            (
+                "x",
+                (Wrong,),
+                "the reply to .*Wrong can't be .*: msgspec can't decode Opaque. Say it by a msgspec.Struct",
+            ),
+            ("x", (Untold,), "may not contain more than one Struct type unless tagged"),
+            ("x", (Quoted,), "the reply to .*Quoted is only named, 'Sum': define its class before"),
+            ("x", (Generic,), "the reply to .*Generic has no type yet, only ~T: a generic request can't be of an"),
             ("Not a name", (Add,), "no name"),
         ):
             with self.assertRaisesRegex(BadVocabulary, complaint):
@@ -523,15 +547,16 @@ class SocketTests(TestCase):
         real = cast(LinkReactor, reactor)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        events = Interface("events", streams={"sums": Sum})
+        sums = StreamOf("sums", Sum)
+        events = Interface("events", streams=[sums])
         for name, wrong in (("", True), ("shop-1", False)):
             remote = dial(real, f"unix:{folder.name}/sock", events, name=name)
             outbox = FileOutbox(Path(folder.name) / "outbox")
             if wrong:
-                self.assertRaisesRegex(LocalProtocolError, "name=", remote.stream, "sums", outbox)
+                self.assertRaisesRegex(LocalProtocolError, "name=", remote.stream, sums, outbox)
                 outbox.close()
             else:
-                remote.stream("sums", outbox)
+                remote.stream(sums, outbox)
             await remote.close()
 
 

@@ -28,6 +28,7 @@ from twistedipc.ipc import (
     Request,
     Service,
     Spawned,
+    StreamOf,
     handles,
     spawn,
 )
@@ -41,7 +42,7 @@ DEADLINE = 180
 #: What parent and child say to one another; a module of its own for the children.
 DECLARED = """
 import msgspec
-from twistedipc.ipc import Interface, Message, Request
+from twistedipc.ipc import Interface, Message, Request, StreamOf
 
 class Text(msgspec.Struct):
     text: str
@@ -54,7 +55,8 @@ class Note(Message):
     number: int
     text: str = ""
 
-CHILD = Interface("child", Say, Note, streams={"events": Note})
+EVENTS = StreamOf("events", Note)
+CHILD = Interface("child", Say, Note, streams=[EVENTS])
 PARENT = Interface("parent", Say, Note)
 """
 
@@ -64,7 +66,7 @@ import os, subprocess, sys, time
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
-from twistedipc.ipc import CallFailed, MemoryOutbox, Service, handles
+from twistedipc.ipc import CallFailed, MemoryOutbox, Service, handles, receives
 from twistedipc.ipc import dial
 from twistedipc.ipc import listen
 from declared import *
@@ -111,7 +113,8 @@ class Child(Service):
     def note(self, message, peer):
         self.count += 1
 
-    def receiver(self, stream):
+    @receives(EVENTS)
+    def events(self, stream):
         return self
 
     def position(self):
@@ -145,7 +148,8 @@ class Note(Message):
     text: str = ""
 
 
-CHILD = Interface("child", Say, Note, streams={"events": Note})
+EVENTS = StreamOf("events", Note)
+CHILD = Interface("child", Say, Note, streams=[EVENTS])
 PARENT = Interface("parent", Say, Note)
 
 
@@ -280,7 +284,7 @@ run(main)
 
     async def test_a_stream(self) -> None:
         child = self.spawn(SERVE)
-        stream = child.stream("events")
+        stream = child.stream(EVENTS)
         for number in range(2000):
             await stream.write(Note(number, "x" * 100))
         await stream.flushed()

@@ -7,7 +7,7 @@ import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -34,6 +34,8 @@ from twistedipc.ipc import (
     Stream,
     StreamFailed,
     StreamId,
+    StreamOf,
+    receives,
 )
 from twistedipc.ipc.streams.receiver import CREDIT, LINK_ALLOWANCE, MAX_STREAMS, RETRY_AFTER, IncomingStream
 from twistedipc.ipc.streams.sender import LEAST_RETRY, TURN_BYTES
@@ -63,7 +65,8 @@ class Other(msgspec.Struct):
     pass
 
 
-COLLECTOR = Interface("collector", streams={"items": Item})
+ITEMS = StreamOf("items", Item)
+COLLECTOR = Interface("collector", streams=[ITEMS])
 
 
 class Shelf:
@@ -99,7 +102,8 @@ class Collector(Service):
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf] = {}
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(ITEMS)
+    def items(self, stream: StreamId) -> Shelf:
         return self.shelves.setdefault(f"{stream.stream}/{stream.id}", Shelf())
 
 
@@ -109,7 +113,7 @@ class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.service = Collector()
         self.pair = ServicePair(self.service)
-        self.stream = self.pair.remote.stream("items")
+        self.stream = self.pair.remote.stream(ITEMS)
 
     def write(self, *numbers: int, text: str = "") -> list[Deferred[int]]:
         return [Deferred.fromCoroutine(self.stream.write(Item(n, text))) for n in numbers]
@@ -150,7 +154,7 @@ class StreamTests(SynchronousTestCase):
         self.pair.pump()
         shelf = self.shelf
         shelf.slow = True
-        self.stream = self.pair.remote.stream("items", MemoryOutbox(limit=1000))
+        self.stream = self.pair.remote.stream(ITEMS, MemoryOutbox(limit=1000))
         writes = self.write(*range(100), text="x" * 50)
         waiting = [write for write in writes if not write.called]
         assert 50 < len(waiting) < 100
@@ -166,7 +170,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_who_gives_up_waiting_is_forgotten(self) -> None:
         self.pair.cut()
-        stream = self.pair.remote.stream("items", MemoryOutbox(limit=100))
+        stream = self.pair.remote.stream(ITEMS, MemoryOutbox(limit=100))
         self.successResultOf(Deferred.fromCoroutine(stream.write(Item(1, "x" * 100))))
         self.pair.clock.advance(0)
 
@@ -187,8 +191,8 @@ class StreamTests(SynchronousTestCase):
 
     def test_who_hears_of_a_failure_may_close_the_stream(self) -> None:
         outbox = MemoryOutbox()
-        self.stream = self.pair.remote.stream("items", outbox)
-        other = self.pair.remote.stream("items", MemoryOutbox())
+        self.stream = self.pair.remote.stream(ITEMS, outbox)
+        other = self.pair.remote.stream(ITEMS, MemoryOutbox())
         self.pair.pump()
         assert self.pair.wire is not None
         self.pair.wire.dialler.pause_writing()
@@ -317,19 +321,19 @@ class StreamTests(SynchronousTestCase):
         self.write(1, 2)
         self.pair.pump()
         self.stream.close()
-        self.stream = self.pair.remote.stream("items")
+        self.stream = self.pair.remote.stream(ITEMS)
         self.write(9)
         self.pair.pump()
         assert sorted([item.n for item in shelf.items] for shelf in self.service.shelves.values()) == [[1, 2], [9]]
 
     def test_what_cannot_be_written(self) -> None:
-        self.failureResultOf(Deferred.fromCoroutine(self.stream.write(Other())), LocalProtocolError)
-        with self.assertRaisesRegex(LocalProtocolError, "no stream 'others'"):
-            self.pair.remote.stream("others")
+        self.failureResultOf(Deferred.fromCoroutine(self.stream.write(cast(Any, Other()))), LocalProtocolError)
+        with self.assertRaisesRegex(LocalProtocolError, "no stream others of Item"):
+            self.pair.remote.stream(StreamOf("others", Item))
         outbox = MemoryOutbox()
-        self.pair.remote.stream("items", outbox)
+        self.pair.remote.stream(ITEMS, outbox)
         with self.assertRaisesRegex(LocalProtocolError, "already"):
-            self.pair.remote.stream("items", outbox)
+            self.pair.remote.stream(ITEMS, outbox)
 
     def test_items_are_bounded_by_the_frame(self) -> None:
         limit = 1 << 20
@@ -342,7 +346,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_a_low_frame_limit_makes_small_frames(self) -> None:
         self.pair = ServicePair(self.service, frame_limit=4096)
-        self.stream = self.pair.remote.stream("items")
+        self.stream = self.pair.remote.stream(ITEMS)
         self.write(*range(500))
         self.pair.pump()
         assert self.numbers() == list(range(500))
@@ -352,7 +356,7 @@ class StreamTests(SynchronousTestCase):
         outbox = MemoryOutbox()
         outbox.append(b'{"n":1,"text":"%b"}' % (b"x" * 5000))
         self.pair = ServicePair(self.service, frame_limit=4096)
-        stream = self.pair.remote.stream("items", outbox)
+        stream = self.pair.remote.stream(ITEMS, outbox)
         flushed = stream.flushed()
         self.pair.pump()
         assert "item 1 is over the limit" in str(self.failureResultOf(flushed, StreamFailed).value)
@@ -372,7 +376,7 @@ class StreamTests(SynchronousTestCase):
 
         pair = ServicePair(Plain(), answers=self.service)
         name = next(iter(pair.listening.peers)).info.name
-        early = pair.listening.stream(name, "items")
+        early = pair.listening.stream(name, ITEMS)
         Deferred.fromCoroutine(early.write(Item(1)))
         pair.pump()
         pair.cut()
@@ -387,7 +391,7 @@ class StreamTests(SynchronousTestCase):
 
         pair = ServicePair(Plain(), answers=self.service)
         name = next(iter(pair.listening.peers)).info.name
-        stream = pair.listening.stream(name, "items")
+        stream = pair.listening.stream(name, ITEMS)
         Deferred.fromCoroutine(stream.write(Item(1)))
         pair.pump()
         assert stream.acknowledged == 2
@@ -398,7 +402,7 @@ class StreamTests(SynchronousTestCase):
             interface = Interface("greeting")
 
             def peer_ready(self, peer: Peer) -> None:
-                stream = pair.listening.stream(peer.info.name, "items")
+                stream = pair.listening.stream(peer.info.name, ITEMS)
                 Deferred.fromCoroutine(stream.write(Item(1)))
 
         pair = ServicePair(Greeting(), answers=self.service, linked=False)
@@ -545,7 +549,7 @@ class StreamTests(SynchronousTestCase):
         assert not paused()
         assert len(self.service.shelves) == 21  # with the one of the start
 
-    def flushed(self, stream: Stream, *numbers: int) -> Deferred[None]:
+    def flushed(self, stream: Stream[Item], *numbers: int) -> Deferred[None]:
         """Write these, and let them be sent."""
         for number in numbers:
             self.successResultOf(Deferred.fromCoroutine(stream.write(Item(number))))
@@ -559,7 +563,7 @@ class StreamTests(SynchronousTestCase):
             outbox = MemoryOutbox()
             if n % 3 == 1:
                 outbox.first = outbox.next = 7  # there is no shelf that has the first six
-            stream = self.pair.remote.stream("items", outbox)
+            stream = self.pair.remote.stream(ITEMS, outbox)
             self.pair.pump()
             if n % 3 == 1:
                 self.failureResultOf(stream.flushed(), StreamFailed)
@@ -569,20 +573,20 @@ class StreamTests(SynchronousTestCase):
         assert sum(len(shelf.items) for shelf in self.service.shelves.values()) == MAX_STREAMS
 
     def test_who_is_refused_since_there_are_too_many_may_come_again(self) -> None:
-        streams = [self.pair.remote.stream("items", MemoryOutbox()) for _ in range(MAX_STREAMS)]
+        streams = [self.pair.remote.stream(ITEMS, MemoryOutbox()) for _ in range(MAX_STREAMS)]
         self.pair.pump()
         refused = self.failureResultOf(streams[-1].flushed(), StreamFailed)
         assert "256 streams are open" in str(refused.value)
         self.successResultOf(self.flushed(streams[-2], 1))
         streams[0].close()
-        again = self.pair.remote.stream("items", MemoryOutbox())
+        again = self.pair.remote.stream(ITEMS, MemoryOutbox())
         self.pair.pump()
         self.successResultOf(self.flushed(again, 1))
 
     def test_what_came_before_the_close_is_taken_however_long_that_takes(self) -> None:
         """So long it has its place; and it may be opened again meanwhile."""
         with tempfile.TemporaryDirectory() as folder:
-            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            stream = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             self.pair.pump()
             shelf = self.service.shelves[f"items/{stream.id}"]
             shelf.slow = True
@@ -591,17 +595,17 @@ class StreamTests(SynchronousTestCase):
             stream.close()
             self.pair.pump()
             assert len(shelf.pending) == 1
-            others = [self.pair.remote.stream("items", MemoryOutbox()) for _ in range(MAX_STREAMS - 1)]
+            others = [self.pair.remote.stream(ITEMS, MemoryOutbox()) for _ in range(MAX_STREAMS - 1)]
             self.pair.pump()
             self.failureResultOf(others[-1].flushed(), StreamFailed)
             for _ in range(2):
                 shelf.pending.pop().callback(None)
                 self.pair.pump()
             assert [item.n for item in shelf.items] == [1, 2]
-            again = self.pair.remote.stream("items", FileOutbox(folder))
+            again = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             self.assertNoResult(self.flushed(again, 3).addErrback(lambda _: None))
             again.close()
-            again = self.pair.remote.stream("items", FileOutbox(folder))
+            again = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             flushed = self.flushed(again, 4)
             while shelf.pending:
                 shelf.pending.pop().callback(None)
@@ -651,14 +655,14 @@ class StreamTests(SynchronousTestCase):
 
         assert self.pair.wire is not None
         with tempfile.TemporaryDirectory() as folder:
-            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            stream = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             shelf = self.service.shelves[f"items/{stream.id}"] = Slow()
             self.pair.clock.advance(0)
             self.pair.wire.carry(Side.DIALLER)
             self.pair.clock.advance(0)
             assert shelf.asked is not None
             stream.close()
-            again = self.pair.remote.stream("items", FileOutbox(folder))
+            again = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             flushed = self.flushed(again, 1, 2)
             self.assertNoResult(flushed)
             shelf.asked.callback(None)
@@ -670,7 +674,7 @@ class StreamTests(SynchronousTestCase):
     def test_a_refusal_that_crosses_with_another_opening(self) -> None:
         assert self.pair.wire is not None
         with tempfile.TemporaryDirectory() as folder:
-            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            stream = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             self.pair.pump()
             shelf = self.service.shelves[f"items/{stream.id}"]
             shelf.fail = True
@@ -680,7 +684,7 @@ class StreamTests(SynchronousTestCase):
             shelf.fail = False
             assert len(self.flushLoggedErrors(OSError)) == 1
             stream.close()
-            again = self.pair.remote.stream("items", FileOutbox(folder))
+            again = self.pair.remote.stream(ITEMS, FileOutbox(folder))
             self.pair.pump()
             self.pair.advance(2 * RETRY_AFTER)
             self.successResultOf(self.flushed(again, 2))
@@ -709,15 +713,33 @@ class StreamTests(SynchronousTestCase):
         assert self.pair.remote.peer is not None
 
     def test_declarations(self) -> None:
-        with self.assertRaisesRegex(BadService, "no method receiver"):
+        with self.assertRaisesRegex(BadService, "has no receiver for the stream items: mark one by @receives"):
 
             class Deaf(Service):
                 interface = COLLECTOR
 
-        with self.assertRaisesRegex(BadVocabulary, "can't be a stream"):
-            Interface("x", streams={"a": int})  # type: ignore[dict-item]
-        with self.assertRaisesRegex(BadVocabulary, "can't be a stream"):
-            Interface("x", streams={"A B": Item})
+        with self.assertRaisesRegex(BadService, "handles the stream others, not of collector's interface"):
+
+            class Other(Collector):
+                @receives(StreamOf("others", Item))
+                def others(self, stream: StreamId) -> Shelf:
+                    return Shelf()
+
+        with self.assertRaisesRegex(BadService, "items and more both handle the stream items"):
+
+            class Twice(Collector):
+                @receives(ITEMS)
+                def more(self, stream: StreamId) -> Shelf:
+                    return Shelf()
+
+        with self.assertRaisesRegex(BadVocabulary, "the stream a can't have items of int: they are msgspec.Structs"):
+            StreamOf("a", int)  # type: ignore[type-var]
+        with self.assertRaisesRegex(BadVocabulary, "'A B' is no name for a stream"):
+            StreamOf("A B", Item)
+        with self.assertRaisesRegex(BadVocabulary, "x has two streams items"):
+            Interface("x", streams=[ITEMS, StreamOf("items", Item)])
+        with self.assertRaisesRegex(BadVocabulary, "'items' is no StreamOf: streams=.StreamOf"):
+            Interface("x", streams=cast(Any, {"items": Item}))
 
         class Sly(Message, tag="stream-open"):
             pass
@@ -826,7 +848,8 @@ class StreamMachine(RuleBasedStateMachine):
         class One(Service):
             interface = COLLECTOR
 
-            def receiver(self, stream: StreamId) -> Shelf:
+            @receives(ITEMS)
+            def items(self, stream: StreamId) -> Shelf:
                 return machine.shelf
 
         self.pair = ServicePair(One(), clock=self.clock, linked=False, split=self.split, high_water=3000)
@@ -835,9 +858,9 @@ class StreamMachine(RuleBasedStateMachine):
     def split(self, data: bytes) -> list[bytes]:
         return [data[: len(data) // 2], data[len(data) // 2 :]]
 
-    def open(self) -> Stream:
+    def open(self) -> Stream[Item]:
         self.outbox = FileOutbox(Path(self.temporary.name), durable=False, limit=20_000, segment_bytes=1000)
-        return self.pair.remote.stream("items", self.outbox)
+        return self.pair.remote.stream(ITEMS, self.outbox)
 
     @rule(count=st.integers(1, 30), size=st.sampled_from([0, 200]))
     def write(self, count: int, size: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from lines import COLLECTOR, Line
-from twistedipc.ipc import LinkReactor, Service, StreamId, listen
+from lines import COLLECTOR, LINES, Line
+from twistedipc.ipc import LinkReactor, Service, StreamId, listen, receives
 
 SCHEMA = """
 create table if not exists lines (
@@ -44,7 +44,8 @@ class Collector(Service):
     def __init__(self, database: sqlite3.Connection) -> None:
         self.database = database
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(LINES)
+    def lines(self, stream: StreamId) -> Shelf:
         return Shelf(self.database, stream)
 
 

@@ -2,11 +2,13 @@
 
 import msgspec
 
-from twistedipc.ipc import Interface
+from twistedipc.ipc import Interface, StreamOf
 
 
 class Line(msgspec.Struct):
     text: str
 
 
-COLLECTOR = Interface("collector", streams={"lines": Line})
+LINES = StreamOf("lines", Line)
+
+COLLECTOR = Interface("collector", streams=[LINES])

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from twisted.internet.task import deferLater, react
 
-from lines import COLLECTOR, Line
+from lines import COLLECTOR, LINES, Line
 from twistedipc.ipc import FileOutbox, LinkReactor, dial
 
 #: Characters of a line that are sent; an item of a stream has less than a megabyte.
@@ -34,7 +34,7 @@ async def follow(reactor: LinkReactor, file: BinaryIO) -> AsyncIterator[str]:
 
 async def main(reactor: LinkReactor, socket: str, path: str, outbox: str, name: str) -> None:
     collector = dial(reactor, f"unix:{socket}", COLLECTOR, name=name)
-    stream = collector.stream("lines", FileOutbox(outbox))
+    stream = collector.stream(LINES, FileOutbox(outbox))
     # Line n of the file is item n of the stream, and the outbox remembers how many it was ever given: after a kill
     # there is nothing else to know.
     number = 0

@@ -26,6 +26,7 @@ The rooms, each of which imports only those above it (each has its own map)::
 
 and the face, which stands on all of them::
 
+    handlers.py       `Service`: what you write to answer
     service.py        `listen`: the side that answers          remote.py    `dial`: the side that asks
     plain.py          `listen_plain`, `dial_plain`: lines of JSON, for programs without a session
     jsonrpc.py        `listen_jsonrpc`, `dial_jsonrpc`, `spawn_jsonrpc`: JSON-RPC 2.0
@@ -69,6 +70,7 @@ from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.handlers import Service, handles, receives
 from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
@@ -85,7 +87,7 @@ from twistedipc.ipc.places.keys import (
 )
 from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
 from twistedipc.ipc.remote import Remote, Unlinked, dial
-from twistedipc.ipc.service import Listening, Service, handles, listen
+from twistedipc.ipc.service import Listening, listen
 from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
@@ -109,7 +111,7 @@ from twistedipc.ipc.wire.errors import (
     TooManyCalls,
 )
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
-from twistedipc.ipc.wire.interface import Interface, Message, Request
+from twistedipc.ipc.wire.interface import Interface, Message, Request, StreamOf
 from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
@@ -172,6 +174,7 @@ __all__ = [
     "Stream",
     "StreamFailed",
     "StreamId",
+    "StreamOf",
     "SyncRemote",
     "TLSFiles",
     "TooManyCalls",
@@ -192,6 +195,7 @@ __all__ = [
     "parent_channel",
     "read_key",
     "read_named_key",
+    "receives",
     "send_at_once",
     "spawn",
     "spawn_jsonrpc",

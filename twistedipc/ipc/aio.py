@@ -20,7 +20,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import msgspec
 
@@ -30,10 +30,10 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.futures import TaskPeer, in_task, outcome
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.places.loop import LoopReactor
-from twistedipc.ipc.remote import R
+from twistedipc.ipc.remote import R, T
 from twistedipc.ipc.streams import sender
 from twistedipc.ipc.streams.outbox import Outbox
-from twistedipc.ipc.wire.interface import Request
+from twistedipc.ipc.wire.interface import Request, StreamOf
 
 P = ParamSpec("P")
 F = TypeVar("F")
@@ -84,9 +84,9 @@ class Remote:
         """Send a one-way message, or keep it for the next link. Never waits. See `Remote.send`."""
         self._remote.send(message)
 
-    def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
+    def stream(self, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
         """Return a reliable stream of the service's interface. See `Remote.stream`."""
-        return Stream(self._remote.stream(name, outbox))
+        return Stream(self._remote.stream(stream, outbox))
 
     async def drain(self) -> None:
         """Wait until the service keeps up with what this side sends. See `Remote.drain`."""
@@ -113,14 +113,14 @@ class Remote:
         return await outcome(self._remote.closed())
 
 
-class Stream:
+class Stream(Generic[T]):
     """The sender's end of one stream: `twistedipc.ipc.Stream`, to be awaited in tasks."""
 
-    def __init__(self, stream: sender.Stream) -> None:
+    def __init__(self, stream: sender.Stream[T]) -> None:
         #: the stream itself, with its numbers and its `refusal`
         self.stream = stream
 
-    async def write(self, item: msgspec.Struct) -> int:
+    async def write(self, item: T) -> int:
         """Add an item to the outbox, and return its number. Wait while the outbox is full."""
         return await in_task(self.stream.write(item))
 
@@ -155,9 +155,9 @@ class Listening:
         """The peers that are linked now, whose `Peer.call` and `Peer.drain` are to be awaited in a task."""
         return self._listening.peers
 
-    def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
+    def stream(self, peer: str, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
         """Return a reliable stream to the peer of this name. See `Listening.stream`."""
-        return Stream(self._listening.stream(peer, name, outbox))
+        return Stream(self._listening.stream(peer, stream, outbox))
 
     @property
     def port(self) -> int:

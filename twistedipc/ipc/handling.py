@@ -58,7 +58,7 @@ class Handling:
         """Return what handlers are given for a peer."""
         return peer
 
-    def receivers(self, make: Callable[[StreamId], Receiver]) -> Callable[[StreamId], Receiver]:
+    def receivers(self, make: Callable[[StreamId], Receiver[Any]]) -> Callable[[StreamId], Receiver[Any]]:
         """Return how the receivers of streams are made."""
         return lambda stream: _MeasuredReceiver(make(stream), self)
 
@@ -140,7 +140,7 @@ def handling_of(clock: IReactorTime) -> Handling:
 class _MeasuredReceiver:
     """A receiver whose work is measured."""
 
-    def __init__(self, receiver: Receiver, handling: Handling) -> None:
+    def __init__(self, receiver: Receiver[Any], handling: Handling) -> None:
         self._receiver = receiver
         self._handling = handling
         self._name = type(receiver).__qualname__

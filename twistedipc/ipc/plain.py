@@ -22,10 +22,11 @@ from typing import TypedDict, Unpack
 import msgspec
 
 from twistedipc.ipc.connections.plain import OUTBOUND_LIMIT
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.links.listen import CONNECTIONS
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.remote import Remote, Unlinked
-from twistedipc.ipc.service import Listening, Service
+from twistedipc.ipc.service import Listening
 from twistedipc.ipc.sessionless import dial_without_session, listen_without_session
 from twistedipc.ipc.wire.conversation import FRAME_LIMIT, Conversation
 from twistedipc.ipc.wire.interface import Interface

@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import Handling, handling_of
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.next_link import NextLink
@@ -33,18 +34,19 @@ from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled
 from twistedipc.ipc.places.inherited import inherited_connection
 from twistedipc.ipc.places.keys import make_nonce
-from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
+from twistedipc.ipc.service import Limits, ServiceApplication, check_named, side_settings
 from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Receivers
 from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.streams.unsent import Unsent
 from twistedipc.ipc.wire.errors import LocalProtocolError, QueueFull, TooManyCalls
-from twistedipc.ipc.wire.interface import Interface, Request
+from twistedipc.ipc.wire.interface import Interface, Request, StreamOf
 from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import to_json
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, Side
 
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: Bytes of a call that aren't its request, at most.
 _AROUND_REQUEST = 64
@@ -174,7 +176,7 @@ class Remote:
         self._max_calls = max_calls
         streams = service is not None and service.interface.streams
         self._handling = handling_of(clock)
-        make = None if service is None else self._handling.receivers(service.receiver)
+        make = None if service is None else self._handling.receivers(service._receiver)
         self._receivers = Receivers(make) if make is not None and streams else None
         self._outgoing = Outgoing(clock, {} if interface is None else interface.streams, frame_limit)
         self._unlinked = unlinked
@@ -335,7 +337,7 @@ class Remote:
             raise QueueFull(f"there is no link ({self._next.why}), and the queue for the next one is full")
         self._unsent.send(message, size + 1)
 
-    def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
+    def stream(self, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
         """
         Return a reliable stream of the service's interface. What is written to the stream arrives once, in order,
         however often the link breaks; and, with a `FileOutbox`, even if this process is killed.
@@ -346,7 +348,7 @@ class Remote:
             `FileOutbox` and `dial` was given no ``name``, by which the receiver knows the stream after a restart
         """
         check_named(outbox, self._named)
-        return self._outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
+        return self._outgoing.stream(stream, MemoryOutbox() if outbox is None else outbox)
 
     async def drain(self) -> None:
         """

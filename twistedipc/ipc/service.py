@@ -1,31 +1,18 @@
 """
-The side that answers: you write a `Service`, and `listen` makes it available at an endpoint.
+The side that answers: `listen` makes a `Service` (``handlers``) available at an endpoint.
 
 ::
 
-    class Calculator(Service):
-        interface = CALCULATOR
-
-        @handles(Add)
-        def add(self, request: Add, peer: Peer) -> Sum:
-            return Sum(request.a + request.b)
-
-        @handles(Note)
-        async def note(self, message: Note, peer: Peer) -> None:
-            await self.write_down(message.text)
-
     listening = await listen(reactor, "unix:calculator.sock", Calculator())
 
-Whether each message and request of the interface has its handler is checked when the class is made, not when the first
-of them comes. See `twistedipc.ipc.remote` for the side that asks.
+See `twistedipc.ipc.remote` for the side that asks.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -36,148 +23,28 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import LONG, Handling, handling_of
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.streams.outbox import FileOutbox, MemoryOutbox, Outbox
-from twistedipc.ipc.streams.receiver import Incoming, Receiver, Receivers, StreamId, no_such_stream
+from twistedipc.ipc.streams.receiver import Incoming, Receivers, no_such_stream
 from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.wire.errors import (
-    BadService,
     CallFailed,
     Code,
     LocalProtocolError,
     NotConnected,
     RemoteProtocolError,
 )
-from twistedipc.ipc.wire.interface import Interface, vocabulary
+from twistedipc.ipc.wire.interface import Interface, StreamOf, vocabulary
 from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import name_of
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
 
-_S = TypeVar("_S")
-_M = TypeVar("_M", bound=msgspec.Struct)
-_R = TypeVar("_R")
-_P = ParamSpec("_P")
-
-_HANDLED = "_twistedipc_handles"
-_IN_THREAD = "_twistedipc_in_thread"
-
-
-def handles(
-    kind: type[_M],
-    *,
-    thread: bool = False,
-) -> Callable[[Callable[[_S, _M, Peer], _R]], Callable[[_S, _M, Peer], _R]]:
-    """
-    Mark a method of a `Service` as the handler of messages, or requests, of this class. The method is called with the
-    message and the `Peer` that sent it. The method may be ``async``, or return a Deferred.
-
-    A handler of a request returns the reply, or raises `CallFailed` to answer by an error. Any other exception is
-    logged, and the peer gets the code ``internal`` and no more. The handler is cancelled when the peer doesn't wait any
-    longer or the link ends. 1024 calls of a peer may wait for their answers; more are answered by the code ``busy``.
-
-    A handler of a one-way message returns nothing. If the handler raises, that is logged here and, briefly, at the
-    peer; the link goes on. The code and message of a `CallFailed` are logged at the peer. Only a `RemoteProtocolError`
-    ends the link, with its code. All this holds for ``async`` handlers too. While 256 ``async`` handlers of messages
-    are at work for a peer, its link isn't read.
-
-    A handler that blocks (a database, a file, ``subprocess.run``, a long calculation) keeps its whole process waiting:
-    the other calls and links, timers, heartbeats. If it takes longer than a second, the log names it; past the peers'
-    ``dead_after`` (24 seconds) they give their links up.
-
-    :param thread: whether the method, an ordinary one, is called in a thread, where it may block: one of the reactor's
-        pool (10 of them by default, ``reactor.suggestThreadPoolSize``), or of the loop's executor with
-        `twistedipc.ipc.aio`. Such handlers run side by side, so what they share needs locks, and they mustn't use
-        ``peer``. A call that is cancelled before there is a thread for it isn't begun. One that is under way can't be
-        stopped: its result is dropped
-    """
-
-    def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
-        setattr(method, _HANDLED, kind)
-        setattr(method, _IN_THREAD, thread)
-        return method
-
-    return marked
-
-
-class Service:
-    """
-    The base of the classes that answer an interface. One instance answers all peers; `listen` makes it available at an
-    endpoint. Each message and request of the interface has a method that is marked by `handles`. ::
-
-        class Calculator(Service):
-            interface = CALCULATOR
-
-            @handles(Add)
-            def add(self, request: Add, peer: Peer) -> Sum:
-                return Sum(request.a + request.b)
-
-    When the class is made, `BadService` is raised if a handler is missing, if two methods handle one class, if a method
-    handles a class that isn't of the interface, or if the interface has streams and there is no method `receiver`. A
-    class without an ``interface`` is a base for others.
-    """
-
-    interface: ClassVar[Interface]  # what it answers
-    _handlers: ClassVar[dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]] = {}
-    _in_threads: ClassVar[frozenset[type[msgspec.Struct]]] = frozenset()  # those that are called in threads
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        found: dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]] = {}
-        names: dict[type[msgspec.Struct], str] = {}
-        # From the most basic class on, so that a subclass's method replaces its parent's.
-        for base in reversed(cls.__mro__):
-            for name, method in vars(base).items():
-                kind = getattr(method, _HANDLED, None)
-                if kind is None:
-                    continue
-                if kind in names and names[kind] != name and getattr(cls, names[kind], None) is found[kind]:
-                    raise BadService(f"{cls.__qualname__}: {names[kind]} and {name} both handle {kind.__qualname__}")
-                found[kind], names[kind] = method, name
-        # What a subclass overrides without the decorator is still its handler.
-        cls._handlers = {kind: getattr(cls, name) for kind, name in names.items()}
-        cls._note_threads(found)
-        interface = getattr(cls, "interface", None)
-        if interface is None:
-            return  # a base for others
-        missing = [kind.__qualname__ for kind in interface.kinds if kind not in found]
-        if missing:
-            raise BadService(f"{cls.__qualname__} has no handler for {', '.join(missing)}")
-        foreign = [kind.__qualname__ for kind in found if kind not in interface.kinds]
-        if foreign:
-            raise BadService(f"{cls.__qualname__} handles {', '.join(foreign)}, not of {interface.name}'s interface")
-        if interface.streams and cls.receiver is Service.receiver:
-            raise BadService(f"{cls.__qualname__} has no method receiver for its streams")
-
-    @classmethod
-    def _note_threads(cls, marked: dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]) -> None:
-        """Note which handlers are called in threads: by the method that is marked, which may be overridden."""
-        cls._in_threads = frozenset(kind for kind, method in marked.items() if getattr(method, _IN_THREAD, False))
-        for kind in cls._in_threads:
-            if inspect.iscoroutinefunction(method := cls._handlers[kind]):
-                raise BadService(f"{method.__qualname__} is async: it can't be called in a thread")
-
-    def receiver(self, stream: StreamId) -> Receiver:
-        """
-        Return what takes the items of a stream. A service whose interface has streams overrides this. It is called when
-        a stream is opened on a link, and not again as long as the stream's sender has a link.
-
-        `RefuseStream`, raised here, refuses the stream at its sender. Any other exception is logged, and the sender
-        tries again after 5 seconds. Neither touches anything else on the link.
-        """
-        raise NotImplementedError("the interface has no streams")
-
-    def peer_ready(self, peer: Peer) -> None:
-        """Called when a peer has linked, before anything from the peer arrives. Does nothing unless overridden."""
-
-    def peer_lost(self, peer: Peer, reason: str) -> None:
-        """
-        Called when a peer's link has ended: nothing comes from the peer any more. ``reason`` is a text for logs. Does
-        nothing unless overridden.
-        """
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Limits(TypedDict, total=False):
@@ -391,7 +258,7 @@ class Listening:
         self._service = service
         self._kinds = {} if calls is None else calls.streams
         self._handling = handling_of(clock)
-        make = self._handling.receivers(service.receiver)
+        make = self._handling.receivers(service._receiver)
         self._receivers = Receivers(make) if service.interface.streams else None
         self._outgoing: dict[str, Outgoing] = {}
         self._applications: dict[Peer, ServiceApplication] = {}  # of the linked peers, the newest last
@@ -415,7 +282,7 @@ class Listening:
         if (application := self._applications.pop(peer, None)) is not None:
             self.peers.discard(application.given)
 
-    def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
+    def stream(self, peer: str, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
         """
         Return a reliable stream to the peer of this name, which sends whenever the peer is linked. The stream is of the
         interface that `listen` was given as ``calls``; the peer receives it by the ``service`` that the peer's `dial`
@@ -428,7 +295,7 @@ class Listening:
             for linked, application in self._applications.items():
                 if linked.info.name == peer:
                     application.send_streams(outgoing)
-        return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
+        return outgoing.stream(stream, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
         """Begin to listen. Raise `BadEndpoint` if it fails. Internal to the library."""

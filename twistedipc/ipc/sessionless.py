@@ -11,13 +11,14 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol
 
 from twistedipc.ipc.connections.plain import OUTBOUND_LIMIT, PlainOwner, PlainProtocol
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.links.dial import dial_service
 from twistedipc.ipc.links.listen import CONNECTIONS, Accepted, Connections, ListenService, place_of
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled
 from twistedipc.ipc.places.inherited import inherited_connection
 from twistedipc.ipc.remote import Remote, Unlinked
-from twistedipc.ipc.service import Listening, Service
+from twistedipc.ipc.service import Listening
 from twistedipc.ipc.wire.conversation import Conversation
 from twistedipc.ipc.wire.errors import BadEndpoint
 from twistedipc.ipc.wire.interface import Interface

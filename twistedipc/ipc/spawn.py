@@ -31,6 +31,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorProcess
 from twisted.internet.protocol import Protocol
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.links.dial import AnyLink
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.child import Child, ChildExit
@@ -38,7 +39,7 @@ from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.places.pipes import DRAIN, PipeTransport
 from twistedipc.ipc.remote import Remote, Unlinked
-from twistedipc.ipc.service import Limits, Service, side_settings
+from twistedipc.ipc.service import Limits, side_settings
 from twistedipc.ipc.wire.errors import Code
 from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.settings import Side

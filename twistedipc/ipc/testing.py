@@ -29,9 +29,10 @@ from zope.interface import implementer
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.remote import Remote, Unlinked
-from twistedipc.ipc.service import Limits, Listening, Service, side_settings
+from twistedipc.ipc.service import Limits, Listening, side_settings
 from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side

@@ -306,7 +306,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._session.drop(id_)
             self._look()
 
-    def _answer(self, call: CallIn, reply: msgspec.Struct) -> None:
+    def _answer(self, call: CallIn, reply: Any) -> None:
         self._session.answer(call.id, reply)
         self._look()
 

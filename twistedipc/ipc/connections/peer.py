@@ -5,7 +5,7 @@ the other side of both.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twistedipc.ipc.wire.interface import Request
 from twistedipc.ipc.wire.settings import PeerInfo
 
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
 
 
 class Application(Protocol):
@@ -35,7 +35,7 @@ class Application(Protocol):
     def message_received(self, message: Any) -> None:
         """Take a one-way message that has come: one of the types in the vocabulary's ``receives``."""
 
-    def call_received(self, request: Any) -> msgspec.Struct | Awaitable[msgspec.Struct]:
+    def call_received(self, request: Any) -> Any:
         """
         Answer a call that has come: one of the types in the vocabulary's ``answers``. Return the reply, or something to
         await for it (a coroutine, a Deferred), which is cancelled when the peer doesn't wait any longer or the link

@@ -5,9 +5,10 @@ The receiving end of reliable streams: a `Receiver` is what you write. ``wire/wi
 ::
 
     class Collector(Service):
-        interface = Interface("collector", streams={"events": Event})
+        interface = Interface("collector", streams=[EVENTS])
 
-        def receiver(self, stream):                             # a StreamId: which stream, and its sender's name
+        @receives(EVENTS)
+        def events(self, stream: StreamId) -> Receiver[Event]:  # a StreamId: which stream, and its sender's name
             return EventFile(self.folder / stream.peer)
 
 The receiver tells how far it has got, so that items arrive once each even if it is the receiver that crashes: it keeps
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -30,6 +31,7 @@ from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import Code, LinkError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.wire.interface import StreamOf
 from twistedipc.ipc.wire.messages import words
 from twistedipc.ipc.wire.windows import (
     MAX_NUMBER,
@@ -70,13 +72,15 @@ MAX_STREAMS = 256
 #: What decoding raises for what isn't items of a stream.
 _BAD_ITEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+T_contra = TypeVar("T_contra", bound=msgspec.Struct, contravariant=True)
+
 _log = Logger()
 
 
 class RefuseStream(LinkError):
     """
-    Raised by `Service.receiver`, `Receiver.position` or `Receiver.take`: this stream isn't taken. Its sender hears of
-    it as `StreamFailed`, with the same code. Everything else on the link goes on.
+    Raised by a method that `receives` marks, `Receiver.position` or `Receiver.take`: this stream isn't taken. Its
+    sender hears of it as `StreamFailed`, with the same code. Everything else on the link goes on.
 
     :param code: for programs: which reason it is
     :param message: for people
@@ -109,10 +113,10 @@ class StreamId:
     id: str
 
 
-class Receiver(Protocol):
+class Receiver(Protocol[T_contra]):
     """
-    Where a stream's items end up: what you write, and return from `Service.receiver`. Both methods may be ``async``;
-    they are called one at a time, whatever links come and go.
+    Where a stream's items end up: what you write, and return from the method that `receives` marks. Both methods may be
+    ``async``; they are called one at a time, whatever links come and go.
     """
 
     def position(self) -> int | Awaitable[int]:
@@ -120,7 +124,7 @@ class Receiver(Protocol):
         The number of the first item that isn't kept yet: 1 in the beginning. Asked for when a link brings the stream.
         """
 
-    def take(self, first: int, items: Sequence[Any]) -> Awaitable[None] | None:
+    def take(self, first: int, items: Sequence[T_contra]) -> Awaitable[None] | None:
         """
         Keep these items, the first of which has the number ``first``: exactly the one that is next. When this returns
         they are acknowledged, and the sender forgets them; so they are durable then, and so is the position. If it
@@ -135,7 +139,7 @@ class Receivers:
     write at the same time.
     """
 
-    def __init__(self, make: Callable[[StreamId], Receiver]) -> None:
+    def __init__(self, make: Callable[[StreamId], Receiver[Any]]) -> None:
         self._make = make
         self._lanes: dict[StreamId, _Lane] = {}
 
@@ -161,7 +165,7 @@ class Receivers:
 class _Lane:
     """One stream's receiver, and whose turn it is."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver[Any]) -> None:
         self.receiver = receiver
         self.owner: IncomingStream | None = None
         self.users = 0
@@ -188,7 +192,7 @@ class _Lane:
 class Incoming:
     """All streams that come by one link."""
 
-    def __init__(self, peer: Peer, kinds: dict[str, type[msgspec.Struct]], receivers: Receivers, load: Load) -> None:
+    def __init__(self, peer: Peer, kinds: dict[str, StreamOf[Any]], receivers: Receivers, load: Load) -> None:
         self._peer = peer
         self._load = load
         self._all = CreditWindow(MAX_STREAMS * 2 * ALLOWANCE)  # what waits, of all streams
@@ -240,7 +244,7 @@ class Incoming:
         credit = CreditWindow(ALLOWANCE, self._all)
         try:
             self._streams[opening.id] = IncomingStream(
-                self._peer, self._receivers, stream, kind, opening, credit, self._weigh, self._over
+                self._peer, self._receivers, stream, kind.items, opening, credit, self._weigh, self._over
             )
         except Exception:
             # The service has no receiver for it just now. That is this stream's affair, and not the link's.

@@ -4,7 +4,7 @@ keeps what isn't acknowledged. Made by ``remote`` and ``service``.
 
 ::
 
-    stream = remote.stream("events", FileOutbox("outbox"))      # sends on whatever link there is
+    stream = remote.stream(EVENTS, FileOutbox("outbox"))        # sends on whatever link there is
     number = await stream.write(Event(…))                       # kept in the outbox; waits if that is full
     await stream.flushed()                                      # all of it is kept at the other end
 
@@ -23,6 +23,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import Enum, auto
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
@@ -35,6 +36,7 @@ from twistedipc.ipc.streams.outbox import Outbox
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import Code, LinkError, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.finite import check_finite, is_exact, one_line
+from twistedipc.ipc.wire.interface import StreamOf
 from twistedipc.ipc.wire.messages import encoder, unsendable
 from twistedipc.ipc.wire.windows import (
     SendWindow,
@@ -45,6 +47,8 @@ from twistedipc.ipc.wire.windows import (
     StreamPosition,
     StreamRefused,
 )
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: About how many bytes of items go into one frame.
 FRAME_BYTES = 1 << 16
@@ -229,7 +233,7 @@ class _Acknowledged:
                 each.errback(error)
 
 
-class Stream:
+class Stream(Generic[T]):
     """The sender's end of one stream. Made by `Remote.stream` and `Listening.stream`."""
 
     _log = Logger()
@@ -240,7 +244,7 @@ class Stream:
         name: str,
         items: _Items,
         outbox: Outbox,
-        closed: Callable[[Stream], None],
+        closed: Callable[[Stream[Any]], None],
         openings: Iterator[int],
     ) -> None:
         self.name = name
@@ -283,7 +287,7 @@ class Stream:
         """
         return self._refusal
 
-    async def write(self, item: msgspec.Struct) -> int:
+    async def write(self, item: T) -> int:
         """
         Add an item to the outbox, and return the item's number. The item is sent as soon as that is possible. Wait
         while the outbox is full; and for the reactor's next turn once a lot was written in this one, so that a loop of
@@ -473,22 +477,25 @@ class Stream:
 class Outgoing:
     """The streams that are sent to one peer, over whatever links."""
 
-    def __init__(self, clock: IReactorTime, kinds: dict[str, type[msgspec.Struct]], frame_limit: int) -> None:
+    def __init__(self, clock: IReactorTime, kinds: dict[str, StreamOf[Any]], frame_limit: int) -> None:
         self._clock = clock
         self._kinds = kinds
         self._frame_limit = frame_limit
         self._openings = itertools.count(1)
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, Stream[Any]] = {}
         self._peer: Peer | None = None
 
-    def stream(self, name: str, outbox: Outbox) -> Stream:
+    def stream(self, of: StreamOf[T], outbox: Outbox) -> Stream[T]:
         """Return a new stream. Raises `LocalProtocolError`: there is no such stream, or the outbox is sent already."""
-        if name not in self._kinds:
-            raise LocalProtocolError(f"the interface has no stream {name!r}")
+        if not isinstance(of, StreamOf):
+            raise LocalProtocolError(f"{of!r} is no StreamOf: give the object that the interface was made with")
+        if self._kinds.get(of.name) != of:
+            raise LocalProtocolError(f"the interface has no stream {of.name} of {of.items.__qualname__}")
         if outbox.id in self._streams:
             raise LocalProtocolError("this outbox is sent already")
-        items = _Items(name, self._kinds[name], self._frame_limit)
-        stream = self._streams[outbox.id] = Stream(self._clock, name, items, outbox, self._closed, self._openings)
+        items = _Items(of.name, of.items, self._frame_limit)
+        stream: Stream[T] = Stream(self._clock, of.name, items, outbox, self._closed, self._openings)
+        self._streams[outbox.id] = stream
         if self._peer is not None:
             stream._link_made(self._peer)
         return stream
@@ -529,5 +536,5 @@ class Outgoing:
         for stream in list(self._streams.values()):
             stream.close()
 
-    def _closed(self, stream: Stream) -> None:
+    def _closed(self, stream: Stream[Any]) -> None:
         self._streams.pop(stream.id, None)

@@ -17,7 +17,7 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.wire.errors import CallTimedOut, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.interface import Request
 
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
 
 
 class _Message:

@@ -224,7 +224,7 @@ class Conversation(ABC):
         request = type(asked.request)
         name, expected = name_of(request), self._answers[request]
         try:
-            if not isinstance(reply, expected):
+            if is_struct(expected) and not isinstance(reply, expected):
                 raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
             content = encoder.encode(reply)
             # As `Session.answer` does it: if something else comes out, it may be because JSON doesn't have it.

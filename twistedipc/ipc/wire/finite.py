@@ -44,13 +44,13 @@ _EXACT = (
 _ENCODED = (*_EXACT, inspect.AnyType, inspect.FloatType)
 
 
-def is_exact(kind: type[msgspec.Struct]) -> bool:
-    """Return whether each message of this class is JSON once it is encoded, by the types of the fields."""
+def is_exact(kind: Any) -> bool:
+    """Return whether each value of this type is JSON once it is encoded, by the types of the fields."""
     return _is_made_of(kind, _EXACT)
 
 
-def has_raw(kind: type[msgspec.Struct]) -> bool:
-    """Return whether a field of this class is declared as a `msgspec.Raw`, or as what may hold one."""
+def has_raw(kind: Any) -> bool:
+    """Return whether a field of this type is declared as a `msgspec.Raw`, or as what may hold one."""
     return not _is_made_of(kind, _ENCODED)
 
 
@@ -66,7 +66,7 @@ def one_line(encoded: bytes | bytearray) -> bytes:
     return bytes(encoded)
 
 
-def _is_made_of(kind: type[msgspec.Struct], leaves: tuple[Any, ...]) -> bool:
+def _is_made_of(kind: Any, leaves: tuple[Any, ...]) -> bool:
     try:
         return _all_are(inspect.type_info(kind), leaves, set())
     except Exception:

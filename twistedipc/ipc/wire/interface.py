@@ -1,6 +1,7 @@
 """
 What two processes say to one another, declared once and imported by both: messages, requests with the type of their
-reply, and the `Interface` that holds them together. Used by ``service``, ``remote`` and ``plain``.
+reply, streams with the class of their items, and the `Interface` that holds them together. Used by ``handlers``,
+``service``, ``remote`` and ``plain``.
 
 ::
 
@@ -14,7 +15,12 @@ reply, and the `Interface` that holds them together. Used by ``service``, ``remo
     class Note(Message):              # one-way
         text: str
 
-    CALCULATOR = Interface("calculator", Add, Note)
+    class Event(msgspec.Struct):
+        what: str
+
+    EVENTS = StreamOf("events", Event)   # a reliable stream
+
+    CALCULATOR = Interface("calculator", Add, Note, streams=[EVENTS])
 
 On the wire an `Add` is ``{"type":"add","a":2,"b":3}``: a class is known by its name in lower case, unless it has
 another ``tag``. Fields may be added later with defaults; unknown ones are ignored.
@@ -24,16 +30,19 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import Vocabulary, name_of
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: What a session takes for a role; ours have a suffix.
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
@@ -50,8 +59,40 @@ class Message(msgspec.Struct, tag_field="type", tag=str.lower):
 class Request(Message, Generic[R]):
     """
     The base of calls, and otherwise like a `Message`: ``class Add(Request[Sum])`` wants a ``Sum`` as its reply. A reply
-    is a ``msgspec.Struct`` too; it needs no special base and no tag.
+    is of any type that msgspec decodes: a ``msgspec.Struct``, which needs no special base and no tag; ``None``, where
+    there is nothing to say; ``list[Row]``, ``dict[str, int]``, ``Page[int]``, ``datetime``, an ``Enum``. Structs of a
+    union (``Found | Missing``) need tags of their own, by which they are told apart.
     """
+
+    if typing.TYPE_CHECKING:
+
+        @classmethod
+        def _reply(cls) -> R:
+            """The type of the reply, for type checkers: `handles` ties the handler to it."""
+            raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StreamOf(Generic[T]):
+    """
+    A reliable stream of an interface, declared: ``EVENTS = StreamOf("events", Event)``. The side that sends gives it to
+    `Remote.stream`, the side that receives to `receives`; so both know the class of the items.
+
+    :param name: of the stream, on the wire: lower-case letters, digits and ``-``, at most 24
+    :param items: the class of its items, a ``msgspec.Struct``
+    :raises BadVocabulary: the name can't be one, or the items are of another type
+    """
+
+    name: str
+    items: type[T]
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
+            raise BadVocabulary(f"{self.name!r} is no name for a stream: lower-case letters, digits and - are")
+        if not (isinstance(self.items, type) and issubclass(self.items, msgspec.Struct)):
+            raise BadVocabulary(
+                f"the stream {self.name} can't have items of {_named(self.items)}: they are msgspec.Structs"
+            )
 
 
 class Interface:
@@ -61,20 +102,17 @@ class Interface:
     :param name: of the service, for the handshake: a side that wants another is refused. Lower-case letters, digits and
         ``-``, at most 24.
     :param kinds: the classes of its messages (`Message`) and requests (`Request`)
-    :param streams: the names of the reliable streams that it receives, each with the class of its items, a
-        ``msgspec.Struct``
-    :raises BadVocabulary: two have one tag, one has none or one of the link's own, or a request doesn't say what its
-        reply is: a ``msgspec.Struct``
+    :param streams: the reliable streams that it receives
+    :raises BadVocabulary: two have one tag or one name, one has no tag or one of the link's own, or a request doesn't
+        say what its reply is, or says a type that msgspec can't decode
     """
 
-    def __init__(
-        self, name: str, *kinds: type[msgspec.Struct], streams: Mapping[str, type[msgspec.Struct]] | None = None
-    ) -> None:
+    def __init__(self, name: str, *kinds: type[msgspec.Struct], streams: Iterable[StreamOf[Any]] = ()) -> None:
         if not _NAME.fullmatch(name):
             raise BadVocabulary(f"{name!r} is no name for an interface: lower-case letters, digits and - are")
         self.name = name
-        #: the requests, each with the class of its reply
-        self.calls: dict[type[msgspec.Struct], type[msgspec.Struct]] = {}
+        #: the requests, each with the type of its reply
+        self.calls: dict[type[msgspec.Struct], Any] = {}
         messages: list[type[msgspec.Struct]] = []
         for kind in kinds:
             if name_of(kind).startswith("stream-"):
@@ -85,11 +123,14 @@ class Interface:
                 messages.append(kind)
         #: the classes of one-way messages
         self.messages = tuple(messages)
-        #: the streams, each with the class of its items
-        self.streams = dict(streams or {})
-        for stream, kind in self.streams.items():
-            if not _NAME.fullmatch(stream) or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-                raise BadVocabulary(f"{stream!r} can't be a stream of {_named(kind)}")
+        #: the streams, by their names
+        self.streams: dict[str, StreamOf[Any]] = {}
+        for stream in streams:
+            if not isinstance(stream, StreamOf):
+                raise BadVocabulary(f'{name}: {stream!r} is no StreamOf: streams=[StreamOf("events", Event)]')
+            if stream.name in self.streams:
+                raise BadVocabulary(f"{name} has two streams {stream.name}")
+            self.streams[stream.name] = stream
         if len({name_of(kind) for kind in kinds}) < len(kinds) or not any(map(_is_for_jsonrpc, kinds)):
             Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
 
@@ -130,19 +171,50 @@ def _is_for_jsonrpc(kind: type[msgspec.Struct]) -> bool:
     return kind.__struct_config__.tag_field == "method"
 
 
-def reply_of(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """Return the type of the reply to a request's class. Raise `BadVocabulary` if it doesn't say."""
+def reply_of(kind: type[msgspec.Struct]) -> Any:
+    """Return the type of the reply to a request's class. Raise `BadVocabulary` if it doesn't say, or can't be one."""
     for base in kind.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):
             if typing.get_origin(generic) is Request:
                 (reply,) = typing.get_args(generic)
-                if isinstance(reply, type) and issubclass(reply, msgspec.Struct):
-                    return reply
-                raise BadVocabulary(
-                    f"{kind.__qualname__}: {_named(reply)} is no msgspec.Struct, so it can't be a reply"
-                )
+                check_type(reply, f"the reply to {kind.__qualname__}")
+                return reply
     raise BadVocabulary(f"{kind.__qualname__} doesn't say what its reply is: class {kind.__name__}(Request[Reply])")
 
 
+def check_type(kind: Any, what: str) -> None:
+    """Raise `BadVocabulary` unless msgspec can decode a type, and whatever a value of it holds."""
+    if isinstance(kind, TypeVar):
+        raise BadVocabulary(f"{what} has no type yet, only {kind}: a generic request can't be of an interface")
+    if isinstance(kind, str | typing.ForwardRef):
+        name = kind if isinstance(kind, str) else kind.__forward_arg__
+        raise BadVocabulary(f"{what} is only named, {name!r}: define its class before, and give it without quotes")
+    try:
+        hash(kind)
+        msgspec.json.Decoder(kind)
+        custom = _custom(inspect.type_info(kind), set())
+    except (TypeError, NameError) as error:
+        raise BadVocabulary(f"{what} can't be {_named(kind)}: {error}") from None
+    if custom is not None:
+        raise BadVocabulary(
+            f"{what} can't be {_named(kind)}: msgspec can't decode {_named(custom)}. Say it by a msgspec.Struct, a "
+            "dataclass, or what JSON has"
+        )
+
+
+def _custom(found: Any, seen: set[Any]) -> Any:
+    """Return a type in what msgspec says of a type that it would leave to a hook, of which there is none; or None."""
+    if isinstance(found, inspect.CustomType):
+        return found.cls
+    if isinstance(found, list | tuple):
+        return next((custom for each in found if (custom := _custom(each, seen)) is not None), None)
+    if isinstance(found, inspect.Type | inspect.Field):
+        if (cls := getattr(found, "cls", None)) in seen:
+            return None  # it holds itself
+        seen.update([] if cls is None else [cls])
+        return _custom([getattr(found, name) for name in found.__struct_fields__], seen)
+    return None
+
+
 def _named(kind: Any) -> str:
-    return kind.__qualname__ if isinstance(kind, type) else repr(kind)
+    return kind.__qualname__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)

@@ -107,7 +107,7 @@ class ReplyToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     """A `Reply` on its way out, encoded together with what it carries."""
 
     id: int
-    reply: msgspec.Struct
+    reply: Any
 
 
 OwnFrame = Call | Reply | Error | Drop | Ping | Pong | Bye
@@ -183,7 +183,8 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     if config.tag_field != "type" or not isinstance(config.tag, str):
         raise BadVocabulary(f"{kind.__qualname__} is not tagged by a string in the field `type`")
     if config.tag in RESERVED:
-        raise BadVocabulary(f"{kind.__qualname__}: the type {config.tag!r} belongs to the link itself")
+        remedy = f'class {kind.__name__}(…, tag="{config.tag}-…")'
+        raise BadVocabulary(f"{kind.__qualname__}: the type {config.tag!r} belongs to the link itself. Use {remedy}")
     return config.tag
 
 
@@ -287,8 +288,8 @@ class Vocabulary:
         self,
         receives: object = (),
         *,
-        answers: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
-        calls: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
+        answers: Mapping[type[msgspec.Struct], Any] | None = None,
+        calls: Mapping[type[msgspec.Struct], Any] | None = None,
         fallbacks: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
     ) -> None:
         self.answers = dict(answers or {})
@@ -316,7 +317,7 @@ class Vocabulary:
         whole: Any = CallReceived
         self._own = [whole[requests] if kind is Call else kind for kind in own]
         # And again with the reply in a reply, for when all that are awaited are of one type; made as they are needed.
-        self.block_decoders: dict[type[msgspec.Struct] | None, Callable[[bytes], Any]] = {}
+        self.block_decoders: dict[Any, Callable[[bytes], Any]] = {}
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
             request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
         }
@@ -327,11 +328,11 @@ class Vocabulary:
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def block_decoder(self, replies: type[msgspec.Struct] | None) -> Callable[[bytes], Any]:
+    def block_decoder(self, replies: Any) -> Callable[[bytes], Any]:
         """
         Make the decoder of a line whose requests and replies are decoded with it, and keep it in ``block_decoders``.
 
-        :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`
+        :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`; or None
         """
         own = [_replied(replies) if kind is Reply and replies is not None else kind for kind in self._own]
         decode = self.block_decoders[replies] = msgspec.json.Decoder(_union([*self.messages, *own])).decode
@@ -378,10 +379,10 @@ class Vocabulary:
             raise RemoteProtocolError(Code.BAD_REQUEST, _in_words(error)) from None
         return UnknownType("ping") if isinstance(request, Ping) else request
 
-    def decode_reply(self, request: type[msgspec.Struct], raw: msgspec.Raw) -> msgspec.Struct:
+    def decode_reply(self, request: type[msgspec.Struct], raw: msgspec.Raw) -> Any:
         """The reply to a call of ours; `RemoteProtocolError`, for this call alone, if it isn't of the declared type."""
         try:
-            reply: msgspec.Struct = self._replies[request].decode(raw)
+            reply = self._replies[request].decode(raw)
         except UNDECODABLE as error:
             raise RemoteProtocolError(Code.BAD_REPLY, f"the reply to {tag_of(request)}: {_in_words(error)}") from None
         return reply
@@ -427,9 +428,12 @@ class Vocabulary:
         )
 
     def check_reply(self, request: type[msgspec.Struct], reply: object) -> None:
-        """Raise `LocalProtocolError` unless the reply is of the type that was declared for this request."""
+        """
+        Raise `LocalProtocolError` unless the reply is of the class that was declared for this request. Other types than
+        classes are checked as JSON, with the fields.
+        """
         expected = self.answers[request]
-        if not isinstance(reply, expected):
+        if is_struct(expected) and not isinstance(reply, expected):
             raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
 
 
@@ -490,7 +494,12 @@ def words(text: object, limit: int) -> str:
     return str(text)[:limit].encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
-def _replied(reply: type[msgspec.Struct]) -> Any:
+def is_struct(kind: Any) -> bool:
+    """Return whether a type is a struct's class, by which a value is known before it is JSON."""
+    return isinstance(kind, type) and not typing.get_args(kind) and issubclass(kind, msgspec.Struct)
+
+
+def _replied(reply: Any) -> Any:
     """Return the type of a `Reply` that carries this."""
     whole: Any = CallReplied
     return whole[reply]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 
@@ -13,14 +14,14 @@ class OutgoingCalls:
     """
     Calls in flight, by their ids, which count from 1. `Session.call` adds them.
 
-    ``awaited`` is the type of all replies that are awaited, if it is one. ``earliest`` is never later than the earliest
-    deadline; `expired` puts it right.
+    ``awaited`` is the type of all replies that are awaited, if it is one; else None. ``earliest`` is never later than
+    the earliest deadline; `expired` puts it right.
     """
 
     def __init__(self) -> None:
         self.last_id = 0
         self.waiting: dict[int, tuple[type[msgspec.Struct], float]] = {}  # the type of the request, the deadline
-        self.awaited: type[msgspec.Struct] | None = None
+        self.awaited: Any = None
         self.earliest = math.inf
 
     def end(self, id_: int) -> type[msgspec.Struct] | None:

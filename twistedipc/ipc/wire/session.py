@@ -459,7 +459,7 @@ class Session:
         if self._outgoing.waiting.pop(id_, None) is not None:
             self._queue(encode(Drop(id=id_)))
 
-    def answer(self, id_: int, reply: msgspec.Struct) -> None:
+    def answer(self, id_: int, reply: Any) -> None:
         """
         Reply to a call. Nothing happens if the call isn't open.
 
