@@ -228,7 +228,7 @@ class DeclarationTests(SynchronousTestCase):
                 (Wrong,),
                 "the reply to .*Wrong can't be .*: msgspec can't decode Opaque. Say it by a msgspec.Struct",
             ),
-            ("x", (Untold,), "may not contain more than one Struct type unless tagged"),
+            ("x", (Untold,), "all Struct types must be tagged"),
             ("x", (Quoted,), "the reply to .*Quoted is only named, 'Sum': define its class before"),
             ("x", (Generic,), "the reply to .*Generic has no type yet, only ~T: a generic request can't be of an"),
             ("Not a name", (Add,), "no name"),
