@@ -207,13 +207,16 @@ def _anchors(themes: list[tuple[str, str, list[str]]], names: dict[str, Name]) -
 
 
 def _find(name: str, namespace: dict[str, object]) -> Name:
-    """Where a public name is defined. An alias is looked for in the modules, since it doesn't know its own."""
+    """
+    Where a public name is defined: an overloaded function's last form. An alias is looked for in the modules, since it
+    doesn't know its own.
+    """
     module = getattr(namespace[name], "__module__", "")
     candidates = [module, *sorted(each for each in sys.modules if each.startswith("twistedipc.ipc."))]
     for candidate in candidates:
         if candidate.startswith("twistedipc.ipc."):
             text, nodes = _source(candidate)
-            for node in nodes:
+            for node in reversed(nodes):
                 if _defines(node, name):
                     assert isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Assign)
                     return Name(name, candidate, node, text.splitlines())

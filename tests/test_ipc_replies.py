@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.ipc import CallFailed, Interface, Request, Service, handles
 from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.wire.conversation import Asked
 from twistedipc.ipc.wire.errors import BadReply
-from twistedipc.ipc.wire.plain import Asked, PlainConversation
+from twistedipc.ipc.wire.plain import PlainConversation
 
 T = TypeVar("T")
 

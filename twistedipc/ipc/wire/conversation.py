@@ -21,7 +21,7 @@ from twistedipc.ipc.wire.errors import (
 )
 from twistedipc.ipc.wire.finite import check_finite, is_exact, one_line
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.messages import encoder, name_of, unsendable
+from twistedipc.ipc.wire.messages import encoder, is_struct, name_of, unsendable
 from twistedipc.ipc.wire.outgoing import OutgoingCalls
 from twistedipc.ipc.wire.settings import MAX_CALLS
 
