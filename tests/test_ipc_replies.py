@@ -98,7 +98,7 @@ REPLIES: list[tuple[Any, list[tuple[Any, str]], list[Any]]] = [
 
 
 def service_of(kind: Any) -> tuple[type[Request[Any]], Service]:
-    class Ask(Request[kind]):  # type: ignore[valid-type]
+    class Ask(Request[kind]):
         pass
 
     class Answers(Service):
@@ -152,7 +152,7 @@ class ReplyTests(SynchronousTestCase):
             ask, _ = service_of(kind)
             _, service = service_of(Any)
             pair = ServicePair(service, asks=Interface("answers", ask))
-            for value in filter(lambda value, kind=kind: _is_wrong_json(value, kind), wrong):
+            for value in [each for each in wrong if _is_wrong_json(each, kind)]:
                 service.reply = msgspec.json.decode(msgspec.json.encode(value))  # type: ignore[attr-defined]
                 got: list[Any] = []
                 for reply in (pair.remote.call(ask()), pair.remote.call(ask())):
