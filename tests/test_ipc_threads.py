@@ -268,8 +268,8 @@ def test_what_cant_be_called_in_a_thread() -> None:
     with pytest.raises(BadService, match="async"):
 
         class Wrong(Slow):
-            @handles(Double, thread=True)
-            async def double(self, request: Double, peer: Peer) -> Value:  # type: ignore[override]
+            @handles(Double, thread=True)  # type: ignore[arg-type]
+            async def double(self, request: Double, peer: Peer) -> Value:
                 return Value(1)
 
     with pytest.raises(BadService, match="async"):
