@@ -28,6 +28,7 @@ from twistedipc.ipc import (
     Remote,
     Request,
     Service,
+    StreamOf,
     TooManyCalls,
     Unlinked,
     handles,
@@ -495,7 +496,7 @@ def test_classes_for_json_rpc_alone() -> None:
 
 def test_streams_need_a_link() -> None:
     with pytest.raises(BadVocabulary, match="streams"):
-        JsonRpcConversation(Interface("talk", streams={"notes": Note}))
+        JsonRpcConversation(Interface("talk", streams=[StreamOf("notes", Note)]))
 
 
 @given(
