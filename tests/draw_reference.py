@@ -29,6 +29,8 @@ PATH = Path(__file__).parent.parent / "docs" / "ipc-reference.md"
 WIDTH = 98
 
 _PLAIN = ["listen_plain", "dial_plain", "PlainOptions"]
+_SANS_IO = ["JsonRpcConversation", "JsonRpcFormat", "Asked", "Dropped", "Replied", "Failed", "Refused"]
+_SANS_IO += ["Misunderstood", "Ended"]
 _JSON_RPC = ["listen_jsonrpc", "dial_jsonrpc", "spawn_jsonrpc", "JsonRpcOptions"]
 
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
@@ -101,6 +103,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
             "ReceiveWindow",
             "Hole",
             "LineSplitter",
+            *_SANS_IO,
             "Load",
             "send_at_once",
         ],

@@ -21,12 +21,13 @@ from tests.cli_server import Asked, Say, Server, as_json, problem, serving
 from tests.test_cli_why import FAILURE, FOUND
 from twistedipc.cli.client import Client
 from twistedipc.cli.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES, Budget
+from twistedipc.cli.mcp.methods import MCP, Called, CallTool, Result
 from twistedipc.cli.mcp.protocol import HANDSHAKE, STATELESS, Protocol
 from twistedipc.cli.mcp.serving import THREADS, WAITING, Serving
 from twistedipc.cli.mcp.tools import TOOLS, Asking
-from twistedipc.cli.mcp.wire import Conversation, Message, Refused, RpcError, error_line
 from twistedipc.finding.blocks import Line
 from twistedipc.finding.messages import LogHit
+from twistedipc.ipc import CallFailed
 
 TIME = "2026-11-29T10:00:01Z"
 SHA = "ab" * 32
@@ -112,8 +113,12 @@ def protocol(server: Server, *, changes: bool = False, tokens: int = 10_000) -> 
     return Protocol(asking, allow_changes=changes, tokens=tokens)
 
 
+METHODS: dict[object, Any] = {kind.__struct_config__.tag: kind for kind in MCP.kinds}
+
+
 def ask(asked: Protocol, method: str, **params: Any) -> dict[str, Any]:
-    return asked.answer(Message(method, params, 1))
+    result: dict[str, Any] = msgspec.to_builtins(asked.answer(msgspec.convert(params, METHODS[method])))
+    return result
 
 
 def call(asked: Protocol, tool: str, **arguments: Any) -> tuple[str, bool]:
@@ -121,76 +126,6 @@ def call(asked: Protocol, tool: str, **arguments: Any) -> tuple[str, bool]:
     (content,) = result["content"]
     assert content["type"] == "text"
     return content["text"], result["isError"]
-
-
-# -- lines
-
-
-def read(data: bytes, limit: int = 1 << 20) -> list[Message | Refused]:
-    return list(Conversation(limit).receive(data))
-
-
-def test_messages() -> None:
-    assert read(
-        b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n\r\n{"jsonrpc":"2.0","id":"a","method":"x","params":{"b":2}}\n'
-    ) == [
-        Message("ping", {}, 1),
-        Message("x", {"b": 2}, "a"),
-    ]
-    assert read(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n') == [
-        Message("notifications/initialized", {}, None)
-    ]
-    assert read(b'{"jsonrpc":"2.0","id":9,"result":{}}\n') == []  # an answer to nothing
-    assert read(b'{"jsonrpc":"2.0","method":"x","params":[1]}\n') == []  # nobody waits for an answer
-
-
-@pytest.mark.parametrize(
-    ("line", "code", "id"),
-    [
-        (b"hello", -32700, None),
-        (b'{"jsonrpc":"2.0","id":1', -32700, None),
-        (b"[" * 100_000, -32700, None),
-        (b"\xff\xfe", -32700, None),
-        (b"[]", -32600, None),
-        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600, None),
-        (b"1", -32600, None),
-        (b'{"id":1,"method":"ping"}', -32600, 1),
-        (b'{"jsonrpc":"1.0","id":"x","method":"ping"}', -32600, "x"),
-        (b'{"jsonrpc":"2.0","id":1}', -32600, 1),
-        (b'{"jsonrpc":"2.0","id":1,"method":2}', -32600, 1),
-        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600, None),
-        (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600, None),
-        (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600, None),
-        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', -32600, None),
-        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', -32602, 1),
-    ],
-)
-def test_what_is_no_message_is_answered(line: bytes, code: int, id: object) -> None:
-    refused, after = read(line + b'\n{"jsonrpc":"2.0","id":2,"method":"ping"}\n')
-    assert isinstance(refused, Refused)
-    answer = json.loads(refused.line)
-    assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", id, code)
-    assert after == Message("ping", {}, 2)
-
-
-def test_a_line_that_is_too_long_is_the_end() -> None:
-    first, second = read(b'{"jsonrpc":"2.0","id":2,"method":"ping"}\n' + b"x" * 200, limit=100)
-    assert first == Message("ping", {}, 2)
-    assert isinstance(second, Refused)
-    assert second.last
-
-
-@given(st.binary(max_size=300), st.integers(1, 50))
-def test_nothing_that_comes_is_a_fault(data: bytes, size: int) -> None:
-    """However it is cut into pieces."""
-    whole = read(data + b"\n")
-    conversation = Conversation()
-    pieces = [
-        message
-        for at in range(0, len(data) + 1, size)
-        for message in conversation.receive((data + b"\n")[at : at + size])
-    ]
-    assert pieces == whole
 
 
 # -- versions
@@ -220,19 +155,15 @@ def test_the_version_without_a_handshake(server: Server) -> None:
     assert ask(protocol(server), "server/discover")["supportedVersions"] == [*STATELESS, *reversed(HANDSHAKE)]
     result = ask(protocol(server), "tools/call", name="build_failure", arguments={"build": 7}, _meta=meta)
     assert result["resultType"] == "complete"
-    with pytest.raises(RpcError) as refused:
+    with pytest.raises(CallFailed) as refused:
         ask(protocol(server), "tools/list", _meta={"io.modelcontextprotocol/protocolVersion": "2031-01-01"})
-    assert refused.value.code == -32022
+    assert refused.value.code == "-32022"
     assert isinstance(refused.value.data, dict)
     assert refused.value.data["requested"] == "2031-01-01"
 
 
-def test_methods(server: Server) -> None:
+def test_ping(server: Server) -> None:
     assert ask(protocol(server), "ping") == {}
-    for method in ("resources/list", "prompts/list", "logging/setLevel", "x"):
-        with pytest.raises(RpcError, match="there is no method") as refused:
-            ask(protocol(server), method)
-        assert refused.value.code == -32601
 
 
 # -- tools
@@ -260,17 +191,10 @@ def test_the_tools(server: Server) -> None:
 
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS if tool.changes])
 def test_changes_must_be_allowed(server: Server, tool: str) -> None:
-    with pytest.raises(RpcError, match="--allow-changes") as refused:
+    with pytest.raises(CallFailed, match="--allow-changes") as refused:
         ask(protocol(server), "tools/call", name=tool, arguments={"build": 7})
-    assert refused.value.code == -32602
+    assert refused.value.code == "bad-request"
     assert server.asked == []
-
-
-@pytest.mark.parametrize("params", [{}, {"name": 7}, {"name": "rm"}, {"name": "list_builds", "arguments": [1]}])
-def test_what_is_no_call(server: Server, params: dict[str, Any]) -> None:
-    with pytest.raises(RpcError) as refused:
-        ask(protocol(server), "tools/call", **params)
-    assert refused.value.code == -32602
 
 
 @pytest.mark.parametrize(
@@ -472,13 +396,14 @@ class Held:
         self.going_on = threading.Semaphore(0)
         self.let_go = threading.Event()
 
-    def answer(self, message: Message) -> dict[str, Any]:
-        if message.method == "tools/call":
+    def answer(self, request: Any) -> Result:
+        if isinstance(request, CallTool):
             self.going_on.release()
             assert self.let_go.wait(30)
-        if message.params.get("fault"):
+            return Called(content=[], is_error=False)
+        if request.meta:
             raise ZeroDivisionError("by 0")
-        return {"did": message.method}
+        return Result()
 
 
 class Talk:
@@ -505,9 +430,14 @@ class Talk:
             self.more.notify_all()
 
     def send(self, method: str, id: int | None = None, **params: Any) -> None:
+        if method == "tools/call":
+            params = {"name": "x", **params}
         message = {"jsonrpc": "2.0", "method": method, "params": params, **({} if id is None else {"id": id})}
+        self.say(json.dumps(message).encode() + b"\n")
+
+    def say(self, data: bytes) -> None:
         with self.more:
-            self.sent.append(json.dumps(message).encode() + b"\n")
+            self.sent.append(data)
             self.more.notify_all()
 
     def wait(self, count: int) -> list[dict[str, Any]]:
@@ -544,7 +474,7 @@ def test_a_call_keeps_nothing_else_waiting(held: Held, talk: Talk) -> None:
     talk.send("ping", 2)
     assert [answer["id"] for answer in talk.wait(1)] == [2]
     held.let_go.set()
-    assert talk.wait(2)[1] == {"jsonrpc": "2.0", "id": 1, "result": {"did": "tools/call"}}
+    assert talk.wait(2)[1] == {"jsonrpc": "2.0", "id": 1, "result": {"content": [], "isError": False}}
 
 
 def test_what_is_cancelled_is_not_answered(held: Held, talk: Talk) -> None:
@@ -569,6 +499,34 @@ def test_what_was_asked_is_answered_after_the_end(held: Held, talk: Talk) -> Non
     assert sorted(answer["id"] for answer in talk.end()) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"hello", -32700),
+        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600),
+        (b'{"jsonrpc":"2.0","id":1}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"resources/list"}', -32601),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}', -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}', -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"rm","arguments":[1]}}', -32602),
+    ],
+)
+def test_what_is_no_call_is_answered(talk: Talk, line: bytes, code: int) -> None:
+    talk.say(line + b"\n")
+    assert talk.wait(1)[0]["error"]["code"] == code
+    talk.send("ping", 2)
+    assert talk.wait(2)[1]["id"] == 2
+
+
+def test_a_line_that_is_too_long_is_the_end(talk: Talk) -> None:
+    talk.send("ping", 1)
+    for _ in range(9):
+        talk.say(b"x" * (1 << 20))
+    talk.thread.join(30)
+    assert [(each["id"], "error" in each) for each in talk.answers] == [(1, False), (None, True)]
+
+
 def test_too_many_calls_are_refused(held: Held, talk: Talk) -> None:
     for id in range(THREADS):
         talk.send("tools/call", id)
@@ -584,7 +542,7 @@ def test_too_many_calls_are_refused(held: Held, talk: Talk) -> None:
 
 
 def test_a_fault_is_answered(held: Held, talk: Talk) -> None:
-    talk.send("ping", 1, fault=True)
+    talk.send("ping", 1, _meta={"fault": True})
     assert talk.wait(1)[0]["error"]["code"] == -32603
     talk.send("ping", 2)
     assert "result" in talk.wait(2)[1]
@@ -652,11 +610,3 @@ def test_with_the_official_client(server: Server, tmp_path: Path, mode: Any) -> 
                 assert refused.value.error.code == -32602
 
     asyncio.run(talking())
-
-
-def test_errors_are_lines() -> None:
-    assert json.loads(error_line("a", -1, "no", {"x": 1})) == {
-        "jsonrpc": "2.0",
-        "id": "a",
-        "error": {"code": -1, "message": "no", "data": {"x": 1}},
-    }

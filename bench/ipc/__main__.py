@@ -3,6 +3,7 @@
 
 - ``ipc/one-way``: messages a second, made one by one, decoded into typed objects at the other end;
 - ``ipc/calls``: calls a second that are answered by their own request, 64 in flight;
+- ``ipc/jsonrpc``: calls a second of a service, by JSON-RPC and by the link;
 - ``ipc/round-trip``: microseconds from a call to its reply, one at a time;
 - ``ipc/sizes``: messages a second against their size.
 
@@ -43,6 +44,15 @@ def ours(role: str, path: Path, *numbers: int) -> list[str]:
 def ours_asleep(role: str, path: Path, *numbers: int) -> list[str]:
     """The same, without polling: each wait is a sleep."""
     return ["env", "NO_POLLING=1", *ours(role, path, *numbers)]
+
+
+def service(form: str, role: str, path: Path, *numbers: int) -> list[str]:
+    """A service of ours, by the link or by JSON-RPC in one of its framings."""
+    return python("bench.ipc.peers.services", form, role, path, *numbers)
+
+
+def vscode(role: str, path: Path, *numbers: int) -> list[str]:
+    return node(PEERS / "vscode.cjs", role, path, *numbers)
 
 
 def amp(role: str, path: Path, *numbers: int) -> list[str]:
@@ -173,6 +183,7 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
     scale = options.scale * (0.2 if options.quick else 1)
     yield _one_way(lambda seconds_worth: round(seconds_worth * scale))
     yield _calls(lambda seconds_worth: round(seconds_worth * scale))
+    yield _jsonrpc(lambda seconds_worth: round(seconds_worth * scale))
     yield _round_trip(round(10_000 * scale))
     yield _sizes(scale, (50, 65_536) if options.quick else (50, 200, 1000, 8000, 65_536))
 
@@ -227,6 +238,22 @@ def _calls(count: Callable[[int], int]) -> Asked:
         Candidate("Twisted AMP", partial(calls, amp, count(6_000))),
         Candidate("Node child_process.fork", partial(fork, count(60_000))),
         Candidate("Node net", partial(calls, net, count(60_000))),
+    ]
+
+
+def _jsonrpc(count: Callable[[int], int]) -> Asked:
+    question = Question(
+        name="ipc/jsonrpc",
+        title="JSON-RPC: calls a second, 64 in flight",
+        unit="calls/s",
+        ours="ours, with headers",
+        bars={"ours, the link": Bar(0.8), "vscode-jsonrpc": Bar(2)},
+    )
+    return question, [
+        Candidate("ours, with headers", partial(calls, partial(service, "content-length"), count(40_000))),
+        Candidate("ours, by lines", partial(calls, partial(service, "lines"), count(40_000))),
+        Candidate("ours, the link", partial(calls, partial(service, "link"), count(50_000))),
+        Candidate("vscode-jsonrpc", partial(calls, vscode, count(20_000))),
     ]
 
 

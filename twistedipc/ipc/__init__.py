@@ -93,6 +93,7 @@ from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, O
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
 from twistedipc.ipc.streams.sender import Stream, StreamFailed
 from twistedipc.ipc.threads import SyncRemote
+from twistedipc.ipc.wire.conversation import Asked, Dropped, Ended, Failed, Misunderstood, Refused, Replied
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import (
     BadEndpoint,
@@ -112,6 +113,7 @@ from twistedipc.ipc.wire.errors import (
 )
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 from twistedipc.ipc.wire.interface import Interface, Message, Request, StreamOf
+from twistedipc.ipc.wire.jsonrpc import JsonRpcConversation, JsonRpcFormat
 from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
@@ -120,6 +122,7 @@ from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
 __all__ = [
     "Application",
     "ApplicationFactory",
+    "Asked",
     "BadEndpoint",
     "BadKey",
     "BadOutbox",
@@ -131,10 +134,15 @@ __all__ = [
     "Code",
     "CreditWindow",
     "DialService",
+    "Dropped",
+    "Ended",
+    "Failed",
     "FileOutbox",
     "FrameTooLong",
     "Hole",
     "Interface",
+    "JsonRpcConversation",
+    "JsonRpcFormat",
     "JsonRpcOptions",
     "Keys",
     "LineSplitter",
@@ -147,6 +155,7 @@ __all__ = [
     "LocalProtocolError",
     "MemoryOutbox",
     "Message",
+    "Misunderstood",
     "NamedKey",
     "NoParentChannel",
     "NodeApplication",
@@ -163,8 +172,10 @@ __all__ = [
     "ReceiveWindow",
     "Receiver",
     "RefuseStream",
+    "Refused",
     "Remote",
     "RemoteProtocolError",
+    "Replied",
     "Request",
     "SendWindow",
     "Service",

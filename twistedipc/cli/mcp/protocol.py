@@ -8,21 +8,32 @@ beginning: each request names its version, and ``server/discover`` says what the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
 from twistedipc import __version__
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.mcp.budget import TOKENS, Budget
-from twistedipc.cli.mcp.tools import TOOLS, Asking, Tool
-from twistedipc.cli.mcp.wire import (
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
-    UNSUPPORTED_VERSION,
-    Message,
-    RpcError,
+from twistedipc.cli.mcp.methods import (
+    Called,
+    CallTool,
+    Discover,
+    Discovered,
+    Initialize,
+    Initialized,
+    Listed,
+    ListTools,
+    Meta,
+    Method,
+    Ping,
+    Result,
 )
+from twistedipc.cli.mcp.tools import TOOLS, Asking, Tool
+from twistedipc.ipc import CallFailed, Code
+
+#: The protocol's own error for a request that names a version that isn't known.
+UNSUPPORTED_VERSION: Final = -32022
 
 #: The versions that begin with ``initialize``, the newest last, and those without it.
 HANDSHAKE: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -49,74 +60,59 @@ class Protocol:
         self._tokens = tokens
         self._tools: dict[str, Tool[Any]] = {tool.name: tool for tool in TOOLS if allow_changes or not tool.changes}
 
-    def answer(self, message: Message) -> dict[str, Any]:
-        """Return the result of a request. Raises `RpcError`."""
-        stateless = self._is_stateless(message.params)
-        result = self._result(message)
-        if not stateless:
-            return result
-        return {"resultType": "complete", **result, "_meta": {_SERVER: _server()}}
+    def answer(self, request: Any) -> Result:
+        """Return the result of a `Method`. Raises `CallFailed`."""
+        stateless = _is_stateless(request.meta)
+        result = self._result(request)
+        if stateless:
+            result.result_type, result.meta = "complete", {_SERVER: _server()}
+        return result
 
-    def _is_stateless(self, params: dict[str, Any]) -> bool:
-        """Return whether a request names its version. Raises `RpcError` if it is none that is known."""
-        meta = params.get("_meta")
-        version = meta.get(_VERSION) if isinstance(meta, dict) else None
-        if version is None:
-            return False
-        if version not in STATELESS:
-            asked = str(version)[:100]
-            said = f"the version {asked!r} of the protocol isn't known here"
-            raise RpcError(UNSUPPORTED_VERSION, said, {"supported": _all_versions(), "requested": asked})
-        return True
-
-    def _result(self, message: Message) -> dict[str, Any]:
-        match message.method:
-            case "initialize":
-                return self._initialize(message.params)
-            case "server/discover":
-                return {
-                    "supportedVersions": _all_versions(),
-                    "capabilities": {"tools": {}},
-                    "instructions": _INSTRUCTIONS,
-                    "ttlMs": _KEPT,
-                    "cacheScope": "private",
-                    "resultType": "complete",
-                }
-            case "ping":
-                return {}
-            case "tools/list":
+    def _result(self, request: Method) -> Result:
+        match request:
+            case Initialize():
+                return self._initialize(request.protocol_version)
+            case Discover():
+                return Discovered(
+                    supported_versions=_all_versions(),
+                    capabilities={"tools": {}},
+                    instructions=_INSTRUCTIONS,
+                    ttl_ms=_KEPT,
+                    cache_scope="private",
+                    result_type="complete",
+                )
+            case Ping():
+                return Result()
+            case ListTools():
                 tools = [tool.schema() for tool in self._tools.values()]
-                return {"tools": tools, "ttlMs": _KEPT, "cacheScope": "private"}
-            case "tools/call":
-                return self._call(message.params)
-            case other:
-                raise RpcError(METHOD_NOT_FOUND, f"there is no method {other[:100]!r}")
+                return Listed(tools=tools, ttl_ms=_KEPT, cache_scope="private")
+            case CallTool():
+                return self._call(request)
+            case never:
+                assert_never(never)
 
-    def _initialize(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _initialize(self, asked: object) -> Initialized:
         # A version that isn't known is answered by the newest that is; the client decides.
-        asked = params.get("protocolVersion")
-        return {
-            "protocolVersion": asked if asked in HANDSHAKE else HANDSHAKE[-1],
-            "capabilities": {"tools": {}},
-            "serverInfo": _server(),
-            "instructions": _INSTRUCTIONS,
-        }
+        return Initialized(
+            protocol_version=asked if isinstance(asked, str) and asked in HANDSHAKE else HANDSHAKE[-1],
+            capabilities={"tools": {}},
+            server_info=_server(),
+            instructions=_INSTRUCTIONS,
+        )
 
-    def _call(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, request: CallTool) -> Called:
         """
         Call a tool. What the caller can't have known beforehand (a build that isn't there, a server that doesn't
         answer) is a result that says so, for the model to read; what it could (a tool's name) is an error.
         """
-        name, given = params.get("name"), params.get("arguments")
-        tool = self._tools.get(name) if isinstance(name, str) else None
+        name = request.name
+        tool = self._tools.get(name)
         if tool is None:
             hint = " (it changes something: start with --allow-changes)" if _is_change(name) else ""
-            raise RpcError(INVALID_PARAMS, f"there is no tool {str(name)[:100]!r}{hint}")
-        if given is not None and not isinstance(given, dict):
-            raise RpcError(INVALID_PARAMS, "arguments is an object")
+            raise CallFailed(Code.BAD_REQUEST, f"there is no tool {name[:100]!r}{hint}")
         budget = Budget(self._tokens)
         try:
-            tool.call(self._asking, given or {}, budget)
+            tool.call(self._asking, request.arguments or {}, budget)
         except msgspec.ValidationError as error:
             return _content(f"{name} doesn't take that: {error}", failed=True)
         except Failure as error:
@@ -124,8 +120,20 @@ class Protocol:
         return _content(budget.text(), failed=False)
 
 
-def _content(text: str, *, failed: bool) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": text}], "isError": failed}
+def _is_stateless(meta: Meta) -> bool:
+    """Return whether a request names its version. Raises `CallFailed` if it is none that is known."""
+    version = None if meta is None else meta.get(_VERSION)
+    if version is None:
+        return False
+    if version not in STATELESS:
+        asked = str(version)[:100]
+        said = f"the version {asked!r} of the protocol isn't known here"
+        raise CallFailed(str(UNSUPPORTED_VERSION), said, {"supported": _all_versions(), "requested": asked})
+    return True
+
+
+def _content(text: str, *, failed: bool) -> Called:
+    return Called(content=[{"type": "text", "text": text}], is_error=failed)
 
 
 def _is_change(name: object) -> bool:

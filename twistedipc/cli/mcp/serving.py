@@ -2,7 +2,8 @@
 `twistedipc mcp` as a process: it reads standard input, answers on standard output, and calls tools in threads of their
 own, so that one that takes long keeps no other waiting and can be cancelled. ``cli.mcp``.
 
-Nothing but the protocol goes to standard output: whatever else this process prints goes to standard error.
+What goes over the two is JSON-RPC, a message on each line, by the library's `JsonRpcConversation`. Nothing else goes to
+standard output: whatever else this process prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -11,25 +12,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from twistedipc.cli.mcp.methods import MCP, CallTool
 from twistedipc.cli.mcp.protocol import Protocol
-from twistedipc.cli.mcp.wire import (
-    BUSY,
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
-    Conversation,
-    Id,
-    Message,
-    RpcError,
-    error_line,
-    is_id,
-    result_line,
-)
+from twistedipc.ipc import Asked, CallFailed, Code, Dropped, Ended, JsonRpcConversation, JsonRpcFormat, Refused
 
 #: Calls that go on at once, and that wait; more are refused.
 THREADS: Final = 4
 WAITING: Final = 32
+
+#: Bytes of a line, either way. What clients say is short, arguments of a tool; the longest answer has some 3 MB.
+LINE_LIMIT: Final = 8 << 20
 
 #: Seconds that calls have when the client has closed standard input: as long as an answer of the server's may take.
 LAST_SECONDS: Final = 60.0
@@ -43,83 +37,76 @@ class Serving:
         self._read = read
         self._write = write
         self._alone = threading.Lock()  # around writing, and around the two below
-        self._going_on: set[Id] = set()
-        self._cancelled: set[Id] = set()
-        self._calls: queue.Queue[Message | None] = queue.Queue(WAITING)
+        how = JsonRpcFormat(cancel="notifications/cancelled", batch_limit=0, frame_limit=LINE_LIMIT)
+        self._conversation = JsonRpcConversation(MCP, how=how)
+        self._dropped: list[Asked] = []  # nobody waits for their answers, and they aren't dealt with yet
+        self._calls: queue.Queue[Asked | None] = queue.Queue(WAITING)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(THREADS)]
 
     def run(self) -> None:
         """Serve until the client closes its side, and answer what it has asked by then."""
         for thread in self._threads:
             thread.start()
-        conversation = Conversation()
         while data := self._read():
-            for message in conversation.receive(data):
-                if isinstance(message, Message):
-                    self._take(message)
-                    continue
-                self._say(message.line)
-                if message.last:
+            with self._alone:
+                events = list(self._conversation.receive(data))
+            for event in events:
+                self._take(event)
+                if isinstance(event, Ended):
                     return self._finish()
         return self._finish()
 
-    def _take(self, message: Message) -> None:
-        if message.id is None:
-            if message.method == "notifications/cancelled":
-                self._cancel(message.params.get("requestId"))
-            return  # nobody waits for an answer to the others, and none changes anything
-        with self._alone:
-            twice = message.id in self._going_on
-            if not twice:
-                self._going_on.add(message.id)
-        if twice:
-            self._say(error_line(message.id, INVALID_REQUEST, "a request with this id goes on"))
-            return
-        if message.method != "tools/call":
-            self._answer(message)
-            return
-        try:
-            self._calls.put_nowait(message)
-        except queue.Full:
-            said = f"{THREADS} calls go on and {WAITING} wait already: ask again when one has ended"
-            self._end(message.id, error_line(message.id, BUSY, said))
-
-    def _cancel(self, id: object) -> None:
-        """Drop a request that goes on: nobody waits for its answer. What a tool has changed by then stays changed."""
-        with self._alone:
-            if is_id(id) and id in self._going_on:
-                self._cancelled.add(id)
+    def _take(self, event: Any) -> None:
+        match event:
+            case Asked(request=CallTool()):
+                try:
+                    self._calls.put_nowait(event)
+                except queue.Full:
+                    said = f"{THREADS} calls go on and {WAITING} wait already: ask again when one has ended"
+                    self._refuse(event, Code.BUSY, said)
+            case Asked():
+                self._answer(event)
+            case Refused(line=line):
+                with self._alone:
+                    self._write(line)
+            case Dropped(asked=asked):
+                # What a tool has changed by then stays changed.
+                with self._alone:
+                    self._dropped.append(asked)
+            case Ended(code=code, reason=reason):
+                with self._alone:
+                    self._write(self._conversation.bye(code, reason))
+            case _:
+                pass  # a notification or an answer that means nothing here
 
     def _work(self) -> None:
-        while (message := self._calls.get()) is not None:
-            self._answer(message)
+        while (asked := self._calls.get()) is not None:
+            with self._alone:
+                dropped = asked in self._dropped
+            if dropped:
+                self._refuse(asked, Code.CLOSED, "it was cancelled")
+            else:
+                self._answer(asked)
 
-    def _answer(self, message: Message) -> None:
-        assert message.id is not None
-        with self._alone:
-            dropped = message.id in self._cancelled
-        if dropped:
-            self._end(message.id, b"")
-            return
+    def _answer(self, asked: Asked) -> None:
         try:
-            line = result_line(message.id, self._protocol.answer(message))
-        except RpcError as error:
-            line = error_line(message.id, error.code, str(error), error.data)
+            result = self._protocol.answer(asked.request)
+            self._say(asked, lambda: self._conversation.reply(asked, result))
+        except CallFailed as error:
+            self._refuse(asked, error.code, error.message, error.data)
         except Exception as error:  # a fault here must not leave the client waiting for ever
-            line = error_line(message.id, INTERNAL_ERROR, f"a fault of this server: {type(error).__name__}: {error}")
-        self._end(message.id, line)
+            self._refuse(asked, Code.INTERNAL, f"a fault of this server: {type(error).__name__}: {error}")
 
-    def _end(self, id: Id, line: bytes) -> None:
-        with self._alone:
-            self._going_on.discard(id)
-            if id in self._cancelled:
-                self._cancelled.discard(id)
-            elif line:
-                self._write(line)
+    def _refuse(self, asked: Asked, code: str, message: str, data: Any = None) -> None:
+        self._say(asked, lambda: self._conversation.refusal(asked, code, message, data))
 
-    def _say(self, line: bytes) -> None:
+    def _say(self, asked: Asked, line: Callable[[], bytes]) -> None:
+        """Answer a request: with nothing, if nobody waits for the answer."""
         with self._alone:
-            self._write(line)
+            said = line()
+            self._dropped = [each for each in self._dropped if each is not asked]
+            if said:
+                self._write(said)
 
     def _finish(self) -> None:
         deadline = time.monotonic() + LAST_SECONDS
