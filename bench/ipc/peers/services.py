@@ -32,7 +32,7 @@ class Echoed(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-class Echo(Request[Echoed], frozen=True, gc=False):
+class Echo(Request[Echoed], gc=False):
     build: str
     seq: int
     at: int

@@ -5,6 +5,7 @@ A conversation without a session on a Twisted transport: `PlainProtocol`. Made b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from threading import get_ident
 from typing import Any, Protocol
 
 import msgspec
@@ -183,7 +184,8 @@ class PlainProtocol(Connection):
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
         """See `Peer.call`."""
         try:
-            self._check_open()
+            if self.life is not _OPEN or get_ident() != self._thread:
+                self._check_open()
             id_, frame = self._conversation.call(request, self._clock.seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
@@ -213,19 +215,18 @@ class PlainProtocol(Connection):
             and not self.paused
             and not self.writing_is_paused
             and self._in_turn is None
-            and (self._refuses or len(self._answering.under_way) < self._conversation.max_asked)
+            and (self._conversation.refuses_more or len(self._answering.under_way) < self._conversation.max_asked)
         )
-
-    @property
-    def _refuses(self) -> bool:
-        """Whether requests over the number are refused instead of waited with."""
-        return self._conversation.calls or not self._conversation.answers_in_turn
 
     def _hand_on_events(self) -> None:
         backlog = self._backlog
         while backlog and self._may_hand_on():
             for event in backlog[0]:
-                self._take(event)
+                if type(event) is Replied:  # as most are, where this side makes calls
+                    if (waiting := self._waiting.pop(event.id, None)) is not None:
+                        waiting.callback(event.reply)
+                else:
+                    self._take(event)
                 if not self._may_hand_on():
                     return
             backlog.popleft()
@@ -243,9 +244,6 @@ class PlainProtocol(Connection):
         match event:
             case Asked():
                 self._call_received(event)
-            case Replied(id=id_, reply=reply):
-                if (waiting := self._waiting.pop(id_, None)) is not None:
-                    waiting.callback(reply)
             case Failed(id=id_, error=error):
                 self._call_failed(id_, error)
             case Refused(line=line):

@@ -14,7 +14,8 @@ from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 #: Bytes of a header, with its separators.
 HEADER_LIMIT = 4096
 
-_NOT_BEGUN = -1
+_END = b"\r\n\r\n"
+_USUAL = re.compile(rb"Content-Length: ([0-9]{1,9})\r\n\r\n").match
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 
@@ -82,38 +83,51 @@ class HeaderFraming:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._buffer = bytearray()
-        self._searched = 0  # so much of the buffer holds no end of a header
-        self._length = _NOT_BEGUN  # of the message whose header has come
+        self._buffer = bytearray()  # a message that isn't complete, with its header
+        self._needed = 0  # bytes that it has with its header, once that is known
 
     @property
     def pending(self) -> int:
-        return len(self._buffer) + (self._length != _NOT_BEGUN)
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        buffer, at = self._buffer, 0
-        buffer += data
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        self._needed = 0
+        at, end = 0, len(data)
         messages: list[bytes] = []
-        while True:
-            if self._length == _NOT_BEGUN:
-                end = buffer.find(b"\r\n\r\n", max(at, self._searched))
-                if (len(buffer) if end < 0 else end) - at > HEADER_LIMIT:
-                    raise self._bad(f"a header is longer than {HEADER_LIMIT} bytes", messages)
-                if end < 0:
-                    self._searched = max(0, len(buffer) - 3 - at)
+        while at < end:
+            # Most headers are alike, and one search costs less than to look at their lines.
+            if (usual := _USUAL(data, at)) is not None:
+                start, length = usual.end(), int(usual[1])
+            else:
+                start, length = self._header(data, at, messages)
+                if not start:
                     break
-                length = self._length_of(bytes(buffer[at:end]), messages)
-                if length > self._limit:
-                    reason = f"a message of {length} bytes is longer than {self._limit} bytes"
-                    raise self._bad(reason, messages, Code.FRAME_TOO_LONG)
-                self._length, self._searched, at = length, 0, end + 4
-            if len(buffer) - at < self._length:
+            if length > self._limit:
+                reason = f"a message of {length} bytes is longer than {self._limit} bytes"
+                raise BadFraming(Code.FRAME_TOO_LONG, reason, messages)
+            if start + length > end:
+                self._needed = start + length - at
                 break
-            messages.append(bytes(buffer[at : at + self._length]))
-            at += self._length
-            self._length = _NOT_BEGUN
-        del buffer[:at]
+            at = start + length
+            messages.append(data[start:at])
+        if at < end:
+            self._buffer += data[at:]
         return messages
+
+    def _header(self, data: bytes, at: int, messages: list[bytes]) -> tuple[int, int]:
+        """Return where the message begins whose header is here, and its length; (0, 0): the header isn't complete."""
+        end = data.find(_END, at, at + HEADER_LIMIT + len(_END))
+        if end >= 0:
+            return end + len(_END), self._length_of(data[at:end], messages)
+        if len(data) - at > HEADER_LIMIT:
+            raise self._bad(f"a header is longer than {HEADER_LIMIT} bytes", messages)
+        return 0, 0
 
     def _length_of(self, header: bytes, messages: list[bytes]) -> int:
         found: list[bytes] = []
@@ -134,9 +148,9 @@ class HeaderFraming:
             raise self._bad("a Content-Length is a number of bytes", messages)
         return int(found[0])
 
-    def _bad(self, reason: str, complete: list[bytes], code: str = Code.BAD_MESSAGE) -> BadFraming:
-        self._buffer.clear()
-        return BadFraming(code, reason, complete)
+    @staticmethod
+    def _bad(reason: str, complete: list[bytes]) -> BadFraming:
+        return BadFraming(Code.BAD_MESSAGE, reason, complete)
 
     def wrap(self, message: bytes) -> bytes:
         return b"Content-Length: %d\r\n\r\n%b" % (len(message), message)

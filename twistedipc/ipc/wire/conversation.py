@@ -123,16 +123,13 @@ class Conversation(ABC):
         self.max_calls = max_calls
         #: the peer's requests that may be at work
         self.max_asked = max_calls
+        #: whether more than those are refused, as what comes behind them must get through; else they wait
+        self.refuses_more = asked is not None
         self._answers = {} if answered is None else answered.calls
         self._calls = {} if asked is None else asked.calls
-        self._reply_decoders = {kind: msgspec.json.Decoder(reply) for kind, reply in self._calls.items()}
+        self._reply_decoders = {kind: msgspec.json.Decoder(reply).decode for kind, reply in self._calls.items()}
         self._reply_checks = {kind: msgspec.json.Decoder(reply).decode for kind, reply in self._answers.items()}
         self._raw_replies = frozenset(kind for kind, reply in self._answers.items() if not is_exact(reply))
-
-    @property
-    def calls(self) -> bool:
-        """Whether this side makes calls."""
-        return bool(self._calls)
 
     @property
     @abstractmethod
@@ -214,7 +211,7 @@ class Conversation(ABC):
     def _replied(self, id_: int, request: type[msgspec.Struct], content: bytes | msgspec.Raw) -> Replied | Failed:
         """Return what becomes of a call of this side's that was answered by this."""
         try:
-            return Replied(id_, self._reply_decoders[request].decode(content))
+            return Replied(id_, self._reply_decoders[request](content))
         except BAD as error:
             said = f"the reply to {name_of(request)}: {in_words(error)}"
             return Failed(id_, CallFailed(Code.BAD_REPLY, said[:MESSAGE_LIMIT]))
@@ -222,7 +219,7 @@ class Conversation(ABC):
     def _content(self, asked: Asked, reply: object) -> bytes:
         """Return a reply as JSON. `BadReply` if it isn't what was declared, or can't be sent."""
         request = type(asked.request)
-        name, expected = name_of(request), self._answers[request]
+        expected = self._answers[request]
         try:
             if is_struct(expected) and not isinstance(reply, expected):
                 raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
@@ -233,6 +230,7 @@ class Conversation(ABC):
             if request in self._raw_replies:
                 content = one_line(content)
         except Exception as error:
+            name = name_of(request)
             said = f"the reply to {name} isn't what was declared; see the log there"
             raise BadReply(f"the reply to {name}: {unsendable(error, reply)}", Code.INTERNAL, said) from error
         return content

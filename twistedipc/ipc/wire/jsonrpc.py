@@ -35,6 +35,7 @@ from twistedipc.ipc.wire.conversation import (
     Failed,
     Misunderstood,
     Refused,
+    Replied,
     in_words,
     quoted,
 )
@@ -126,6 +127,9 @@ _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
+_UNSET: Final = msgspec.UNSET
+
+
 class _Batch:
     """What was asked together, and is answered together: ``left`` of it isn't dealt with yet."""
 
@@ -201,11 +205,13 @@ class JsonRpcConversation(Conversation):
                 raise BadVocabulary(f"{interface.name} has streams, which need a link: JSON-RPC has none")
         self._how = how
         self._framing: Framing = (LineFraming if how.framing == "lines" else HeaderFraming)(how.frame_limit)
+        self._wrap = self._framing.wrap
         kinds = () if answered is None else answered.kinds
         self._methods = {name_of(kind): _Method(kind, kind in self._answers) for kind in kinds}
         self._sent: dict[type[msgspec.Struct], _Sent] = {}
         self._open: dict[int | str, Asked] = {}  # the peer's calls
         self._cancelled: set[int | str] = set()  # of those
+        self.refuses_more = True
         self._nulls = 0  # the peer's calls with the id null
 
     @property
@@ -224,6 +230,7 @@ class JsonRpcConversation(Conversation):
         return self._events(bodies, ended)
 
     def _events(self, bodies: list[bytes], ended: Ended | None) -> Iterator[Event]:
+        waiting, decoders = self.outgoing.waiting, self._reply_decoders
         for body in bodies:
             try:
                 if not body.isascii():
@@ -235,7 +242,16 @@ class JsonRpcConversation(Conversation):
                 else:
                     yield self._of_no_frame(body)
                 continue
-            event = self._event(frame, None)
+            event: Event | None = None
+            if frame.method is _UNSET and frame.error is _UNSET and type(frame.id) is int and frame.id in waiting:
+                # As `_answer` does it, at once: most answers are such.
+                try:
+                    event = Replied(frame.id, decoders[waiting[frame.id][0]](frame.result))
+                    del waiting[frame.id]
+                except (*BAD, TypeError):
+                    pass  # which is looked at below
+            if event is None:
+                event = self._event(frame, None)
             if event is not None:
                 yield event
         if ended is not None:
@@ -261,7 +277,7 @@ class JsonRpcConversation(Conversation):
             if event is not None:
                 yield event
             if not isinstance(event, Asked | Refused) and (line := batch.put(None, b"")):
-                yield Refused(self._framing.wrap(line))  # the last part of it needs no answer
+                yield Refused(self._wrap(line))  # the last part of it needs no answer
 
     def _of_no_frame(self, body: bytes, batch: _Batch | None = None) -> Event:
         """Return what is to be done about something that is no message."""
@@ -285,12 +301,12 @@ class JsonRpcConversation(Conversation):
 
     def _event(self, frame: _Frame, batch: _Batch | None) -> Event | None:
         """Return what a message says; None: nothing is to be done about it."""
-        if isinstance(frame.method, msgspec.UnsetType):
+        if frame.method is _UNSET:
             return self._answer(frame, batch)
         id_, method = frame.id, self._methods.get(frame.method)
         if method is None:
             return self._of_no_method(frame, batch)
-        is_call = not isinstance(id_, msgspec.UnsetType)
+        is_call = id_ is not _UNSET
         if is_call and not method.is_request:
             said = f"{quoted(frame.method)} is a notification: it is sent without an id"
             return self._refused(batch, id_, METHOD_NOT_FOUND, said)
@@ -325,6 +341,12 @@ class JsonRpcConversation(Conversation):
     @staticmethod
     def _message_of(method: _Method, params: msgspec.Raw | msgspec.UnsetType) -> msgspec.Struct:
         """Return the message that these are the parameters of. Raises an error of `BAD`."""
+        if isinstance(params, msgspec.Raw) and not method.tag:
+            try:
+                found: msgspec.Struct = method.decode(params)
+                return found
+            except msgspec.ValidationError:
+                pass  # perhaps they come by position
         given = b"{}" if isinstance(params, msgspec.UnsetType) else bytes(params)
         if given == b"null":
             given = b"{}"  # as clients say it that have none
@@ -375,7 +397,7 @@ class JsonRpcConversation(Conversation):
         """Return an answer as it is sent: nothing for now, if it belongs to a batch with others."""
         if batch is not None:
             body = batch.put(id_, body)
-        return self._framing.wrap(body) if body else b""
+        return self._wrap(body) if body else b""
 
     # -- answers to calls of this side's
 
@@ -401,48 +423,51 @@ class JsonRpcConversation(Conversation):
     # -- sending
 
     def message(self, message: msgspec.Struct) -> bytes:
-        return self._said(b'{"jsonrpc":"2.0",', message)
+        return self._framed(b'{"jsonrpc":"2.0",', message)
 
     def request(self, id_: int, request: msgspec.Struct) -> bytes:
-        return self._said(b'{"jsonrpc":"2.0","id":%d,' % id_, request)
+        return self._framed(b'{"jsonrpc":"2.0","id":%d,' % id_, request)
 
-    def _said(self, opening: bytes, message: msgspec.Struct) -> bytes:
-        kind = type(message)
+    def _framed(self, opening: bytes, message: msgspec.Struct) -> bytes:
         try:
-            sent = self._sent.get(kind)
-            if sent is None:
-                sent = self._sent[kind] = _Sent(kind)
+            sent = self._sent.get(type(message)) or self._learn(type(message))
             content = encoder.encode(message) if sent.is_exact else to_json(message)
         except Exception as error:
             raise LocalProtocolError(str(error)) if isinstance(error, BadVocabulary) else unsendable(error) from None
         # What follows the type is a comma and the first field, or the end.
         at = sent.tagged
-        rest = content[at + 1 :] if content[at] == _COMMA else content[at:]
-        body = b"".join((opening, sent.head, rest, b"}"))
+        body = b"%b%b%b}" % (opening, sent.head, content[at + 1 :] if content[at] == _COMMA else content[at:])
         if len(body) > self.limit:
             raise too_long(len(body), self.limit)
-        return self._framing.wrap(body)
+        return self._wrap(body)
+
+    def _learn(self, kind: type[msgspec.Struct]) -> _Sent:
+        sent = self._sent[kind] = _Sent(kind)
+        return sent
 
     def cancellation(self, id_: int) -> bytes:
         cancel = self._how.cancel
         if cancel is None:
             return b""
         body = {"jsonrpc": "2.0", "method": cancel, "params": {_CANCELLED_ID[cancel]: id_}}
-        return self._framing.wrap(encoder.encode(body))
+        return self._wrap(encoder.encode(body))
 
     def reply(self, asked: Asked, reply: object) -> bytes:
         content = self._content(asked, reply)
-        if (id_ := asked.id) is msgspec.UNSET:
+        id_ = asked.id
+        if id_ is _UNSET:
             return self._ended(asked, b"")
         body = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (
             b"%d" % id_ if type(id_) is int else encoder.encode(id_),
             content,
         )
-        return self._ended(asked, self._fitting(asked, body, len(body)))
+        if len(body) > self.limit:
+            self._fitting(asked, body, len(body))
+        return self._ended(asked, body)
 
     def refusal(self, asked: Asked, code: str, message: str, data: Any = None) -> bytes:
         id_ = asked.id
-        if id_ is msgspec.UNSET:
+        if id_ is _UNSET:
             return self._ended(asked, b"")
         if id_ in self._cancelled and code == Code.CLOSED:
             body = _error_body(id_, REQUEST_CANCELLED, message)
@@ -459,15 +484,15 @@ class JsonRpcConversation(Conversation):
         id_ = asked.id
         if id_ is None:
             self._nulls -= 1
-        elif id_ is not msgspec.UNSET:
+        elif id_ is not _UNSET:
             del self._open[id_]
             if id_ in self._cancelled:
                 self._cancelled.discard(id_)
                 if self._how.cancel != _ANSWERED_IF_CANCELLED:
                     body = b""
         if asked.batch is None:
-            return self._framing.wrap(body) if body else b""
-        return self._wrapped(asked.batch, None if id_ is msgspec.UNSET else id_, body)
+            return self._wrap(body) if body else b""
+        return self._wrapped(asked.batch, None if id_ is _UNSET else id_, body)
 
     def complaint(self, code: str, message: str) -> bytes:
         return b""  # a notification has no answer
@@ -476,7 +501,7 @@ class JsonRpcConversation(Conversation):
         if code == Code.CLOSED:
             return b""
         number = PARSE_ERROR if code in (Code.FRAME_TOO_LONG, Code.BAD_MESSAGE) else SERVER_ERROR
-        return self._framing.wrap(_error_body(None, number, reason))
+        return self._wrap(_error_body(None, number, reason))
 
 
 _COMMA = ord(",")

@@ -120,8 +120,7 @@ class PlainConversation(Conversation):
         max_calls: int = MAX_CALLS,
     ) -> None:
         super().__init__(answered, asked, limit=how.line_limit, max_calls=max_calls)
-        if asked is None:
-            self.max_asked = MAX_ASKED
+        self.max_asked = MAX_ASKED
         self._how = how
         self._is_listener = side is Side.LISTENER
         self._lines = LineSplitter(how.line_limit)
