@@ -452,6 +452,20 @@ class OtherSideTests(SynchronousTestCase):
         assert self.successResultOf(call) == Sum(1)
         assert service.notes == ["x"]
 
+    def test_a_peer_that_does_not_read_is_read(self) -> None:
+        """Both sides call: each would wait for the other."""
+        call = self.remote.call(Subtract(1))
+        self.said()
+        assert self.wire.producer is not None
+        self.wire.producer.pauseProducing()
+        self.hear(result(1, 1))
+        assert self.successResultOf(call) == Sum(1)
+
+    def test_the_other_side_is_a_link(self) -> None:
+        self.hear({"type": "challenge", "nonce": "0" * 64, "versions": [1]})
+        assert self.link.refusal == "bad-handshake"
+        assert self.wire.disconnecting
+
     def test_the_end(self) -> None:
         call = self.remote.call(Later())
         self.link.connectionLost()

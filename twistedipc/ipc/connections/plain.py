@@ -75,9 +75,9 @@ class PlainProtocol(Connection):
     """
     One connection without a session.
 
-    It isn't read while its peer doesn't read what it is sent, or while a request is at work that has no id: its answer
-    could only be told by its place. Nor while as many requests are at work as may be; but where this side makes calls,
-    or calls can be cancelled, what comes must get through, and more requests are refused.
+    It isn't read while a request is at work that has no id, where its answer can only be told by its place; while its
+    peer doesn't read what it is sent, unless this side makes calls; and while as many requests are at work as may be,
+    unless this side makes calls or calls can be cancelled: then more are refused.
 
     :param name: the peer's, for handlers and logs; it proves nothing
     :param idle_timeout: seconds without a line and without work, after which it is closed; None: never
@@ -213,7 +213,7 @@ class PlainProtocol(Connection):
         return (
             self.life is _OPEN
             and not self.paused
-            and not self.writing_is_paused
+            and (not self.writing_is_paused or self._conversation.makes_calls)
             and self._in_turn is None
             and (self._conversation.refuses_more or len(self._answering.under_way) < self._conversation.max_asked)
         )

@@ -121,6 +121,8 @@ class Conversation(ABC):
         self.has_completed = False
         self.outgoing = OutgoingCalls()
         self.max_calls = max_calls
+        #: whether this side makes calls: then it is always read, or two sides could wait for one another
+        self.makes_calls = asked is not None
         #: the peer's requests that may be at work
         self.max_asked = max_calls
         #: whether more than those are refused, as what comes behind them must get through; else they wait

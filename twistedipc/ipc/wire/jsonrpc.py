@@ -22,11 +22,24 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from twistedipc.ipc.wire.answers import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    REQUEST_CANCELLED,
+    SERVER_ERROR,
+    Batch,
+    Id,
+    error_body,
+    error_of,
+    number_of,
+    own_code,
+)
 from twistedipc.ipc.wire.content_length import BadFraming, Framing, HeaderFraming, LineFraming
 from twistedipc.ipc.wire.conversation import (
     BAD,
     FRAME_LIMIT,
-    MESSAGE_LIMIT,
     Asked,
     Conversation,
     Dropped,
@@ -39,21 +52,11 @@ from twistedipc.ipc.wire.conversation import (
     in_words,
     quoted,
 )
-from twistedipc.ipc.wire.errors import BadVocabulary, CallFailed, Code, LocalProtocolError
+from twistedipc.ipc.wire.errors import BadVocabulary, Code, LocalProtocolError
 from twistedipc.ipc.wire.finite import is_exact
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.messages import encoder, name_of, to_json, too_long, unsendable, words
+from twistedipc.ipc.wire.messages import encoder, name_of, to_json, too_long, unsendable
 from twistedipc.ipc.wire.settings import MAX_CALLS
-
-PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
-METHOD_NOT_FOUND: Final = -32601
-INVALID_PARAMS: Final = -32602
-INTERNAL_ERROR: Final = -32603
-#: What servers define themselves: an own code is beside it, in the error's data.
-SERVER_ERROR: Final = -32000
-#: As language servers answer what was cancelled.
-REQUEST_CANCELLED: Final = -32800
 
 #: Messages of one batch.
 BATCH_LIMIT: Final = 256
@@ -61,21 +64,6 @@ BATCH_LIMIT: Final = 256
 #: Characters of an id that is a string.
 ID_LIMIT: Final = 256
 
-_NUMBERS: Final[dict[str, int]] = {
-    Code.BAD_MESSAGE: INVALID_REQUEST,
-    Code.UNKNOWN_TYPE: METHOD_NOT_FOUND,
-    Code.BAD_REQUEST: INVALID_PARAMS,
-    Code.INTERNAL: INTERNAL_ERROR,
-}
-_CODES: Final[dict[int, str]] = {
-    PARSE_ERROR: Code.BAD_MESSAGE,
-    INVALID_REQUEST: Code.BAD_MESSAGE,
-    METHOD_NOT_FOUND: Code.UNKNOWN_TYPE,
-    INVALID_PARAMS: Code.BAD_REQUEST,
-    INTERNAL_ERROR: Code.INTERNAL,
-}
-
-Id = int | str | None
 
 #: How a side says that it doesn't wait for an answer any longer. Language servers answer all the same; the Model
 #: Context Protocol's servers don't.
@@ -112,43 +100,13 @@ class _Frame(msgspec.Struct, gc=False):
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Error(msgspec.Struct):
-    """An error, as it is said and heard."""
-
-    code: int
-    message: str = ""
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
 _decode_frame = msgspec.json.Decoder(_Frame).decode
-_decode_error = msgspec.json.Decoder(_Error).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
 _UNSET: Final = msgspec.UNSET
-
-
-class _Batch:
-    """What was asked together, and is answered together: ``left`` of it isn't dealt with yet."""
-
-    def __init__(self, left: int, limit: int) -> None:
-        self._left = left
-        self._limit = limit
-        self._answers: list[bytes] = []
-        self._size = 2
-
-    def put(self, id_: Id, answer: bytes) -> bytes:
-        """Take an answer, or nothing for what has none. Return the whole, once all is dealt with."""
-        if answer:
-            if self._size + len(answer) + 1 > self._limit:
-                said = f"the answers to this batch have more than {self._limit} bytes"
-                answer = _error_body(id_, SERVER_ERROR, said, _own_code(Code.TOO_LARGE, None))
-            self._answers.append(answer)
-            self._size += len(answer) + 1
-        self._left -= 1
-        return b"" if self._left or not self._answers else b"[" + b",".join(self._answers) + b"]"
 
 
 class _Method:
@@ -243,12 +201,13 @@ class JsonRpcConversation(Conversation):
                     yield self._of_no_frame(body)
                 continue
             event: Event | None = None
-            if frame.method is _UNSET and frame.error is _UNSET and type(frame.id) is int and frame.id in waiting:
+            id_, result = frame.id, frame.result
+            if type(id_) is int and id_ in waiting and isinstance(result, msgspec.Raw) and frame.error is _UNSET:
                 # As `_answer` does it, at once: most answers are such.
                 try:
-                    event = Replied(frame.id, decoders[waiting[frame.id][0]](frame.result))
-                    del waiting[frame.id]
-                except (*BAD, TypeError):
+                    event = Replied(id_, decoders[waiting[id_][0]](result))
+                    del waiting[id_]
+                except BAD:
                     pass  # which is looked at below
             if event is None:
                 event = self._event(frame, None)
@@ -268,7 +227,7 @@ class JsonRpcConversation(Conversation):
             said = f"a batch has 1 to {self._how.batch_limit} messages"
             yield self._refused(None, None, INVALID_REQUEST, said if self._how.batch_limit else "there are no batches")
             return
-        batch = _Batch(len(parts), self.limit)
+        batch = Batch(len(parts), self.limit)
         for part in parts:
             try:
                 event = self._event(_decode_frame(part), batch)
@@ -279,7 +238,7 @@ class JsonRpcConversation(Conversation):
             if not isinstance(event, Asked | Refused) and (line := batch.put(None, b"")):
                 yield Refused(self._wrap(line))  # the last part of it needs no answer
 
-    def _of_no_frame(self, body: bytes, batch: _Batch | None = None) -> Event:
+    def _of_no_frame(self, body: bytes, batch: Batch | None = None) -> Event:
         """Return what is to be done about something that is no message."""
         try:
             value = _decode_any(body)
@@ -287,6 +246,9 @@ class JsonRpcConversation(Conversation):
             return self._refused(batch, None, PARSE_ERROR, f"this isn't JSON: {in_words(error)}")
         if not isinstance(value, dict):
             return self._refused(batch, None, INVALID_REQUEST, "a message is an object")
+        if value.get("type") == "challenge" and "nonce" in value:
+            said = "the other side is a link, which begins with a handshake, and not a server of JSON-RPC: use dial"
+            return Ended(Code.BAD_HANDSHAKE, said, refused=True)
         if "method" not in value and ("result" in value or "error" in value):
             # Never answered: the two sides would go on answering one another.
             return Misunderstood("an answer that isn't as JSON-RPC has it")
@@ -299,7 +261,7 @@ class JsonRpcConversation(Conversation):
             'a message has "jsonrpc": "2.0", a method, and an id (a number, a string) or none',
         )
 
-    def _event(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+    def _event(self, frame: _Frame, batch: Batch | None) -> Event | None:
         """Return what a message says; None: nothing is to be done about it."""
         if frame.method is _UNSET:
             return self._answer(frame, batch)
@@ -326,7 +288,7 @@ class JsonRpcConversation(Conversation):
             self._nulls += 1
         return asked
 
-    def _not_now(self, id_: Any, batch: _Batch | None) -> Refused | None:
+    def _not_now(self, id_: Any, batch: Batch | None) -> Refused | None:
         """Refuse a call whose id is in use, or for which there is no room."""
         if isinstance(id_, str) and len(id_) > ID_LIMIT:
             return self._refused(batch, None, INVALID_REQUEST, f"an id has at most {ID_LIMIT} characters")
@@ -334,7 +296,7 @@ class JsonRpcConversation(Conversation):
             # With the id, it would be taken for the answer to the other one.
             return self._refused(batch, None, INVALID_REQUEST, f"a call with the id {id_!r} is in flight")
         if len(self._open) + self._nulls >= self.max_calls:
-            body = _error_body(id_, SERVER_ERROR, f"{self.max_calls} calls are in flight", _own_code(Code.BUSY, None))
+            body = error_body(id_, SERVER_ERROR, f"{self.max_calls} calls are in flight", own_code(Code.BUSY, None))
             return Refused(self._wrapped(batch, id_, body))
         return None
 
@@ -366,7 +328,7 @@ class JsonRpcConversation(Conversation):
         message: msgspec.Struct = method.decode(given)
         return message
 
-    def _of_no_method(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+    def _of_no_method(self, frame: _Frame, batch: Batch | None) -> Event | None:
         assert isinstance(frame.method, str)
         if frame.method == self._how.cancel and isinstance(frame.id, msgspec.UnsetType):
             return self._cancellation_of(frame.params)
@@ -389,11 +351,11 @@ class JsonRpcConversation(Conversation):
         self._cancelled.add(asked.id)
         return Dropped(asked)
 
-    def _refused(self, batch: _Batch | None, id_: Any, number: int, message: str) -> Refused:
+    def _refused(self, batch: Batch | None, id_: Any, number: int, message: str) -> Refused:
         said = None if isinstance(id_, msgspec.UnsetType) else id_
-        return Refused(self._wrapped(batch, said, _error_body(said, number, message)))
+        return Refused(self._wrapped(batch, said, error_body(said, number, message)))
 
-    def _wrapped(self, batch: _Batch | None, id_: Id, body: bytes) -> bytes:
+    def _wrapped(self, batch: Batch | None, id_: Id, body: bytes) -> bytes:
         """Return an answer as it is sent: nothing for now, if it belongs to a batch with others."""
         if batch is not None:
             body = batch.put(id_, body)
@@ -401,13 +363,13 @@ class JsonRpcConversation(Conversation):
 
     # -- answers to calls of this side's
 
-    def _answer(self, frame: _Frame, batch: _Batch | None) -> Event | None:
+    def _answer(self, frame: _Frame, batch: Batch | None) -> Event | None:
         id_, error, result = frame.id, frame.error, frame.result
         if isinstance(error, msgspec.UnsetType) and isinstance(result, msgspec.UnsetType):
             return self._refused(batch, id_, INVALID_REQUEST, "a message has a method, a result or an error")
         if type(id_) is not int or not 0 < id_ <= self.outgoing.last_id:
             if id_ is None and not isinstance(error, msgspec.UnsetType):
-                return Misunderstood(quoted(f"the peer didn't understand: {_error_of(error)}"))
+                return Misunderstood(quoted(f"the peer didn't understand: {error_of(error)}"))
             return Misunderstood("an answer to no call of this side's")
         waiting = self.outgoing.waiting.pop(id_, None)
         if waiting is None:
@@ -416,7 +378,7 @@ class JsonRpcConversation(Conversation):
         if not isinstance(error, msgspec.UnsetType) and (
             bytes(error) != b"null" or isinstance(result, msgspec.UnsetType)
         ):
-            return Failed(id_, _error_of(error))
+            return Failed(id_, error_of(error))
         assert isinstance(result, msgspec.Raw)
         return self._replied(id_, waiting[0], result)
 
@@ -470,11 +432,11 @@ class JsonRpcConversation(Conversation):
         if id_ is _UNSET:
             return self._ended(asked, b"")
         if id_ in self._cancelled and code == Code.CLOSED:
-            body = _error_body(id_, REQUEST_CANCELLED, message)
-        elif (number := _NUMBERS.get(code) or _integer(code)) is not None:
-            body = _error_body(id_, number, message, None if data is None else to_json(data))
+            body = error_body(id_, REQUEST_CANCELLED, message)
+        elif (number := number_of(code)) is not None:
+            body = error_body(id_, number, message, None if data is None else to_json(data))
         else:
-            body = _error_body(id_, SERVER_ERROR, message, _own_code(code, data))
+            body = error_body(id_, SERVER_ERROR, message, own_code(code, data))
         if len(body) > self.limit:
             raise too_long(len(body), self.limit)
         return self._ended(asked, body)
@@ -501,7 +463,7 @@ class JsonRpcConversation(Conversation):
         if code == Code.CLOSED:
             return b""
         number = PARSE_ERROR if code in (Code.FRAME_TOO_LONG, Code.BAD_MESSAGE) else SERVER_ERROR
-        return self._wrap(_error_body(None, number, reason))
+        return self._wrap(error_body(None, number, reason))
 
 
 _COMMA = ord(",")
@@ -511,34 +473,3 @@ def _is_id(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= ID_LIMIT
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _integer(code: str) -> int | None:
-    """Return an application's code that is a number of its own."""
-    try:
-        number = int(code)
-    except ValueError:
-        return None
-    return number if str(number) == code and abs(number) < 2**31 else None
-
-
-def _own_code(code: str, data: Any) -> bytes:
-    """Return the data of an error with a code that is no number."""
-    return to_json({"code": words(code, MESSAGE_LIMIT), "data": data})
-
-
-def _error_body(id_: Id, number: int, message: str, data: bytes | None = None) -> bytes:
-    said = _Error(number, words(message, MESSAGE_LIMIT), msgspec.UNSET if data is None else msgspec.Raw(data))
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encoder.encode(id_), encoder.encode(said))
-
-
-def _error_of(said: bytes | msgspec.Raw) -> CallFailed:
-    """Return the error that a call was answered by."""
-    try:
-        error = _decode_error(said)
-        data = None if isinstance(error.data, msgspec.UnsetType) else _decode_any(error.data)
-    except BAD as wrong:
-        return CallFailed(Code.BAD_REPLY, f"the error isn't as JSON-RPC has it: {in_words(wrong)}"[:MESSAGE_LIMIT])
-    if error.code == SERVER_ERROR and isinstance(data, dict) and isinstance(own := data.get("code"), str):
-        return CallFailed(own, error.message, data.get("data"))
-    return CallFailed(_CODES.get(error.code) or str(error.code), error.message, data)
