@@ -36,15 +36,11 @@ BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """
-    A request that wants an answer with this id; without one, if it has none.
-
-    :ivar batch: what was asked together with it, for the format
-    """
+    """A request that wants an answer with this id; without one, if it has none."""
 
     id: Any
     request: msgspec.Struct
-    batch: Any = None
+    batch: Any = None  # what was asked together with it, for the format
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -80,15 +76,11 @@ class Misunderstood(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """
-    Nothing that follows can be understood: the connection is to be closed, and the peer told why.
-
-    :ivar refused: whether only people can change that
-    """
+    """Nothing that follows can be understood: the connection is to be closed, and the peer told why."""
 
     code: str
     reason: str
-    refused: bool = False
+    refused: bool = False  # whether only people can change that
 
 
 #: A message of an interface, or one of the above.
