@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from tests.ipc_example import Recorders, apiserver, builder
@@ -33,7 +34,7 @@ from twistedipc.ipc import (
     write_key,
     write_named_key,
 )
-from twistedipc.ipc.testing import connected_pair
+from twistedipc.ipc.testing import ConnectedPair, connected_pair
 from twistedipc.ipc.wire import handshake
 from twistedipc.ipc.wire.session import Closed, Ready, Session
 from twistedipc.ipc.wire.settings import SessionSettings, Side
@@ -263,6 +264,23 @@ def test_a_key_that_is_revoked_between_hello_and_welcome() -> None:
     assert end.code == "unauthorized"
 
 
+@pytest.mark.parametrize("side", Side)
+def test_a_key_that_is_revoked_before_the_peer_has_said_what_it_takes(side: Side) -> None:
+    keys = {Side.DIALLER: of_listener("first"), Side.LISTENER: of_dialler("first")}
+    made = Recorders()
+    dialler = (builder(key=None, keys=keys[Side.DIALLER]), made)
+    pair = ConnectedPair(Clock(), dialler, (apiserver(key=None, keys=keys[Side.LISTENER]), made))
+    for each in (Side.LISTENER, Side.DIALLER):
+        pair.carry(each)  # the challenge, the hello
+    if side is Side.DIALLER:
+        pair.carry(Side.LISTENER, pair.wire(Side.LISTENER).buffer.index(b"\n") + 1)  # it is welcome
+    keys[side].revoke("first")
+    pair.pump()
+    assert "revoked" in pair.reason(side)
+    # At most the other side has had a link.
+    assert {each.peer.info.role for each in made} <= {"builder" if side is Side.DIALLER else "apiserver"}
+
+
 def test_the_welcome_says_which_key_was_proven_under_its_code() -> None:
     """Otherwise a listener that lies about it would have the dialler note another key than the one it went by."""
     challenge = handshake.Challenge(versions=[1], role="apiserver", name="a", nonce="1" * 64, keys=True)
@@ -339,8 +357,9 @@ def test_an_older_dialler_knows_nothing_of_it() -> None:
     assert challenge.pop("keys") is True
     dialler = Session(Side.DIALLER, builder(), nonce=NONCES[Side.DIALLER], now=0.0)
     dialler.receive(json.dumps(challenge).encode() + b"\n", 0.0)
-    assert isinstance(session.receive(dialler.data_to_send(), 0.0)[0], Ready)
+    assert session.receive(dialler.data_to_send(), 0.0) == []
     assert isinstance(dialler.receive(session.data_to_send(), 0.0)[0], Ready)
+    assert isinstance(session.receive(dialler.data_to_send(), 0.0)[0], Ready)
 
 
 # -- revoking --------------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def side_settings(
         key=key,
         vocabulary=vocabulary(answered, asked),
         keys=keys,
+        streams={} if answered is None else {each.name: each.items for each in answered.streams.values()},
         **limits,
     )
 

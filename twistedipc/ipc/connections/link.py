@@ -24,8 +24,11 @@ from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
+from twistedipc.ipc.wire.catalogue import CALL, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
-from twistedipc.ipc.wire.messages import CallReceived, CallReplied
+from twistedipc.ipc.wire.interface import StreamOf
+from twistedipc.ipc.wire.messages import CallReceived, CallReplied, tag_of
+from twistedipc.ipc.wire.schema import fingerprint
 from twistedipc.ipc.wire.session import (
     CallDropped,
     CallEnded,
@@ -169,6 +172,19 @@ class JSONLineProtocol(Connection, LineReceiver):
         """See `Peer.frame_limit`."""
         return self._session.send_limit
 
+    def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool:
+        """See `Peer.understands`."""
+        takes, calls = self._session.takes, self._settings.vocabulary.calls
+        if takes is None:
+            return False
+        if isinstance(kind, StreamOf):
+            what, name, parts = STREAM, kind.name, [kind.items]
+        elif kind in calls:
+            what, name, parts = CALL, tag_of(kind), [kind, calls[kind]]
+        else:
+            what, name, parts = MESSAGE, tag_of(kind), [kind]
+        return takes.has(what, name, list(map(fingerprint, parts)) if exactly else None)
+
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
         if self.life is _OPEN:
@@ -247,8 +263,12 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- what the session tells --------------------------------------------------------------------------------------
 
     def _ready(self, ready: Ready) -> None:
-        if self._settings.keys is not None and ready.peer.key:
-            self._settings.keys.watch(ready.peer.key, self, self._key_revoked)
+        keys = self._settings.keys
+        if keys is not None and ready.peer.key:
+            if ready.peer.key not in keys:
+                self._key_revoked()  # after the peer had proven it, and before it was ready
+                return
+            keys.watch(ready.peer.key, self, self._key_revoked)
         self._application = application = self._application_factory(Peer(ready.peer, self))
         self._messages_received = getattr(application, "messages_received", None)
         self._link_ended = getattr(application, "link_ended", None)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, overload
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.ipc.wire.interface import Request
+from twistedipc.ipc.wire.interface import Request, StreamOf
 from twistedipc.ipc.wire.settings import PeerInfo
 
 R = TypeVar("R")
@@ -68,6 +68,8 @@ class Link(Protocol):
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]: ...
 
+    def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool: ...
+
     def complain(self, code: str, message: str) -> None: ...
 
     def drain(self) -> Deferred[None]: ...
@@ -99,6 +101,28 @@ class Peer:
     def frame_limit(self) -> int:
         """The most bytes of a message that may be sent: the smaller of both sides' ``frame_limit``."""
         return self._link.send_limit
+
+    def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool = False) -> bool:
+        """
+        Return whether the peer takes messages or calls of this class, or this stream: its program may be older or newer
+        than this one. Both sides say so when they link, so the answer is there from `Service.peer_ready` on, and
+        doesn't change on a link. ::
+
+            if peer.understands(Estimate):
+                reply = await peer.call(Estimate(…))
+
+        A peer that says nothing is told apart by ``"interface" in peer.info.features``: it has an older version of this
+        library, or one in another language that doesn't say it, or speaks the plain profile. Then the answer is always
+        False, so that a program does what it did before there was such a message.
+
+        What a peer says of itself is for such decisions alone. Nothing is decoded by it, and nothing is kept from being
+        sent.
+
+        :param exactly: whether the fields are to be the same as here, and of a call those of its reply too: the same
+            names, types and bounds, the same of them required. Otherwise it is enough that the peer takes something by
+            this name; see "Changing an interface" in docs/ipc.md
+        """
+        return self._link.understands(kind, exactly=exactly)
 
     def send(self, message: msgspec.Struct) -> None:
         """

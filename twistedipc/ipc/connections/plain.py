@@ -33,6 +33,7 @@ from twistedipc.ipc.wire.conversation import (
     Replied,
 )
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected
+from twistedipc.ipc.wire.interface import StreamOf
 from twistedipc.ipc.wire.settings import PeerInfo
 
 #: Bytes that may wait for a peer that doesn't read what it is sent, before its connection is closed.
@@ -193,6 +194,10 @@ class PlainProtocol(Connection):
         self._waiting[id_] = reply
         self._send(frame)
         return reply
+
+    def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool:
+        """See `Peer.understands`. Peers of the plain profile don't say what they take."""
+        return False
 
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""

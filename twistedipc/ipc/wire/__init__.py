@@ -5,7 +5,9 @@ messages and deadlines come out.
     framing.py       complete lines out of chunks, bounded
     messages.py      msgspec structs <-> lines of JSON: `Vocabulary`
     interface.py     what two sides say to one another, declared once: `Interface`, `Message`, `Request`
-    handshake.py     the first three frames, and what they prove
+    handshake.py     the first frames, and what they prove
+    schema.py        the JSON Schema of what is declared, and the fingerprints of its parts
+    catalogue.py     what one side takes, as it tells the other
     keyring.py       the named keys that one side knows
     settings.py      what one side brings to its links, and what it knows of a proven peer
     greeting.py      one side's way through the handshake

@@ -6,15 +6,18 @@ by ``session``. ``handshake`` has the frames and what is authenticated by them; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from twistedipc.ipc.wire.catalogue import Catalogue, Introduced
 from twistedipc.ipc.wire.errors import Code, RemoteProtocolError
 from twistedipc.ipc.wire.handshake import (
+    INTERFACE,
     VERSIONS,
     Challenge,
     Hello,
+    Introduction,
     KeyProof,
     Welcome,
     hello_mac,
@@ -25,6 +28,7 @@ from twistedipc.ipc.wire.handshake import (
 from twistedipc.ipc.wire.keyring import NamedKey
 from twistedipc.ipc.wire.messages import Bye, encode
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings, Side
+from twistedipc.ipc.wire.states import Input
 
 #: What stands for a key that isn't known. It opens nothing.
 _DECOY = bytes(32)
@@ -33,6 +37,14 @@ _H = msgspec.json.Decoder
 _CHALLENGE = ("challenge", _H(Challenge | Bye))
 _WELCOME = ("welcome", _H(Welcome | Bye))
 _HELLO = ("hello", _H(Hello | Bye))
+_INTRODUCTION = ("link-interface", _H(Introduction | Bye))
+
+_Expected = (
+    tuple[str, _H[Challenge | Bye]]
+    | tuple[str, _H[Hello | Bye]]
+    | tuple[str, _H[Welcome | Bye]]
+    | tuple[str, _H[Introduction | Bye]]
+)
 
 
 @dataclass(frozen=True)
@@ -42,21 +54,23 @@ class Agreement:
     peer: PeerInfo
     heartbeat: float  # seconds
     send_limit: int  # bytes of a message to the peer
+    takes: Catalogue | None = None  # what the peer takes; None: it doesn't say
 
 
 @dataclass(frozen=True)
 class Greeted:
     """What a line of the handshake amounts to."""
 
+    happened: Input | None = None  # None: the next line is of the same kind
     answer: bytes = b""  # to be sent
-    agreement: Agreement | None = None  # None: another line is to come
-    bye: Bye | None = None  # the peer ends the session
+    agreement: Agreement | None = None  # with `Input.AGREED`
+    bye: Bye | None = None  # with `Input.BYE`
 
 
 class Greeting:
     """
     One side's handshake. A dialler takes a challenge and then a welcome; a listener begins with ``opening``, and takes
-    a hello.
+    a hello. After that each may say what it takes, and be told the same.
 
     :param nonce: 64 random hexadecimal digits, new for each session
     :param address: the peer's, for people
@@ -71,7 +85,9 @@ class Greeting:
         self._address = address
         self._challenge: Challenge | None = None
         self._hello: Hello | None = None
-        self._expected: tuple[str, _H[Challenge | Bye] | _H[Hello | Bye] | _H[Welcome | Bye]] = _CHALLENGE
+        self._agreement: Agreement | None = None  # once both are proven
+        self._introduced = Introduced()
+        self._expected: _Expected = _CHALLENGE
         if side is Side.LISTENER:
             self._challenge = Challenge(
                 versions=list(VERSIONS),
@@ -80,6 +96,7 @@ class Greeting:
                 nonce=nonce,
                 frame_limit=settings.frame_limit,
                 keys=msgspec.UNSET if settings.keys is None else True,
+                features=list(settings.features) or msgspec.UNSET,
             )
             self.opening = encode(self._challenge)
             self._expected = _HELLO
@@ -110,8 +127,10 @@ class Greeting:
                 return self._on_hello(frame)
             case Welcome():
                 return self._on_welcome(frame)
+            case Introduction():
+                return self._on_introduction(frame)
             case Bye():
-                return Greeted(bye=frame)
+                return Greeted(Input.BYE, bye=frame)
 
     def _on_challenge(self, challenge: Challenge) -> Greeted:
         settings = self._settings
@@ -131,6 +150,7 @@ class Greeting:
             nonce=self._nonce,
             frame_limit=msgspec.UNSET if challenge.frame_limit is msgspec.UNSET else settings.frame_limit,
             keys=[KeyProof(id=key.id, mac="") for key in offered] or msgspec.UNSET,
+            features=msgspec.UNSET if challenge.features is msgspec.UNSET else list(settings.features) or msgspec.UNSET,
             mac="",
         )
         self._hello = msgspec.structs.replace(
@@ -139,7 +159,7 @@ class Greeting:
             mac=hello_mac(self._shared(challenge.name), challenge, hello),
         )
         self._expected = _WELCOME
-        return Greeted(encode(self._hello))
+        return Greeted(Input.CHALLENGED, encode(self._hello))
 
     def _on_hello(self, hello: Hello) -> Greeted:
         settings = self._settings
@@ -152,7 +172,8 @@ class Greeting:
         key = self._proven(challenge, hello)
         self._check_role(hello.role)
         id_, secret = ("", settings.key) if key is None else (key.id, key.secret)
-        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address, id_)
+        features = self._common(hello.features)
+        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address, id_, features)
         self._check_welcome(peer)
         welcome = Welcome(
             incarnation=settings.incarnation,
@@ -161,7 +182,7 @@ class Greeting:
             mac="",
         )
         welcome = msgspec.structs.replace(welcome, mac=welcome_mac(secret, challenge, hello, welcome))
-        return Greeted(encode(welcome), self._agreed(peer, settings.heartbeat, hello.frame_limit))
+        return self._met(encode(welcome), self._agreed(peer, settings.heartbeat, hello.frame_limit))
 
     def _on_welcome(self, welcome: Welcome) -> Greeted:
         challenge, hello = self._challenge, self._hello
@@ -169,9 +190,34 @@ class Greeting:
         assert hello is not None, "a dialler has said hello before it is welcome"
         id_ = "" if welcome.key is msgspec.UNSET else welcome.key
         self._check_mac(self._welcome_mac(challenge, hello, welcome), welcome.mac, offered=bool(welcome.mac))
-        peer = PeerInfo(challenge.name, challenge.role, welcome.incarnation, hello.version, self._address, id_)
+        features = self._common(challenge.features)
+        peer = PeerInfo(
+            challenge.name, challenge.role, welcome.incarnation, hello.version, self._address, id_, features
+        )
         self._check_welcome(peer)
-        return Greeted(agreement=self._agreed(peer, welcome.heartbeat / 1000, challenge.frame_limit))
+        return self._met(b"", self._agreed(peer, welcome.heartbeat / 1000, challenge.frame_limit))
+
+    # -- what each takes
+
+    def _common(self, features: list[str] | msgspec.UnsetType) -> frozenset[str]:
+        """Return the features that both have."""
+        theirs = () if isinstance(features, msgspec.UnsetType) else features
+        return frozenset(self._settings.features).intersection(theirs)
+
+    def _met(self, answer: bytes, agreement: Agreement) -> Greeted:
+        """Both are proven. If the peer wants to know what this side takes, it is told, and tells the same."""
+        if INTERFACE not in agreement.peer.features:
+            return Greeted(Input.AGREED, answer, agreement)
+        self._agreement = agreement
+        self._expected = _INTRODUCTION
+        return Greeted(Input.PROVEN, answer + self._settings.catalogue.lines)
+
+    def _on_introduction(self, frame: Introduction) -> Greeted:
+        self._introduced.add(frame)
+        if frame.more:
+            return Greeted()
+        assert self._agreement is not None, "who is introduced is proven"
+        return Greeted(Input.AGREED, agreement=replace(self._agreement, takes=self._introduced.catalogue()))
 
     # -- keys
 

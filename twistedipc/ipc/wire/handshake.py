@@ -1,18 +1,25 @@
 """
-The handshake: its three frames, and what is authenticated by them. Sans-IO; used by `twistedipc.ipc.wire.session`.
+The handshake: its frames, and what is authenticated by them. Sans-IO; used by `twistedipc.ipc.wire.session`.
 
 ::
 
     listener                               dialler
-    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit], [keys]
-               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], [keys], mac
+    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit], [keys], [features]
+               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], [keys],
+                                                     [features], mac
     welcome    ──────────────────────────►           incarnation, heartbeat, [key], mac
+    [link-interface ───────────────────────►         takes, [more]]          if both have the feature ``interface``
+              [◄────────────────── link-interface    takes, [more]]
 
 All codes are HMAC-SHA-256 under a key over everything that was said so far, each field behind its length. A label says
 whose code it is, so none can be reflected; both nonces are in all, so none can be replayed; the offered versions are
 in it, so an attacker in between can't downgrade the two. The frame limits are optional: a dialler says its own only to
 a listener that has said its own, so each end knows whether the codes are over them too. The same holds for named keys:
 only to a listener that takes them does a dialler say which it has, with a code under each; all codes are over the ids.
+And for features, which are names of what an end can do beside the version; all codes are over those of both ends.
+
+With the feature ``interface`` each end says, as soon as both are proven, what it takes: `Introduction`, see
+``catalogue``. It comes after authentication, so that a stranger learns nothing of it, and in as many lines as needed.
 """
 
 from __future__ import annotations
@@ -32,9 +39,20 @@ NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z"
 ROLE_PATTERN = r"^[a-z][a-z0-9-]{0,31}\Z"
 INCARNATION_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
 KEY_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
+FEATURE_PATTERN = r"^[a-z][a-z0-9-]{0,31}\Z"
 
 #: How many named keys a dialler may prove at a time: while keys are replaced, a name has two.
 MOST_KEYS = 4
+
+#: The feature of an end that says what it takes, and hears it of the peer.
+INTERFACE = "interface"
+
+#: What this code can do beside the version, by the names on the wire. An end uses a feature if both have it. None may
+#: be what the safety of a link depends on: whoever sits in between can take them out of a challenge.
+FEATURES = (INTERFACE,)
+
+#: Names of features that one end may say.
+MOST_FEATURES = 32
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Role = Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)]
@@ -44,6 +62,11 @@ MAC = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")]
 FrameLimit = Annotated[int, msgspec.Meta(ge=4096, le=2**53 - 1)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 KeyId = Annotated[str, msgspec.Meta(pattern=KEY_ID_PATTERN)]
+Features = Annotated[
+    list[Annotated[str, msgspec.Meta(pattern=FEATURE_PATTERN)]], msgspec.Meta(max_length=MOST_FEATURES)
+]
+#: What is taken, of which kind, and fingerprints: see ``catalogue``.
+Row = Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
 
 
 class HandshakeFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -59,6 +82,7 @@ class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
     nonce: Nonce
     frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
     keys: bool | msgspec.UnsetType = msgspec.UNSET  # true: it takes named keys
+    features: Features | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +104,7 @@ class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
     keys: Annotated[list[KeyProof], msgspec.Meta(min_length=1, max_length=MOST_KEYS)] | msgspec.UnsetType = (
         msgspec.UNSET
     )
+    features: Features | msgspec.UnsetType = msgspec.UNSET
     mac: MAC
 
     @property
@@ -97,6 +122,13 @@ class Welcome(HandshakeFrame, frozen=True, kw_only=True, tag="welcome"):
         msgspec.UNSET
     )  # the named key that the dialler has proven, and that ``mac`` is under
     mac: MAC
+
+
+class Introduction(HandshakeFrame, frozen=True, kw_only=True, omit_defaults=True, tag="link-interface"):
+    """What an end takes, or the next part of it."""
+
+    takes: list[Row]
+    more: bool = False  # another part follows
 
 
 def highest_common(ours: Iterable[int], theirs: Iterable[int]) -> int | None:
@@ -137,6 +169,9 @@ def same_mac(expected: str, received: str) -> bool:
 def _said(challenge: Challenge, hello: Hello) -> list[str]:
     limits = [] if hello.frame_limit is msgspec.UNSET else [str(challenge.frame_limit), str(hello.frame_limit)]
     ids = [f"keys {','.join(proof.id for proof in hello.proofs)}"] if hello.proofs else []
+    features = []
+    if not isinstance(hello.features, msgspec.UnsetType) and not isinstance(challenge.features, msgspec.UnsetType):
+        features = [f"features {','.join(challenge.features)} {','.join(hello.features)}"]
     return [
         ",".join(map(str, challenge.versions)),
         challenge.role,
@@ -149,6 +184,7 @@ def _said(challenge: Challenge, hello: Hello) -> list[str]:
         hello.nonce,
         *limits,
         *ids,
+        *features,
     ]
 
 

@@ -38,7 +38,7 @@ import msgspec
 from msgspec import inspect
 
 from twistedipc.ipc.wire.errors import BadVocabulary
-from twistedipc.ipc.wire.messages import Vocabulary, name_of
+from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
 R = TypeVar("R")
@@ -131,6 +131,8 @@ class Interface:
             if stream.name in self.streams:
                 raise BadVocabulary(f"{name} has two streams {stream.name}")
             self.streams[stream.name] = stream
+        if len(kinds) + len(self.streams) > MOST_TYPES:
+            raise BadVocabulary(f"an interface has at most {MOST_TYPES} messages, requests and streams")
         if len({name_of(kind) for kind in kinds}) < len(kinds) or not any(map(_is_for_jsonrpc, kinds)):
             Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
 

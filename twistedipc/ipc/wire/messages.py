@@ -113,7 +113,16 @@ class ReplyToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
 OwnFrame = Call | Reply | Error | Drop | Ping | Pong | Bye
 
 #: Tags that no application's message can have: the session's own, and the handshake's.
-RESERVED = frozenset({"call", "reply", "error", "drop", "ping", "pong", "bye", "challenge", "hello", "welcome"})
+RESERVED = frozenset(
+    {"call", "reply", "error", "drop", "ping", "pong", "bye", "challenge", "hello", "welcome", "link-interface"}
+)
+
+#: How the link's own tags begin that are newer than applications: those of later versions too.
+_RESERVED_PREFIX = "link-"
+
+#: Characters of a tag, at most; and types that one side may take, in all.
+TAG_LIMIT = 128
+MOST_TYPES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +191,11 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     config = kind.__struct_config__
     if config.tag_field != "type" or not isinstance(config.tag, str):
         raise BadVocabulary(f"{kind.__qualname__} is not tagged by a string in the field `type`")
-    if config.tag in RESERVED:
+    if config.tag in RESERVED or config.tag.startswith(_RESERVED_PREFIX):
         remedy = f'class {kind.__name__}(…, tag="{config.tag}-…")'
         raise BadVocabulary(f"{kind.__qualname__}: the type {config.tag!r} belongs to the link itself. Use {remedy}")
+    if len(config.tag) > TAG_LIMIT:
+        raise BadVocabulary(f"{kind.__qualname__}: a type has at most {TAG_LIMIT} characters")
     return config.tag
 
 
@@ -299,6 +310,8 @@ class Vocabulary:
         self.messages = frozenset(messages)
         self._faults = _Faults(messages, fallbacks or {})
         self._requests = _distinct(self.answers)
+        if len(messages) + len(self.answers) > MOST_TYPES:
+            raise BadVocabulary(f"one side of a link takes at most {MOST_TYPES} messages and requests")
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.
         self.sendable: set[type[msgspec.Struct]] = set()

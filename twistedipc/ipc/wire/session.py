@@ -15,6 +15,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from twistedipc.ipc.wire.catalogue import Catalogue
 from twistedipc.ipc.wire.errors import (
     BadReply,
     CallFailed,
@@ -28,7 +29,7 @@ from twistedipc.ipc.wire.errors import (
 from twistedipc.ipc.wire.fastpath import FastPath, encode_all
 from twistedipc.ipc.wire.finite import check_finite, one_line
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
-from twistedipc.ipc.wire.greeting import Greeted, Greeting
+from twistedipc.ipc.wire.greeting import Agreement, Greeted, Greeting
 from twistedipc.ipc.wire.incoming import IncomingCalls
 from twistedipc.ipc.wire.messages import (
     Bye,
@@ -142,7 +143,7 @@ class Session:
         self.side = side
         self.settings = settings
         self.state = State.CONNECTING
-        self.peer: PeerInfo | None = None
+        self._agreement: Agreement | None = None  # once the handshake is over
         self.closed: Closed | None = None
         self.out = bytearray()  # what `data_to_send` will give
         #: bytes of a message that may be sent: the smaller one of both sides' limits, as far as they are known
@@ -157,6 +158,16 @@ class Session:
         self._fast = FastPath(self._vocabulary, self._outgoing, self._incoming)
         if side is Side.LISTENER:
             self._step(Input.LISTEN, self._greeting.opening, [])
+
+    @property
+    def peer(self) -> PeerInfo | None:
+        """Who the peer is; None until the session is ready."""
+        return None if self._agreement is None else self._agreement.peer
+
+    @property
+    def takes(self) -> Catalogue | None:
+        """What the peer takes, as it says; None if it doesn't say, and until the session is ready."""
+        return None if self._agreement is None else self._agreement.takes
 
     def _step(self, happened: Input, what: Any, events: list[Event]) -> None:
         """
@@ -257,12 +268,15 @@ class Session:
         if not line:
             return
         greeted = self._greeting.take(line)
-        if greeted.bye is not None:
-            self._step(Input.BYE, greeted.bye, events)
-        elif greeted.agreement is None:
-            self._step(Input.CHALLENGED, greeted.answer, events)
-        else:
-            self._step(Input.AGREED, greeted, events)
+        match greeted.happened:
+            case None:
+                pass  # it goes on
+            case Input.BYE:
+                self._step(Input.BYE, greeted.bye, events)
+            case Input.AGREED:
+                self._step(Input.AGREED, greeted, events)
+            case happened:
+                self._step(happened, greeted.answer, events)
         if end < len(data):
             self._step(Input.BYTES, data[end:], events)
 
@@ -270,13 +284,13 @@ class Session:
         self._queue(frame)
 
     def _begin(self, greeted: Greeted, events: list[Event]) -> None:
-        assert greeted.agreement is not None, "a handshake ends with an agreement"
+        agreement = self._agreement = greeted.agreement
+        assert agreement is not None, "a handshake ends with an agreement"
         self._queue(greeted.answer)
-        self.peer = greeted.agreement.peer
-        self.send_limit = greeted.agreement.send_limit
-        self._silence.heartbeat = greeted.agreement.heartbeat
+        self.send_limit = agreement.send_limit
+        self._silence.heartbeat = agreement.heartbeat
         self._lines.limit = self.settings.frame_limit
-        events.append(Ready(self.peer))
+        events.append(Ready(agreement.peer))
 
     # -- what the peer says ------------------------------------------------------------------------------------------
 
@@ -591,6 +605,7 @@ _ACTS: dict[Act, Callable[[Session, Any, list[Event]], None]] = {
     Act.SAY_CHALLENGE: Session._say,
     Act.GREET: Session._greet,
     Act.SAY_HELLO: Session._say,
+    Act.INTRODUCE: Session._say,
     Act.BEGIN: Session._begin,
     Act.CONVERSE: Session._converse,
     Act.HAND_ON: Session._hand_on,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
+import msgspec
+
+from twistedipc.ipc.wire.catalogue import Catalogue, catalogue_of
 from twistedipc.ipc.wire.errors import BadKey
-from twistedipc.ipc.wire.handshake import check_identity
+from twistedipc.ipc.wire.handshake import FEATURES, check_identity
 from twistedipc.ipc.wire.keyring import SHORTEST_SECRET, Keys
 from twistedipc.ipc.wire.messages import Vocabulary
 
@@ -36,6 +40,7 @@ class PeerInfo:
     version: int  # of the protocol
     address: str  # for people; not proven: "127.0.0.1:4711", "unix"
     key: str = ""  # the id of the named key by which it is proven; "" is the shared key, or none
+    features: frozenset[str] = frozenset()  # what both ends can do beside the version: "interface"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ class SessionSettings:
     #: with ``keys`` and without ``key``: a peer that has no key is taken too, where its endpoint needs none. It can't
     #: have a name to which a key is bound
     keys_optional: bool = False
+    #: the streams that it receives, each with the type of its items: for what it tells its peers
+    streams: Mapping[str, type[msgspec.Struct]] = field(default_factory=dict)
+    features: tuple[str, ...] = FEATURES  # what it can do beside the version; with fewer it is as an older one
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What this side takes, as it tells its peers. Made for the first of them."""
+        return catalogue_of(self.vocabulary, self.streams)
 
     @property
     def has_key(self) -> bool:

@@ -16,6 +16,7 @@ class State(StrEnum):
 
     CONNECTING = "connecting"  # a dialler that hasn't received the challenge
     AUTHENTICATING = "authenticating"
+    INTRODUCING = "introducing"  # both are proven, and the peer is to say what it takes
     READY = "ready"
     CLOSING = "closing"  # a `bye` was sent or received; nothing that comes in counts any more
 
@@ -35,6 +36,7 @@ class Input(StrEnum):
     # the peer's bytes, and what they amount to
     BYTES = "bytes"
     CHALLENGED = "challenged"  # the challenge was good, and is to be answered
+    PROVEN = "proven"  # the peer is who it says, and is to say what it takes
     AGREED = "agreed"  # the handshake is complete, and good
     BROKEN = "broken"  # the peer has broken a rule of the link
     BYE = "bye"
@@ -57,6 +59,7 @@ class Act(StrEnum):
     SAY_CHALLENGE = "say challenge"
     GREET = "read a line of the handshake"
     SAY_HELLO = "say hello"
+    INTRODUCE = "say what is taken here"
     BEGIN = "begin"  # send what completes the handshake, and tell the application that the session is ready
     CONVERSE = "read frames"
     HAND_ON = "hand on"  # give the message to the application
@@ -119,6 +122,19 @@ STEPS: dict[State, dict[Input, Step]] = {
             I.COMPLAIN: (S.AUTHENTICATING, A.IGNORE),
             I.TIME: (S.AUTHENTICATING, A.WATCH_GREETING),
             I.BYTES: (S.AUTHENTICATING, A.GREET),
+            I.PROVEN: (S.INTRODUCING, A.INTRODUCE),
+            I.AGREED: (S.READY, A.BEGIN),  # a peer that is older doesn't say what it takes
+            **_GREETING,
+        },
+        A.FORBID,
+    ),
+    S.INTRODUCING: _steps(
+        S.INTRODUCING,
+        {
+            I.SEND: (S.INTRODUCING, A.REFUSE_EARLY),
+            I.COMPLAIN: (S.INTRODUCING, A.IGNORE),
+            I.TIME: (S.INTRODUCING, A.WATCH_GREETING),
+            I.BYTES: (S.INTRODUCING, A.GREET),
             I.AGREED: (S.READY, A.BEGIN),
             **_GREETING,
         },

@@ -1,0 +1,95 @@
+"""
+The JSON Schema of types that are declared for a link, and a fingerprint of it by which two sides find out whether they
+have declared the same. Pure; used by ``catalogue`` and ``interface``.
+
+A fingerprint is of what matters on the wire: names, types, what is required. The names of classes, texts and defaults
+aren't in it, and neither is what a later version of msgspec may add.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+#: Hexadecimal digits of a fingerprint.
+DIGITS = 16
+
+#: The fingerprint of what has no schema that can be told. It is like no other.
+UNTOLD = "0" * DIGITS
+
+#: What a fingerprint is of: the keywords of JSON Schema that msgspec uses and that say what is taken.
+_KEYWORDS = (
+    "type",
+    "enum",
+    "const",
+    "format",
+    "contentEncoding",
+    "pattern",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
+
+#: Where msgspec is told to put what is referred to.
+REF = "#/$defs/"
+
+
+def schemas(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """
+    Return the schema of each type, and the definitions that they refer to by `REF` and a name.
+
+    :raises Exception: one of them has no schema, because a default in it can't be JSON, say
+    """
+    found, definitions = msgspec.json.schema_components(kinds, schema_hook=_anything, ref_template=REF + "{name}")
+    return list(found), definitions
+
+
+def fingerprint(kind: Any) -> str:
+    """Return the fingerprint of a type."""
+    try:
+        (schema,), definitions = schemas([kind])
+        canonical = msgspec.json.encode(_canonical(schema, definitions, {}), order="deterministic")
+    except Exception:
+        return UNTOLD
+    return hashlib.sha256(canonical).hexdigest()[:DIGITS]
+
+
+def _anything(kind: type) -> dict[str, Any]:
+    """Return the schema of a type that msgspec doesn't know: it may hold anything."""
+    return {}
+
+
+def _canonical(schema: Any, definitions: dict[str, Any], seen: dict[str, int]) -> Any:
+    """Return what counts of a schema. Definitions stand where they are referred to first, and have numbers then."""
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(REF)
+        if name in seen:
+            return {"again": seen[name]}
+        seen[name] = len(seen)
+        return _canonical(definitions[name], definitions, seen)
+    found: dict[str, Any] = {key: schema[key] for key in _KEYWORDS if key in schema}
+    for key in ("properties", "patternProperties"):
+        if key in schema:
+            parts = schema[key]
+            found[key] = {name: _canonical(parts[name], definitions, seen) for name in sorted(parts)}
+    for key in ("items", "additionalProperties", "propertyNames"):
+        if key in schema:
+            found[key] = _canonical(schema[key], definitions, seen)
+    for key in ("anyOf", "prefixItems"):
+        if key in schema:
+            found[key] = [_canonical(each, definitions, seen) for each in schema[key]]
+    if schema.get("required"):
+        found["required"] = sorted(schema["required"])
+    return found
