@@ -4,6 +4,7 @@
 - ``ipc/one-way``: messages a second, made one by one, decoded into typed objects at the other end;
 - ``ipc/calls``: calls a second that are answered by their own request, 64 in flight;
 - ``ipc/jsonrpc``: calls a second of a service, by JSON-RPC and by the link;
+- ``ipc/faces``: the same by what programs write: coroutines, tasks or threads that await a call each, 64 of them;
 - ``ipc/round-trip``: microseconds from a call to its reply, one at a time;
 - ``ipc/sizes``: messages a second against their size.
 
@@ -53,6 +54,30 @@ def service(form: str, role: str, path: Path, *numbers: int) -> list[str]:
 
 def vscode(role: str, path: Path, *numbers: int) -> list[str]:
     return node(PEERS / "vscode.cjs", role, path, *numbers)
+
+
+def face(role: str, path: Path, *numbers: int) -> list[str]:
+    """`listen` and `dial` on Twisted."""
+    return python("bench.ipc.peers.face", role, path, *numbers)
+
+
+def aio(role: str, path: Path, *numbers: int) -> list[str]:
+    """The same on asyncio."""
+    return python("bench.ipc.peers.face", f"aio-{role}", path, *numbers)
+
+
+def threads(role: str, path: Path, *numbers: int) -> list[str]:
+    """`SyncRemote` with so many threads, and a service on Twisted."""
+    return python("bench.ipc.peers.face", f"threads-{role}" if role == "call" else role, path, *numbers)
+
+
+def aio_streams(role: str, path: Path, *numbers: int) -> list[str]:
+    return python("bench.ipc.peers.aio_streams", role, path, *numbers)
+
+
+def grpc_aio(role: str, path: Path, *numbers: int) -> list[str]:
+    _need("grpc", "grpcio")
+    return python("bench.ipc.peers.grpc_aio", role, path, *numbers)
 
 
 def amp(role: str, path: Path, *numbers: int) -> list[str]:
@@ -184,6 +209,7 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
     yield _one_way(lambda seconds_worth: round(seconds_worth * scale))
     yield _calls(lambda seconds_worth: round(seconds_worth * scale))
     yield _jsonrpc(lambda seconds_worth: round(seconds_worth * scale))
+    yield _faces(lambda seconds_worth: round(seconds_worth * scale))
     yield _round_trip(round(10_000 * scale))
     yield _sizes(scale, (50, 65_536) if options.quick else (50, 200, 1000, 8000, 65_536))
 
@@ -254,6 +280,23 @@ def _jsonrpc(count: Callable[[int], int]) -> Asked:
         Candidate("ours, by lines", partial(calls, partial(service, "lines"), count(40_000))),
         Candidate("ours, the link", partial(calls, partial(service, "link"), count(50_000))),
         Candidate("vscode-jsonrpc", partial(calls, vscode, count(20_000))),
+    ]
+
+
+def _faces(count: Callable[[int], int]) -> Asked:
+    question = Question(
+        name="ipc/faces",
+        title="Calls a second, 64 coroutines or threads",
+        unit="calls/s",
+        ours="ours, aio",
+        bars={"ours, Twisted": Bar(0.7)},
+    )
+    return question, [
+        Candidate("ours, aio", partial(calls, aio, count(50_000))),
+        Candidate("ours, Twisted", partial(calls, face, count(60_000))),
+        Candidate("ours, SyncRemote in threads", partial(calls, threads, count(6_000))),
+        Candidate("asyncio streams and msgspec", partial(calls, aio_streams, count(40_000))),
+        Candidate("grpc.aio", partial(calls, grpc_aio, count(4_000))),
     ]
 
 
