@@ -78,6 +78,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
             "NodeApplicationFactory",
         ],
     ),
+    ("Services of Twisted's", "", ["listening_service", "dialling_service", "ListeningService", "DiallingService"]),
     ("Threads", "", ["SyncRemote"]),
     (
         "asyncio",
@@ -312,7 +313,7 @@ def _entry(found: Name, anchors: dict[str, str]) -> str:
 
 def _class(found: Name, node: ast.ClassDef, anchors: dict[str, str]) -> Iterator[str]:
     about = ast.get_docstring(node) or ""
-    bases = [_base(found, base) for base in node.bases]
+    bases = [_base(found, base) for base in node.bases if not ast.unparse(base).startswith("_")]
     made = [each for each in node.body if isinstance(each, _Function) and each.name == "__init__"]
     fields = any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list)
     attributes = [(declared, comment) for declared, comment in _attributes(found, node) if comment or not fields]
@@ -357,7 +358,7 @@ def _value(found: Name, value: ast.expr) -> str:
 
 
 def _signature(found: Name, node: _Function, name: str = "", *, method: bool = False) -> str:
-    if any(ast.unparse(decorator).startswith("_on_the_loop(") for decorator in node.decorator_list):
+    if any(ast.unparse(decorator).startswith(("_on_the_loop(", "_as_service(")) for decorator in node.decorator_list):
         return f"{'async ' if isinstance(node, ast.AsyncFunctionDef) else ''}def {node.name}(…)"
     arguments = list(_arguments(found, node.args))
     if method:

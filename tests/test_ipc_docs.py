@@ -49,6 +49,7 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts one of the page's programs, in a folder that holds them all."""
     for name, text in PROGRAMS.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, "utf-8")
     with contextlib.ExitStack() as programs:
 
@@ -82,6 +83,7 @@ def test_every_program_is_run_here() -> None:
     run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
     run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py hovers.py starts_node.py forks.mjs".split()
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
+    run += ["twisted/plugins/calculator_plugin.py", "calculator_tap.py"]
     used_by_those = "calculator.py events.py hover.py language_server.py script.mjs forked.py child.py".split()
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
@@ -114,6 +116,32 @@ def test_the_calculator_on_asyncio(start: Start) -> None:
     assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", line(answers))
 
 
+def test_a_command_of_twistd(start: Start, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^twistd .+$", _TEXT, re.M)
+    environment = os.environ | {"PATH": _path(), "PYTHONPATH": str(tmp_path)}
+
+    def run(command: str) -> subprocess.Popen[str]:
+        words = command.split()
+        return subprocess.Popen(words, cwd=tmp_path, stdout=-1, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    asks = start("asks.py")
+    with run(command) as twistd:
+        try:
+            assert said(asks) == "Sum(value=5)\n"
+        finally:
+            twistd.terminate()
+        log, _ = twistd.communicate(timeout=DEADLINE)
+        assert "Main loop terminated" in log
+        assert "says thank you" in log
+    # What keeps it from starting is said, and nothing else.
+    for wrong in ("unix:no/such/folder/socket", "tcp:8700", "nowhere"):
+        with run(command.replace("unix:calculator.sock", wrong)) as twistd:
+            log, _ = twistd.communicate(timeout=DEADLINE)
+        assert twistd.returncode == 1
+        assert "Traceback" not in log
+        assert f"[stderr#error] '{wrong}': " in log.splitlines()[-1], log
+
+
 def test_the_calculator_in_threads(start: Start) -> None:
     asks = start("asks_in_threads.py")
     start("answers.py")
@@ -123,7 +151,7 @@ def test_the_calculator_in_threads(start: Start) -> None:
 def test_the_calculator_between_machines(start: Start, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make certificates with")
-    (commands,) = re.findall(r"^```sh\n(.*?)^```$", _TEXT, re.M | re.S)
+    commands = re.findall(r"^```sh\n(.*?)^```$", _TEXT, re.M | re.S)[0]
     environment = os.environ | {"PATH": _path()}
     subprocess.run(["/bin/sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, env=environment)
     port = free_port()

@@ -34,6 +34,7 @@ and the face, which stands on all of them::
     spawn.py          `spawn`: a child, by its stdin and stdout
     node.py           `spawn_node`, `parent_channel`: Node's own channel
     aio.py            the face for asyncio: `dial`, `listen`      threads.py    `SyncRemote`: for plain threads
+    services.py       `listening_service`, `dialling_service`: both for `twistd`
     handling.py       how handlers are run                       futures.py    between Deferreds and asyncio
     testing.py        links in memory, for tests
 
@@ -88,6 +89,13 @@ from twistedipc.ipc.places.keys import (
 from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, listen
+from twistedipc.ipc.services import (
+    CannotStart,
+    DiallingService,
+    ListeningService,
+    dialling_service,
+    listening_service,
+)
 from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
@@ -130,10 +138,12 @@ __all__ = [
     "BadVocabulary",
     "CallFailed",
     "CallTimedOut",
+    "CannotStart",
     "ChildExit",
     "Code",
     "CreditWindow",
     "DialService",
+    "DiallingService",
     "Dropped",
     "Ended",
     "Failed",
@@ -151,6 +161,7 @@ __all__ = [
     "LinkRefused",
     "ListenService",
     "Listening",
+    "ListeningService",
     "Load",
     "LocalProtocolError",
     "MemoryOutbox",
@@ -196,11 +207,13 @@ __all__ = [
     "dial_jsonrpc",
     "dial_links",
     "dial_plain",
+    "dialling_service",
     "handles",
     "listen",
     "listen_for_links",
     "listen_jsonrpc",
     "listen_plain",
+    "listening_service",
     "make_key",
     "make_named_key",
     "parent_channel",

@@ -48,7 +48,8 @@ class Client:
         self._next += 1
         reply = self._waiting[self._next] = asyncio.get_running_loop().create_future()
         self._writer.write(encode(Frame(self._next, body)) + b"\n")
-        return await reply
+        answered: Echo = await reply
+        return answered
 
 
 async def main(role: str, path: str, *arguments: str) -> None:

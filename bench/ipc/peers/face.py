@@ -20,7 +20,7 @@ from twistedipc.ipc import Interface, Peer, Request, Service, SyncRemote, aio, d
 KEY = b"a key of thirty-two bytes, shared"
 
 
-class Ask(Request[Echo], frozen=True, gc=False):
+class Ask(Request[Echo]):
     """Answered by the same."""
 
     build: str
