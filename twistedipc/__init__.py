@@ -6,7 +6,7 @@ The library's first names can be imported from here (``from twistedipc import di
 
 The map, from the bottom up; imports point only downwards (``tests/test_layers.py`` holds them to it)::
 
-    chaos               the proof that nothing is lost: faults in both services, and what viewers saw
+    chaos   conform     the proof that nothing is lost, by faults; any implementation of a link, tried by its document
     taps   cli          twistd's two plugins; the command for people
     web                 HTTP API, WebSocket, the page
     terminal            what a person sees in a terminal, for web and cli

@@ -68,6 +68,7 @@ COMMANDS = {
     "completion": ("twistedipc.cli.helping", "completion"),
     "help": ("twistedipc.cli.helping", "help_command"),
     "chaos": ("twistedipc.chaos.command", "chaos"),
+    "conform": ("twistedipc.conform.command", "conform"),
 }
 
 

@@ -1,0 +1,125 @@
+"""
+Our own ends of a link, as programs that `twistedipc conform` tries: ``python -m tests.conform_ends WHAT PLACE [KEY]``,
+where WHAT is ``listen``, ``dial`` or ``plain``, and PLACE an endpoint's string.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from twistedipc.ipc import (
+    Interface,
+    LinkReactor,
+    Message,
+    Peer,
+    Request,
+    Service,
+    StreamId,
+    dial,
+    handles,
+    listen,
+    listen_plain,
+    read_key,
+)
+
+
+class Told(msgspec.Struct):
+    """A reply."""
+
+    answer: str
+
+
+class Ask(Request[Told]):
+    """A request."""
+
+    what: str
+
+
+class Note(Message):
+    """A message."""
+
+    text: str
+
+
+class Line(msgspec.Struct):
+    """An item of the stream."""
+
+    text: str
+
+
+TRIED = Interface("tried", Ask, Note, streams={"lines": Line})
+TRIED_PLAINLY = Interface("tried", Ask, Note)
+
+
+class Shelf:
+    """Keeps the items of one run of the stream."""
+
+    def __init__(self) -> None:
+        self.next = 1
+
+    def position(self) -> int:
+        """The number of the next item."""
+        return self.next
+
+    def take(self, first: int, items: Sequence[Line]) -> None:
+        """Keep these."""
+        self.next = first + len(items)
+
+
+class Tried(Service):
+    """What is asked, answered."""
+
+    interface = TRIED
+
+    def __init__(self) -> None:
+        self._shelves: dict[StreamId, Shelf] = {}
+
+    @handles(Ask)
+    def ask(self, request: Ask, peer: Peer) -> Told:
+        """Answer."""
+        return Told(request.what)
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        """Take it."""
+
+    def receiver(self, stream: StreamId) -> Shelf:
+        """Where the items of this run are kept: they outlive the connection."""
+        return self._shelves.setdefault(stream, Shelf())
+
+
+class TriedPlainly(Service):
+    """The same without streams, which the plain profile hasn't."""
+
+    interface = TRIED_PLAINLY
+
+    @handles(Ask)
+    def ask(self, request: Ask, peer: Peer) -> Told:
+        """Answer."""
+        return Told(request.what)
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        """Take it."""
+
+
+async def main(reactor: LinkReactor, what: str, place: str, key: str = "") -> None:
+    """Run one end until it is killed."""
+    secret = read_key(Path(key)) if key else None
+    if what == "listen":
+        await listen(reactor, place, Tried(), key=secret)
+    elif what == "plain":
+        await listen_plain(reactor, place, TriedPlainly())
+    else:
+        dial(reactor, place, TRIED, key=secret)
+    await Deferred()
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

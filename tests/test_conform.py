@@ -1,0 +1,122 @@
+"""
+`twistedipc conform`: our own ends keep to the document, each case has the document's words, and each can fail (the
+table of faults of ``conform_wrong``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.integration.platform import wait_for
+from twistedipc.conform.command import conform
+from twistedipc.conform.running import all_cases
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+
+#: A case of each chapter that needs an end that listens, or dials.
+KEY = "00" * 16 + "11" * 16
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: a UNIX socket's has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="conform-") as folder:
+        key = Path(folder) / "key"
+        key.touch(0o600)
+        key.write_text(f"{KEY}\n")
+        yield Path(folder)
+
+
+@contextmanager
+def our_end(what: str, folder: Path, *more: str) -> Iterator[str]:
+    """One of our own ends as a process; its address."""
+    place = folder / "end.sock"
+    process = subprocess.Popen([sys.executable, "-m", "tests.conform_ends", what, f"unix:{place}", *more], cwd=ROOT)
+    try:
+        if what != "dial":
+            wait_for("it listens", place.exists)
+        yield f"unix:{place}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def tried(*words: str) -> tuple[int, list[dict[str, str]]]:
+    """Run the command; its exit code, and what it says of each case."""
+    done = CliRunner().invoke(conform, [*words, "--json"])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return done.exit_code, lines
+
+
+def test_each_case_has_the_documents_words() -> None:
+    plain = " ".join(TEXT.split())
+    headings = set(re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE))
+    cases = all_cases()
+    assert [case.number for case in cases if " ".join(case.rule.split()) not in plain] == []
+    assert [case.number for case in cases if case.section not in headings] == []
+    assert len({case.number for case in cases}) == len({case.name for case in cases}) == len(cases)
+
+
+def test_our_end_that_listens(folder: Path) -> None:
+    key = str(folder / "key")
+    with our_end("listen", folder, key) as address:
+        more = ["--role", "tried-client", "--key", key, "--stream", "lines", "--item", '{"text": "x"}']
+        code, found = tried(address, *more)
+    assert [each for each in found if each["verdict"] == "failed"] == []
+    assert code == 0
+    passed = {each["number"] for each in found if each["verdict"] == "passed"}
+    assert {"1.1", "1.15", "2.3", "2.13", "3.1", "4.11", "5.1", "5.5"} <= passed
+    assert all(each["why"] for each in found if each["verdict"] == "not tried")
+
+
+def test_our_server_of_plain_lines(folder: Path) -> None:
+    with our_end("plain", folder) as address:
+        code, found = tried(address, "--as", "plain")
+    assert [each for each in found if each["verdict"] != "passed"] == []
+    assert code == 0
+
+
+@pytest.mark.long  # it dials again after each of 39 connections, within up to 2 seconds; and the cases that wait
+def test_our_end_that_dials(folder: Path) -> None:
+    key = str(folder / "key")
+    with our_end("dial", folder, key) as address:
+        code, found = tried(address, "--listen", "--slow", "--role", "tried-server", "--key", key)
+    assert [each for each in found if each["verdict"] == "failed"] == []
+    assert code == 0
+    assert sum(each["verdict"] == "passed" for each in found) >= 39
+
+
+def test_the_list_needs_nothing_else() -> None:
+    done = CliRunner().invoke(conform, ["--list", "--as", "builder"])
+    assert done.exit_code == 0
+    assert "7.5   a build from its offer to its end  (Builder and apiserver)" in done.stdout
+    assert "8.1" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "ADDRESS is missing"),
+        (["somewhere"], 2, "--role is needed"),
+        (["somewhere", "--as", "builder"], 2, "somewhere is no address"),
+        (["unix:/nowhere/x", "--as", "builder", "--only", "99"], 2, "no case of a builder"),
+        (["unix:/nowhere/x", "--as", "builder"], 5, "can't be connected to: No such file"),
+        (["unix:/nowhere/x", "--as", "builder", "--listen"], 5, "can't be listened at"),
+        (["unix:/nowhere/x", "--as", "builder", "--key", "/nowhere/key"], 2, "can't be read"),
+    ],
+)
+def test_what_can_t_be_tried(words: list[str], code: int, said: str) -> None:
+    done = CliRunner().invoke(conform, words)
+    assert done.exit_code == code, done.output
+    assert said in done.output

@@ -1,0 +1,63 @@
+"""The codes of the handshake (docs/protocol.md, "The handshake", "Named keys"). Pure; used by ``meeting``."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: A frame, as JSON has it.
+Frame = Mapping[str, Any]
+
+HELLO = "twistedipc link hello"
+WELCOME = "twistedipc link welcome"
+
+_KEY = re.compile(rb"(?:([A-Za-z0-9._-]{1,64}):)?([0-9a-fA-F]{64})\s*\Z")
+
+
+@dataclass(frozen=True)
+class Key:
+    """The shared key, or, with an id, a named one."""
+
+    secret: bytes
+    id: str = ""
+
+
+def read_key(path: Path) -> Key:
+    """Return the key in a file. Raises OSError, ValueError."""
+    found = _KEY.match(path.read_bytes())
+    if found is None:
+        raise ValueError(f"{path} holds no key: 64 hexadecimal digits, of a named key with its id and a colon before")
+    return Key(bytes.fromhex(found[2].decode()), (found[1] or b"").decode())
+
+
+def code(key: Key | None, label: str, fields: Sequence[str]) -> str:
+    """Return the code over these fields; "" without a key."""
+    if key is None:
+        return ""
+    mac = hmac.new(key.secret, digestmod=hashlib.sha256)
+    for field in (label, *fields):
+        data = field.encode()
+        mac.update(len(data).to_bytes(4, "big") + data)
+    return mac.hexdigest()
+
+
+def agreed(challenge: Frame, hello: Frame) -> list[str]:
+    """Return the fields of both codes that follow their label."""
+    fields = [",".join(map(str, challenge["versions"])), challenge["role"], challenge["name"], challenge["nonce"]]
+    fields += [str(hello["version"]), hello["role"], hello["name"], hello["incarnation"], hello["nonce"]]
+    if "frame_limit" in hello:
+        fields += [str(challenge["frame_limit"]), str(hello["frame_limit"])]
+    if "keys" in hello:
+        fields.append("keys " + ",".join(each["id"] for each in hello["keys"]))
+    return fields
+
+
+def of_welcome(fields: Sequence[str], welcome: Frame) -> list[str]:
+    """Return the fields of the code in a welcome."""
+    mine = [*fields, str(welcome["incarnation"]), str(welcome["heartbeat"])]
+    return [*mine, f"key {welcome['key']}"] if "key" in welcome else mine

@@ -1,0 +1,228 @@
+"""How a connection with what is tried comes about: dialled, or listened for; and the handshake, well done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twistedipc.conform.codes import HELLO, WELCOME, Key, agreed, code, of_welcome
+from twistedipc.conform.wire import Failed, NotTried, Wire, shown
+
+#: Seconds for the other end to dial (again): it may wait for up to 30.
+PATIENCE = 40.0
+
+#: Milliseconds that this end asks for as a heartbeat where it listens: short, so that silence is soon seen.
+HEARTBEAT = 300
+
+LIMIT = 1 << 20
+
+
+class NoAnswer(Exception):
+    """Nothing can be connected to. ``str()`` of it is a sentence."""
+
+
+@dataclass
+class About:
+    """How what is tried is reached, and what is said to it."""
+
+    address: str  # tcp:HOST:PORT, unix:PATH
+    listens: bool  # this end listens
+    role: str  # this end's
+    name: str = "conform"
+    key: Key | None = None
+    options: Mapping[str, str] = field(default_factory=dict)  # what some cases need: see ``command``
+
+
+class Meeting:
+    """The connections of one run."""
+
+    def __init__(self, about: About) -> None:
+        self.about = about
+        self.incarnation = secrets.token_hex(6)
+        self._open: list[Wire] = []
+        self._server = _listening(about.address) if about.listens else None
+
+    def option(self, name: str) -> str:
+        """Return what a case needs and the caller has given. Raises `NotTried`."""
+        if not (value := self.about.options.get(name, "")):
+            raise NotTried(f"it needs --{name}")
+        return value
+
+    def connect(self, patience: float = PATIENCE) -> Wire:
+        """Return a new connection, on which nothing was said. Raises `NoAnswer`."""
+        try:
+            if self._server is None:
+                connection = _connected(self.about.address)
+            else:
+                self._server.settimeout(patience)
+                connection, _ = self._server.accept()
+        except TimeoutError as error:
+            raise NoAnswer(f"nobody dials {self.about.address} within {patience:.0f} s") from error
+        except OSError as error:
+            raise NoAnswer(f"{self.about.address} can't be connected to: {error.strerror or error}") from error
+        wire = Wire(connection)
+        self._open.append(wire)
+        return wire
+
+    def link(self) -> Linked:
+        """Return a new connection, made ready."""
+        wire = self.connect()
+        return self.welcomed(wire) if self.about.listens else self.greeted(wire)
+
+    # -- as the end that dials
+
+    def hello(self, challenge: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+        """Return the answer to a challenge, with what is changed before its codes are worked out."""
+        hello: dict[str, Any] = {"type": "hello", "version": 1, "role": self.about.role, "name": self.about.name}
+        hello |= {"incarnation": self.incarnation, "nonce": secrets.token_hex(32)}
+        if "frame_limit" in challenge:
+            hello["frame_limit"] = LIMIT
+        hello |= changed
+        key = self.about.key
+        named = key is not None and key.id and challenge.get("keys")
+        if named:
+            assert key is not None
+            hello["keys"] = [{"id": key.id}]
+            hello["keys"][0]["mac"] = code(key, HELLO, agreed(challenge, hello))
+        return {**hello, "mac": "" if named else code(key, HELLO, agreed(challenge, hello))}
+
+    def greeted(self, wire: Wire) -> Linked:
+        """Answer the challenge, and check the welcome."""
+        challenge = wire.next("challenge", skip=())
+        hello = self.hello(challenge)
+        wire.send(hello)
+        welcome = wire.next("welcome", skip=())
+        self.check_welcome(challenge, hello, welcome)
+        return Linked(wire, challenge, welcome["heartbeat"] / 1000, challenge.get("frame_limit", LIMIT))
+
+    def check_welcome(self, challenge: Mapping[str, Any], hello: Mapping[str, Any], welcome: Mapping[str, Any]) -> None:
+        """Raise `Failed` unless the listener has proven that it has the key."""
+        right = code(self.about.key, WELCOME, of_welcome(agreed(challenge, hello), welcome))
+        if welcome.get("mac") != right:
+            raise Failed(f"the code in its welcome is wrong: {shown(welcome)}")
+
+    # -- as the end that listens
+
+    def challenge(self, **changed: Any) -> dict[str, Any]:
+        """Return a new challenge."""
+        key = self.about.key
+        challenge: dict[str, Any] = {"type": "challenge", "versions": [1], "role": self.about.role}
+        challenge |= {"name": self.about.name, "nonce": secrets.token_hex(32), "frame_limit": LIMIT}
+        if key is not None and key.id:
+            challenge["keys"] = True
+        return {**challenge, **changed}
+
+    def check_hello(self, challenge: Mapping[str, Any], hello: Mapping[str, Any]) -> None:
+        """Raise `Failed` unless the dialler has proven that it has the key."""
+        key = self.about.key
+        right = code(key, HELLO, agreed(challenge, hello))
+        if key is not None and key.id:
+            given = next((each.get("mac") for each in hello.get("keys", ()) if each.get("id") == key.id), None)
+        else:
+            given = hello.get("mac")
+        if given != right:
+            raise Failed(f"the code in its hello is wrong: {shown(hello)}")
+
+    def welcome(self, challenge: Mapping[str, Any], hello: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+        """Return the answer to a hello, with what is changed before its code is worked out."""
+        key = self.about.key
+        welcome: dict[str, Any] = {"type": "welcome", "incarnation": self.incarnation, "heartbeat": HEARTBEAT}
+        if key is not None and key.id:
+            welcome["key"] = key.id
+        welcome |= changed
+        return {**welcome, "mac": code(key, WELCOME, of_welcome(agreed(challenge, hello), welcome))}
+
+    def welcomed(self, wire: Wire) -> Linked:
+        """Challenge the other end, check its hello, and welcome it."""
+        challenge = self.challenge()
+        wire.send(challenge)
+        hello = wire.next("hello", skip=())
+        self.check_hello(challenge, hello)
+        welcome = self.welcome(challenge, hello)
+        wire.send(welcome)
+        return Linked(wire, hello, HEARTBEAT / 1000, hello.get("frame_limit", LIMIT))
+
+    def close_all(self) -> None:
+        """Close what a case has left open."""
+        for wire in self._open:
+            wire.close()
+        self._open.clear()
+
+    def end(self) -> None:
+        """Close all, and listen no more."""
+        self.close_all()
+        if self._server is not None:
+            self._server.close()
+            if self.about.address.startswith("unix:"):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.about.address.partition(":")[2])
+
+
+class Linked:
+    """A ready link."""
+
+    def __init__(self, wire: Wire, peer: Mapping[str, Any], heartbeat: float, limit: int) -> None:
+        self.wire = wire
+        self.peer = peer  # its challenge, or its hello
+        self.heartbeat = heartbeat  # in seconds
+        self.limit = limit  # of a line that it takes
+        self.number = 0
+
+    def call(self, request: Mapping[str, Any], **more: Any) -> int:
+        """Send a call; its id."""
+        self.number += 1
+        self.wire.send({"type": "call", "id": self.number, **more, "request": request})
+        return self.number
+
+    def answered(self, number: int, within: float = 5.0) -> dict[str, Any]:
+        """Return the answer to this call; whatever comes before it doesn't matter."""
+
+        def is_it(frame: Mapping[str, Any]) -> bool:
+            return frame["type"] in ("reply", "error") and frame.get("id") == number
+
+        return self.wire.until(is_it, f"call {number} must be answered", within)
+
+    def lives(self) -> None:
+        """The link must go on: a call of a type that nobody has is answered by ``unknown-type``."""
+        answer = self.answered(self.call({"type": "conform-nobody-answers-this"}))
+        if (answer["type"], answer.get("code")) != ("error", "unknown-type"):
+            raise Failed(f"it answers a call of an unknown type by {shown(answer)}")
+
+
+def place_of(address: str) -> str | tuple[str, int]:
+    """Return what a socket takes of ``tcp:HOST:PORT`` or ``unix:PATH``. Raises ValueError."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix" and rest:
+        return rest
+    host, _, port = rest.rpartition(":")
+    if kind == "tcp" and host and port.isdigit():
+        return host.strip("[]"), int(port)
+    raise ValueError(f"{address} is no address: say tcp:HOST:PORT or unix:PATH")
+
+
+def _connected(address: str) -> socket.socket:
+    place = place_of(address)
+    if isinstance(place, tuple):
+        return socket.create_connection(place, timeout=5.0)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(5.0)
+    connection.connect(place)
+    return connection
+
+
+def _listening(address: str) -> socket.socket:
+    place = place_of(address)
+    if isinstance(place, tuple):
+        return socket.create_server(place)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(place)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(place)
+    os.chmod(place, 0o600)
+    server.listen()
+    return server
