@@ -77,7 +77,7 @@ class Wire:
             self.bye = frame
         return frame
 
-    def next(self, *types: str, within: float = SOON, skip: Iterable[str] = ("ping", "pong")) -> dict[str, Any]:
+    def next(self, *types: str, within: float = SOON, skip: Iterable[str] = ("ping", "pong", "call")) -> dict[str, Any]:
         """Return the next frame, which must be of one of these types; those of ``skip`` don't count."""
         deadline = time.monotonic() + within
         while True:
