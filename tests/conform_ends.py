@@ -21,6 +21,7 @@ from twistedipc.ipc import (
     Request,
     Service,
     StreamId,
+    StreamOf,
     dial,
     handles,
     listen,
@@ -53,7 +54,8 @@ class Line(msgspec.Struct):
     text: str
 
 
-TRIED = Interface("tried", Ask, Note, streams={"lines": Line})
+LINES = StreamOf("lines", Line)
+TRIED = Interface("tried", Ask, Note, streams=[LINES])
 TRIED_PLAINLY = Interface("tried", Ask, Note)
 
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ class NodeBuilder:
         words = ["--name", "other", "--data", str(platform.folder / "node-data"), "--slots", "2", *where]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(["node", str(EXAMPLE / "builder.mjs"), *words], stderr=log)
+
+    def has_synced(self, count: int) -> bool:
+        """True when it has synced so many times."""
+        return self.log.read_text().count("synced") >= count
 
     def stop(self) -> None:
         """SIGTERM, and its end."""
@@ -198,7 +203,7 @@ def test_links_are_cut_and_the_apiserver_is_killed(
         platform.wait(build, {"running"})
         for count in range(2, 5):
             between.cut()
-            wait_for("it is linked again", lambda count=count: builder.log.read_text().count("synced") >= count, 30)
+            wait_for("it is linked again", partial(builder.has_synced, count), 30)
         platform.apiserver.kill()
         go.touch()  # it ends while there is nobody to be told
         platform.apiserver.start()

@@ -33,6 +33,7 @@ def it_pings_when_nothing_comes(meeting: Meeting) -> None:
 def it_ends_a_link_that_is_dead(meeting: Meeting) -> None:
     linked = meeting.link()
     beat = _heartbeat(linked)
+    linked.wire.pongs = False
     for _ in range(6):
         linked.wire.send({"type": "pong"})
         linked.wire.frame(beat)

@@ -168,6 +168,7 @@ class Linked:
 
     def __init__(self, wire: Wire, peer: Mapping[str, Any], heartbeat: float, limit: int) -> None:
         self.wire = wire
+        wire.pongs = True
         self.peer = peer  # its challenge, or its hello
         self.heartbeat = heartbeat  # in seconds
         self.limit = limit  # of a line that it takes

@@ -56,7 +56,8 @@ def a_request_without_an_id(meeting: Meeting) -> None:
 @case("6.4", SECTION, "or with an `id` that can't be one", of=PLAIN)
 def ids_that_are_none(meeting: Meeting) -> None:
     wire = meeting.connect()
-    for wrong in (-1, 1.5, 2**53, "i" * 65, [1], {}, True):
+    impossible: tuple[object, ...] = (-1, 1.5, 2**53, "i" * 65, [1], {}, True)
+    for wrong in impossible:
         _error(wire, {**_NOBODY, "id": wrong}, "bad-request", "unknown-type")
     _lives(wire)
 

@@ -37,6 +37,7 @@ class Wire:
         self._buffer = b""
         self.closed = False  # the other end has closed it
         self.bye: dict[str, Any] | None = None
+        self.pongs = False  # pings are answered, as long as somebody reads
 
     def send(self, *frames: Any) -> None:
         """Send frames, all in one piece."""
@@ -75,6 +76,8 @@ class Wire:
         frame = _decoded(line)
         if frame["type"] == "bye":
             self.bye = frame
+        if frame["type"] == "ping" and self.pongs:
+            self.send({"type": "pong"})
         return frame
 
     def next(self, *types: str, within: float = SOON, skip: Iterable[str] = ("ping", "pong", "call")) -> dict[str, Any]:
