@@ -27,6 +27,7 @@ from twistedipc.ipc import (
     listen,
     listen_plain,
     read_key,
+    receives,
 )
 
 
@@ -91,7 +92,8 @@ class Tried(Service):
     def note(self, message: Note, peer: Peer) -> None:
         """Take it."""
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(LINES)
+    def lines(self, stream: StreamId) -> Shelf:
         """Where the items of this run are kept: they outlive the connection."""
         return self._shelves.setdefault(stream, Shelf())
 

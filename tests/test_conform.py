@@ -45,7 +45,7 @@ def our_end(what: str, folder: Path, *more: str) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "tests.conform_ends", what, f"unix:{place}", *more], cwd=ROOT)
     try:
         if what != "dial":
-            wait_for("it listens", place.exists)
+            wait_for("it listens", place.exists, 30)
         yield f"unix:{place}"
     finally:
         process.kill()
