@@ -35,9 +35,9 @@ _JSON_RPC = ["listen_jsonrpc", "dial_jsonrpc", "spawn_jsonrpc", "JsonRpcOptions"
 
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
-    ("Declaring an interface", "", ["Message", "Request", "StreamOf", "Interface"]),
+    ("Declaring an interface", "", ["Message", "Request", "StreamedRequest", "StreamOf", "Interface"]),
     ("Answering", "", ["Service", "handles", "receives", "listen", "Listening"]),
-    ("Asking", "", ["dial", "Remote", "Unlinked"]),
+    ("Asking", "", ["dial", "Remote", "StreamedReply", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
     ("The other end", "", ["Peer", "PeerInfo"]),
     (
@@ -148,7 +148,7 @@ class Name:
 
 def page() -> str:
     """The page as it should be."""
-    names = {name: _find(name, vars(ipc)) for name in ipc.__all__}
+    names = {name: _find(name, {name: getattr(ipc, name)}) for name in ipc.__all__}
     names |= {name: _find(name, vars(testing)) for name in ("ServicePair", "ConnectedPair")}
     for name in ("dial", "Remote", "Stream", "listen", "Listening"):
         names[f"aio.{name}"] = replace(_find(name, vars(aio)), name=f"aio.{name}")

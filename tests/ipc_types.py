@@ -3,7 +3,7 @@ What a type checker says of programs that use `twistedipc.ipc`: `tests/test_ipc_
 compares. A line that is an error ends in ``# E:`` and a part of what mypy says. The file isn't run.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, TypeVar, assert_type
@@ -21,6 +21,8 @@ from twistedipc.ipc import (
     Request,
     Service,
     Stream,
+    StreamedReply,
+    StreamedRequest,
     StreamId,
     StreamOf,
     handles,
@@ -81,6 +83,9 @@ class When(Request[datetime]): ...
 class Paint(Request[Colour]): ...
 
 
+class Query(StreamedRequest[Row]): ...
+
+
 class Note(Message):
     text: str
 
@@ -139,6 +144,25 @@ class Right(Service):
     def count(self, request: Count, peer: Peer) -> int:
         return 1
 
+    @handles(Count, thread=True)
+    def count_in_a_thread(self, request: Count, peer: Peer) -> int:
+        return 1
+
+    @handles(Note, thread=True)
+    def note_in_a_thread(self, message: Note, peer: Peer) -> None: ...
+
+    @handles(Query)
+    async def query(self, request: Query, peer: Peer) -> AsyncIterator[Row]:
+        yield Row(1)
+
+    @handles(Query)
+    async def query_by_a_generator(self, request: Query, peer: Peer) -> AsyncGenerator[Row, None]:
+        yield Row(1)
+
+    @handles(Query)
+    def passes_on(self, request: Query, peer: Peer) -> StreamedReply[Row]:
+        return peer.stream_call(request)
+
     @handles(Add)
     def of_any(self, request: Request[Any], peer: Peer) -> Any: ...
 
@@ -193,6 +217,18 @@ class Wrong(Service):
     @handles(Bare)  # E: expected "Callable[[Never, Bare, Peer], Awaitable[None] | None]"
     def answers_bare(self, message: Note, peer: Peer) -> None: ...
 
+    @handles(Count, thread=True)  # E: expected "Callable[[Never, Count, Peer], int]"
+    async def async_in_a_thread(self, request: Count, peer: Peer) -> int:
+        return 1
+
+    @handles(Query)  # E: expected "Callable[[Never, Query, Peer], AsyncIterator[Row]]"
+    async def other_items(self, request: Query, peer: Peer) -> AsyncIterator[Gap]:
+        yield Gap(1)
+
+    @handles(Query)  # E: expected "Callable[[Never, Query, Peer], AsyncIterator[Row]]"
+    async def all_at_once(self, request: Query, peer: Peer) -> list[Row]:
+        return []
+
     @handles(Note)  # E: expected "Callable[[Never, Note, Peer], Awaitable[None] | None]"
     def without_a_peer(self, message: Note) -> None: ...
 
@@ -209,6 +245,10 @@ async def asks(remote: Remote, peer: Peer) -> None:
     assert_type(await remote.call(Paint()), Colour)
     assert_type(await peer.call(Add(a=1)), Sum)
     assert_type(remote.call(Add(a=1)), Deferred[Sum])
+    async for row in remote.stream_call(Query()):
+        assert_type(row, Row)
+    remote.call(Query())  # E: Argument 1 to "call" of "Remote" has incompatible type "Query"
+    remote.stream_call(Add(a=1))  # E: Argument 1 to "stream_call" of "Remote" has incompatible type "Add"
     text: str = await remote.call(Add(a=1))  # E: Incompatible types in assignment
     print(text)
     remote.call(Note("x"))  # E: Argument 1 to "call" of "Remote" has incompatible type "Note"

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from twistedipc.ipc import (
     Receiver,
     Request,
     Service,
+    StreamedRequest,
     StreamId,
     StreamOf,
     TLSFiles,
@@ -72,12 +73,16 @@ class Note(Message):
     text: str
 
 
+class Count(StreamedRequest[Value]):
+    upto: int
+
+
 class Who(Request[Value]):
     pass
 
 
 VALUES = StreamOf("values", Value)
-DOUBLER = Interface("doubler", Double, Wait, AskBack, InThread, Fail, Note, streams=[VALUES])
+DOUBLER = Interface("doubler", Double, Wait, AskBack, InThread, Fail, Count, Note, streams=[VALUES])
 CLERK = Interface("clerk", Who)
 
 
@@ -140,6 +145,18 @@ class Doubler(Service):
     async def fail(self, request: Fail, peer: Peer) -> Value:
         await asyncio.sleep(0)
         raise CallFailed(request.code, "as it was asked to", {"n": 1})
+
+    @handles(Count)
+    async def count(self, request: Count, peer: Peer) -> AsyncIterator[Value]:
+        try:
+            for n in range(request.upto):
+                if n % 100 == 1:
+                    await asyncio.sleep(0)
+                    await succeed(None)
+                yield Value(n)
+        finally:
+            await asyncio.sleep(0)
+            self.cancelled.set()
 
     @handles(Note)
     async def note(self, message: Note, peer: Peer) -> None:
@@ -285,6 +302,21 @@ def test_a_stream(run: Run) -> None:
         await stream.flushed()
         assert doubler.shelf.items == list(range(1000))
         stream.close()
+
+    run(test)
+
+
+def test_a_streamed_reply(run: Run) -> None:
+    async def test(doubler: Doubler, remote: aio.Remote, listening: aio.Listening) -> None:
+        assert [row.value async for row in remote.stream_call(Count(upto=300))] == list(range(300))
+        assert doubler.cancelled.is_set()
+        doubler.cancelled.clear()
+        async with remote.stream_call(Count(upto=10**9)) as rows:
+            async for row in rows:
+                if row.value == 500:
+                    break
+        async with asyncio.timeout(DEADLINE):
+            await doubler.cancelled.wait()
 
     run(test)
 

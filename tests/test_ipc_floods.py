@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -35,6 +35,7 @@ from twistedipc.ipc import (
     Remote,
     Request,
     Service,
+    StreamedRequest,
     StreamId,
     StreamOf,
     dial,
@@ -88,6 +89,10 @@ class Slow(Message):
     """Is at work for ever."""
 
 
+class Endless(StreamedRequest[int]):
+    """Is answered by items without end."""
+
+
 class Item(msgspec.Struct):
     n: int
     text: str = ""
@@ -95,7 +100,7 @@ class Item(msgspec.Struct):
 
 ITEMS = StreamOf("items", Item)
 SLOW_ITEMS = StreamOf("slow", Item)
-TARGET = Interface("target", Ask, Wait, Note, Slow, streams=[ITEMS, SLOW_ITEMS])
+TARGET = Interface("target", Ask, Wait, Endless, Note, Slow, streams=[ITEMS, SLOW_ITEMS])
 BACK = Interface("back", streams=[ITEMS])
 
 
@@ -135,6 +140,11 @@ class Target(Service):
     async def wait(self, request: Wait, peer: Peer) -> Told:
         await Deferred()
         raise AssertionError
+
+    @handles(Endless)
+    async def endless(self, request: Endless, peer: Peer) -> AsyncIterator[int]:
+        while True:
+            yield 1
 
     @handles(Note)
     def note(self, message: Note, peer: Peer) -> None:
@@ -204,6 +214,7 @@ def ids(template: bytes) -> Callable[[int], Sequence[bytes]]:
 
 OPEN = line("stream-open", stream="items", id="x", first=1)
 WAIT = line("call", id=1, request={"type": "wait"})
+ENDLESS = line("call", id=1, request={"type": "endless"}, credit=1)
 AWAY = b'{"type":"stream-items","id":"x","first":%d,"items":[{"n":1}]}\n'
 SLOW = (
     b'{"type":"stream-open","stream":"slow","id":"%(id)b","first":1}\n'
@@ -285,6 +296,27 @@ FLOODS: dict[str, Flood] = {
     "calls with numbers beyond all": Flood(many(line("call", id=2**53, request={})), "bad-message", connections=30),
     "calls with wrong fields": Flood(ids(b'{"type":"call","id":%d,"request":{"type":"ask","value":"x"}}\n')),
     "calls of unknown requests": Flood(ids(b'{"type":"call","id":%d,"request":{"type":"zzz"}}\n')),
+    "calls for endless items, with all credit, none of which is read": Flood(
+        ids(b'{"type":"call","id":%d,"request":{"type":"endless"},"credit":9007199254740991}\n'),
+        "overflow",
+        reads=False,
+        total=16 << 20,
+    ),
+    "calls for endless items without credit": Flood(
+        ids(b'{"type":"call","id":%d,"request":{"type":"endless"}}\n'),
+    ),
+    "calls for endless items, and cancels": Flood(
+        counted(
+            lambda n: (
+                b'{"type":"call","id":%d,"request":{"type":"endless"},"credit":1}\n{"type":"drop","id":%d}\n' % (n, n)
+            ),
+            300,
+        ),
+    ),
+    "credit without end": Flood(many(line("call-more", id=1, credit=2**53 - 1)), first=ENDLESS),
+    "credit of no call": Flood(many(line("call-more", id=9, credit=1))),
+    "credit that is none": Flood(many(line("call-more", id=1, credit=0)), "bad-message", connections=30),
+    "items never asked for": Flood(ids(b'{"type":"call-items","id":%d,"items":[1]}\n'), "bad-message", connections=30),
     "messages that keep it at work": Flood(many(line("slow")), total=64 << 20, waits=True),
     # streams: to a receiver
     "streams without end": Flood(ids(b'{"type":"stream-open","stream":"items","id":"%d","first":1}\n')),

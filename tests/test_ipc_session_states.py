@@ -7,17 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.ipc_example import Ask, Note, apiserver, builder
+from tests.ipc_example import Ask, Note, Told, apiserver, builder
 from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
-from twistedipc.ipc.wire.messages import CallReceived, CallReplied
+from twistedipc.ipc.wire.messages import CallReceived, CallReplied, Vocabulary
 from twistedipc.ipc.wire.session import (
     CallDropped,
     CallEnded,
     Closed,
+    CreditReceived,
     ErrorReceived,
     Event,
+    ItemsReceived,
     MessageRefused,
     Ready,
     Session,
@@ -27,9 +30,18 @@ from twistedipc.ipc.wire.states import MAY_SEND, STEPS, Act, Input, State
 
 LIMITS: dict[str, float] = {"handshake_timeout": 5.0, "heartbeat": 10.0, "dead_after": 20.0}
 
-#: A call of the peer's that is open in each world that is ready, and the number of this side's that wait.
+#: A call of the peer's that is open in each world that is ready, the number of this side's that wait, and one that
+#: waits for items.
 OPEN_CALL = 8
 WAITING = 4
+ITEMS_CALL = WAITING + 1
+
+
+class Browse(msgspec.Struct, tag="browse", tag_field="type"):
+    """Asks for items."""
+
+
+VOCABULARY = Vocabulary(Note | Ask, answers={Ask: Told}, calls={Ask: Told}, calls_items={Browse: Told})
 
 
 class World:
@@ -54,7 +66,8 @@ class World:
 
     @staticmethod
     def settings(side: Side, **changes: Any) -> SessionSettings:
-        return (builder if side is Side.DIALLER else apiserver)(**LIMITS, **changes)
+        make = builder if side is Side.DIALLER else apiserver
+        return make(vocabulary=VOCABULARY, **LIMITS, **changes)
 
     def told(self) -> None:
         """The peer hears what the session has said."""
@@ -68,6 +81,7 @@ class World:
     def become_busy(self) -> None:
         for _ in range(WAITING):
             self.session.call(Ask("x"), 100.0)
+        assert self.session.call_for_items(Browse(), 1000) == ITEMS_CALL
         line = b'{"type":"call","id":%d,"request":{"type":"ask","what":"x"}}\n' % OPEN_CALL
         assert len(self.session.receive(line, 0.0)) == 1
 
@@ -110,6 +124,8 @@ INPUTS: dict[Input, Callable[[World], list[Event]]] = {
     Input.REPLIED: _line(
         '{"type":"reply","id":1,"reply":{"answer":"y"}}\n{"type":"reply","id":1,"reply":{"answer":"z"}}'
     ),
+    Input.ITEMS: _line(f'{{"type":"call-items","id":{ITEMS_CALL},"items":[{{"answer":"y"}}]}}'),
+    Input.MORE: _line(f'{{"type":"call-more","id":{OPEN_CALL},"credit":100}}'),
     Input.ERROR: _line('{"type":"error","id":1,"code":"c","message":"m"}\n{"type":"error","code":"d","message":"n"}'),
     Input.DROP: _line(f'{{"type":"drop","id":{OPEN_CALL}}}'),
     Input.PING: _line('{"type":"ping"}'),
@@ -165,6 +181,8 @@ ACTS: dict[Act, Callable[[Outcome], bool]] = {
     Act.TAKE_CALL: lambda o: o.events == [CallReceived(9, Ask("x"))] and o.said == [],
     Act.TAKE_REPLY: lambda o: o.kinds == [CallReplied] and o.said == [],
     Act.FORGET_CALL: lambda o: o.kinds == [CallReplied] and o.said == [],  # the second is forgotten
+    Act.TAKE_ITEMS: lambda o: o.events == [ItemsReceived(ITEMS_CALL, [Told("y")], 16)] and o.said == [],
+    Act.TAKE_CREDIT: lambda o: o.events == [CreditReceived(OPEN_CALL, 100)] and o.said == [],
     Act.TAKE_ERROR: lambda o: o.kinds == [CallEnded, ErrorReceived] and o.said == [],
     Act.DROP_CALL: lambda o: o.events == [CallDropped(OPEN_CALL)] and o.said == [],
     Act.OWE_PONG: lambda o: (o.events, o.said) == ([], ["pong"]),

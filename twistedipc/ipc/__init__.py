@@ -67,15 +67,16 @@ and in another process::
     total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
-from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.connections.streamed import StreamedReply
 from twistedipc.ipc.handlers import Service, handles, receives
-from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
-from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
 from twistedipc.ipc.places.child import ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, check_listened
 from twistedipc.ipc.places.keys import (
@@ -86,7 +87,6 @@ from twistedipc.ipc.places.keys import (
     write_key,
     write_named_key,
 )
-from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, listen
 from twistedipc.ipc.services import (
@@ -100,8 +100,6 @@ from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
 from twistedipc.ipc.streams.sender import Stream, StreamFailed
-from twistedipc.ipc.threads import SyncRemote
-from twistedipc.ipc.wire.conversation import Asked, Dropped, Ended, Failed, Misunderstood, Refused, Replied
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import (
     BadEndpoint,
@@ -120,12 +118,39 @@ from twistedipc.ipc.wire.errors import (
     TooManyCalls,
 )
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
-from twistedipc.ipc.wire.interface import Interface, Message, Request, StreamOf
-from twistedipc.ipc.wire.jsonrpc import JsonRpcConversation, JsonRpcFormat
+from twistedipc.ipc.wire.interface import Interface, Message, Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
 from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
+
+if TYPE_CHECKING:
+    from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
+    from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
+    from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
+    from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
+    from twistedipc.ipc.threads import SyncRemote
+    from twistedipc.ipc.wire.conversation import Asked, Dropped, Ended, Failed, Misunderstood, Refused, Replied
+    from twistedipc.ipc.wire.jsonrpc import JsonRpcConversation, JsonRpcFormat
+
+#: What many programs don't use is imported when it is first asked for.
+_LATER = {
+    "twistedipc.ipc.jsonrpc": ("JsonRpcOptions", "dial_jsonrpc", "listen_jsonrpc", "spawn_jsonrpc"),
+    "twistedipc.ipc.connections.node": ("NodeApplication", "NodeApplicationFactory", "NodePeer"),
+    "twistedipc.ipc.node": ("NodeProcess", "NoParentChannel", "parent_channel", "spawn_node"),
+    "twistedipc.ipc.plain": ("PlainOptions", "dial_plain", "listen_plain"),
+    "twistedipc.ipc.threads": ("SyncRemote",),
+    "twistedipc.ipc.wire.conversation": (
+        "Asked",
+        "Dropped",
+        "Ended",
+        "Failed",
+        "Misunderstood",
+        "Refused",
+        "Replied",
+    ),
+    "twistedipc.ipc.wire.jsonrpc": ("JsonRpcConversation", "JsonRpcFormat"),
+}
 
 __all__ = [
     "Application",
@@ -197,6 +222,8 @@ __all__ = [
     "StreamFailed",
     "StreamId",
     "StreamOf",
+    "StreamedReply",
+    "StreamedRequest",
     "SyncRemote",
     "TLSFiles",
     "TooManyCalls",
@@ -227,3 +254,11 @@ __all__ = [
     "write_key",
     "write_named_key",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,13 +27,14 @@ import msgspec
 from twistedipc.ipc import remote as remotes
 from twistedipc.ipc import service as services
 from twistedipc.ipc.connections.peer import Peer
-from twistedipc.ipc.futures import TaskPeer, in_task, outcome
+from twistedipc.ipc.connections.streamed import StreamedReply
+from twistedipc.ipc.futures import TaskPeer, TaskStreamedReply, in_task, outcome
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.places.loop import LoopReactor
 from twistedipc.ipc.remote import R, T
 from twistedipc.ipc.streams import sender
 from twistedipc.ipc.streams.outbox import Outbox
-from twistedipc.ipc.wire.interface import Request, StreamOf
+from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
 
 P = ParamSpec("P")
 F = TypeVar("F")
@@ -79,6 +80,10 @@ class Remote:
         drops the call. Raises as `Remote.call` says.
         """
         return await outcome(self._remote.call(request, timeout))
+
+    def stream_call(self, request: StreamedRequest[R], timeout: float | None = 30.0) -> StreamedReply[R]:
+        """Call the service for items: ``async for row in remote.stream_call(Query(…))``. See `Remote.stream_call`."""
+        return TaskStreamedReply.of(self._remote.stream_call(request, timeout))
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a one-way message, or keep it for the next link. Never waits. See `Remote.send`."""

@@ -18,6 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.streamed import R, StreamedReply
+from twistedipc.ipc.wire.interface import StreamedRequest
 
 T = TypeVar("T")
 
@@ -151,3 +153,20 @@ class TaskPeer(Peer):
     async def drain(self) -> None:  # type: ignore[override]
         """See `Peer.drain`."""
         await outcome(self._link.drain())
+
+    def stream_call(self, request: StreamedRequest[R], timeout: float | None = 30.0) -> StreamedReply[R]:
+        """See `Peer.stream_call`. The items are iterated over in a task."""
+        return TaskStreamedReply.of(super().stream_call(request, timeout))
+
+
+class TaskStreamedReply(StreamedReply[R]):
+    """A `StreamedReply` that is iterated over in a task."""
+
+    @classmethod
+    def of(cls, reply: StreamedReply[R]) -> TaskStreamedReply[R]:
+        """Return the one for tasks in place of one that isn't begun."""
+        assert reply._find_link is not None, "it is begun"
+        return cls(reply._clock, reply._find_link, reply._request, reply._timeout)
+
+    async def _next_batch(self) -> R:
+        return await in_task(super()._next_batch())

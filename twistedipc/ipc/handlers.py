@@ -26,7 +26,7 @@ first of them comes. That the methods fit, by what they are given and return, is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, overload
 
 import msgspec
@@ -60,6 +60,14 @@ class _RequestClass(Protocol[_M_co, _R_co]):
     def _reply(self) -> _R_co: ...
 
 
+class _StreamedClass(Protocol[_M_co, _R_co]):
+    """A class of requests that are answered by items, in the same way."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _M_co: ...
+
+    def _items(self) -> _R_co: ...
+
+
 @overload
 def handles(
     kind: _RequestClass[_M, _R], *, thread: Literal[False] = False
@@ -70,6 +78,12 @@ def handles(
 def handles(
     kind: _RequestClass[_M, _R], *, thread: Literal[True]
 ) -> Callable[[Handler[_S, _M, _R]], Handler[_S, _M, _R]]: ...
+
+
+@overload
+def handles(
+    kind: _StreamedClass[_M, _R],
+) -> Callable[[Handler[_S, _M, AsyncIterator[_R]]], Handler[_S, _M, AsyncIterator[_R]]]: ...
 
 
 @overload
@@ -91,6 +105,10 @@ def handles(kind: Any, *, thread: bool = False) -> Callable[[Any], Any]:
     answer by an error. Any other exception is logged, and the peer gets the code ``internal`` and no more. The handler
     is cancelled when the peer doesn't wait any longer or the link ends. 1024 calls of a peer may wait for their
     answers; more are answered by the code ``busy``.
+
+    A handler of a `StreamedRequest` is an async generator (or returns another async iterator), whose items are sent as
+    they come. It waits at its ``yield`` while the caller doesn't keep up. When the caller leaves its loop, the
+    generator is closed: at a ``yield`` by GeneratorExit, and where it awaits something by a CancelledError.
 
     A handler of a one-way message returns nothing. If the handler raises, that is logged here and, briefly, at the
     peer; the link goes on. The code and message of a `CallFailed` are logged at the peer. Only a `RemoteProtocolError`
@@ -165,22 +183,11 @@ class Service:
         marked = {kind: method for kind, (_, method) in handlers.items()}
         cls._in_threads = frozenset(kind for kind in marked if getattr(marked[kind], _IN_THREAD, False))
         for kind in cls._in_threads:
-            if inspect.iscoroutinefunction(method := cls._handlers[kind]):
+            if inspect.iscoroutinefunction(method := cls._handlers[kind]) or inspect.isasyncgenfunction(method):
                 raise BadService(f"{method.__qualname__} is async: it can't be called in a thread")
         interface = getattr(cls, "interface", None)
-        if interface is None:
-            return  # a base for others
-        streams = tuple(interface.streams.values())
-        missing = [_named(each) for each in interface.kinds if each not in cls._handlers]
-        if missing:
-            raise BadService(f"{cls.__qualname__} has no handler for {', '.join(missing)}: mark one by @handles(…)")
-        missing = [_named(each) for each in streams if each not in cls._receivers]
-        if missing:
-            raise BadService(f"{cls.__qualname__} has no receiver for {', '.join(missing)}: mark one by @receives(…)")
-        foreign = [_named(each) for each in cls._handlers if each not in interface.kinds]
-        foreign += [_named(each) for each in cls._receivers if each not in streams]
-        if foreign:
-            raise BadService(f"{cls.__qualname__} handles {', '.join(foreign)}, not of {interface.name}'s interface")
+        if interface is not None:  # else it is a base for others
+            _check_whole(cls, interface)
 
     def _receiver(self, stream: StreamId) -> Receiver[Any]:
         """Return the receiver of a stream of the interface. Internal to the library."""
@@ -194,6 +201,19 @@ class Service:
         Called when a peer's link has ended: nothing comes from the peer any more. ``reason`` is a text for logs. Does
         nothing unless overridden.
         """
+
+
+def _check_whole(cls: type[Service], interface: Interface) -> None:
+    """Raise `BadService` unless the class has a method for each part of its interface, and for nothing else."""
+    name, streams = cls.__qualname__, tuple(interface.streams.values())
+    if missing := [_named(each) for each in interface.kinds if each not in cls._handlers]:
+        raise BadService(f"{name} has no handler for {', '.join(missing)}: mark one by @handles(…)")
+    if missing := [_named(each) for each in streams if each not in cls._receivers]:
+        raise BadService(f"{name} has no receiver for {', '.join(missing)}: mark one by @receives(…)")
+    foreign = [_named(each) for each in cls._handlers if each not in interface.kinds]
+    foreign += [_named(each) for each in cls._receivers if each not in streams]
+    if foreign:
+        raise BadService(f"{name} handles {', '.join(foreign)}, not of {interface.name}'s interface")
 
 
 def _marked(cls: type[Service], marks: Callable[[Any], tuple[Any, ...]]) -> dict[Any, tuple[str, Any]]:

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, cast
 
 import msgspec
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.futures import Steps, TaskPeer, TaskSteps, run_in_task
-from twistedipc.ipc.places.loop import LoopReactor
 from twistedipc.ipc.streams.receiver import Receiver, StreamId
 
 #: Seconds that a handler may take at a time before it is logged.
@@ -91,6 +89,8 @@ class Handling:
         threads: Any = getattr(self._clock, "getThreadPool", None)
         if threads is None:  # a clock, in a test: there are no threads
             return execute(method, *arguments)
+        from twisted.internet.threads import deferToThreadPool
+
         result: Deferred[Any] = Deferred()
 
         def work() -> Any:
@@ -103,9 +103,9 @@ class Handling:
 class TaskHandling(Handling):
     """How handlers are called on a loop of asyncio's: coroutines run in tasks, and may await what is asyncio's."""
 
-    def __init__(self, reactor: LoopReactor) -> None:
-        super().__init__(cast(Any, reactor))
-        self._loop = reactor.loop
+    def __init__(self, reactor: IReactorTime, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(reactor)
+        self._loop = loop
 
     def peer(self, peer: Peer) -> Peer:
         return TaskPeer(peer.info, peer._link)
@@ -129,12 +129,42 @@ class TaskHandling(Handling):
         """Return what a function has returned, so that it can be awaited if that is what is to be done with it."""
         if isinstance(result, CoroutineType):
             return self.run(result, name)
+        if isinstance(result, AsyncIterator):
+            return _TaskItems(result, self, name)
         return Deferred.fromFuture(result) if isinstance(result, asyncio.Future) else result
 
 
 def handling_of(clock: IReactorTime) -> Handling:
     """Return how code is run on this reactor."""
-    return TaskHandling(clock) if isinstance(clock, LoopReactor) else Handling(clock)
+    loop = getattr(clock, "loop", None)  # of a `LoopReactor`, which isn't imported without need
+    return TaskHandling(clock, loop) if isinstance(loop, asyncio.AbstractEventLoop) else Handling(clock)
+
+
+class _TaskItems:
+    """The items of a streamed reply, each of which is made in a task."""
+
+    def __init__(self, items: AsyncIterator[Any], handling: Handling, name: str) -> None:
+        self._items = items
+        self._handling = handling
+        self._name = name
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        async def step() -> Any:
+            return await self._items.__anext__()
+
+        return await self._handling.run(step(), self._name)
+
+    async def aclose(self) -> None:
+        close = getattr(self._items, "aclose", None)
+
+        async def step() -> None:
+            if close is not None:
+                await close()
+
+        await self._handling.run(step(), self._name)
 
 
 class _MeasuredReceiver:

@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.streamed import AsksForItems, StreamedReply
 from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import Handling, handling_of
 from twistedipc.ipc.links.dial import DialService, dial_links
@@ -39,8 +40,8 @@ from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Receivers
 from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.streams.unsent import Unsent
-from twistedipc.ipc.wire.errors import LocalProtocolError, QueueFull, TooManyCalls
-from twistedipc.ipc.wire.interface import Interface, Request, StreamOf
+from twistedipc.ipc.wire.errors import CallTimedOut, LocalProtocolError, QueueFull, TooManyCalls
+from twistedipc.ipc.wire.interface import Interface, Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import to_json
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, Side
@@ -169,7 +170,7 @@ class Remote:
         max_calls: int = MAX_CALLS,
     ) -> None:
         self._messages = frozenset(() if interface is None else interface.messages)
-        self._requests = frozenset(() if interface is None else interface.calls)
+        self._asks = Interface("nothing") if interface is None else interface
         self._service = service
         self._named = named
         self._frame_limit = frame_limit
@@ -297,8 +298,9 @@ class Remote:
         if self._peer is not None:
             return self._peer.call(request, timeout)
         self._next.check_thread()
-        if type(request) not in self._requests:
-            raise LocalProtocolError(f"{type(request).__qualname__} is no request of the interface")
+        if type(request) not in self._asks.calls:
+            how = ": it is answered by items: use stream_call" if type(request) in self._asks.streamed else ""
+            raise LocalProtocolError(f"{type(request).__qualname__} is no request of the interface{how}")
         self._check(request, self._frame_limit - _AROUND_REQUEST)
         if self._next.fails_now or not self._unlinked.calls_wait:
             return self._failing.fail(self._next.error())
@@ -306,6 +308,33 @@ class Remote:
             limit = f"{self._max_calls} calls of this side wait for a link, its own limit (max_calls)"
             return self._failing.fail(TooManyCalls(limit))
         return self._unsent.call(request, timeout)
+
+    def stream_call(self, request: StreamedRequest[R], timeout: float | None = 30.0) -> StreamedReply[R]:
+        """
+        Call the service for items: ``async for row in remote.stream_call(Query(…))``. The call is made when the first
+        item is asked for. At most 256 KiB of items that the program hasn't taken are under way or kept here; then the
+        service's handler waits. Leaving the loop cancels the handler.
+
+        :param timeout: seconds that the iteration waits for the next item, and for the link, at most; None: no limit
+        :raises LocalProtocolError: the request is no `StreamedRequest` of the interface, or is over the frame limit, or
+            can't be sent as JSON
+        """
+        if type(request) not in self._asks.streamed:
+            raise LocalProtocolError(f"{type(request).__qualname__} is no StreamedRequest of the interface")
+        self._check(request, self._frame_limit - _AROUND_REQUEST)
+        return StreamedReply(self._unsent.clock, self._link_for_items, request, timeout)
+
+    def _link_for_items(self, timeout: float | None) -> Deferred[AsksForItems]:
+        if self._peer is None and not self._next.fails_now and not self._unlinked.calls_wait:
+            return self._failing.fail(self._next.error())
+
+        def late(*_: object) -> Peer:
+            raise CallTimedOut(f"no link within {timeout:g} seconds: {self._next.why}")
+
+        linked = self.linked()
+        if timeout is not None:
+            linked.addTimeout(timeout, self._unsent.clock, late)
+        return linked.addCallback(Peer.asks_for_items)
 
     def _check(self, said: msgspec.Struct, limit: int) -> int:
         """Return the bytes of ``said`` as JSON. Raises `LocalProtocolError` now, not later when a link is there."""

@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.places.endpoints import LinkReactor
-from twistedipc.ipc.places.loop import LoopReactor
 from twistedipc.ipc.remote import R, Remote, dial
 from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.interface import Interface, Request
@@ -52,6 +51,8 @@ class SyncRemote:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"link to {endpoint}", daemon=True)
         self._thread.start()
+        from twistedipc.ipc.places.loop import LoopReactor  # it brings transports, and OpenSSL where there is one
+
         reactor = cast(LinkReactor, LoopReactor(self._loop))
         try:
             self._remote: Remote = self._do(lambda: dial(reactor, endpoint, interface, **options))

@@ -10,6 +10,8 @@ One connection on a Twisted transport, in each of its formats, and what the form
     cork.py          what is written, and when: `Cork`
     timer.py         one timer for all deadlines of a connection: `Timer`
     answering.py     the calls that are answered later: `Answering`
+    streaming.py     streamed replies on their way out
+    streamed.py      streamed replies as they come: `StreamedReply`
     lateness.py      how long a peer without a session may take
     misunderstandings.py  what one side didn't understand of the other, in the log, bounded
     drains.py        the Deferreds of `drain`: fired when there is room again

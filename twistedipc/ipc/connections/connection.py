@@ -15,6 +15,7 @@ from enum import Enum, auto
 from threading import get_ident
 from typing import Any, cast
 
+import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -26,6 +27,7 @@ from twisted.python.failure import Failure
 from twistedipc.ipc.connections.cork import Cork, LinkTransport
 from twistedipc.ipc.connections.drains import Drains
 from twistedipc.ipc.connections.failing import Failing
+from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.tap import Tap
 from twistedipc.ipc.connections.timer import Timer
 from twistedipc.ipc.places.endpoints import why_lost
@@ -201,6 +203,11 @@ class Connection(Protocol, ABC):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @property
+    def clock(self) -> IReactorTime:
+        """The connection's clock."""
+        return self._clock
+
+    @property
     def waiting(self) -> int:
         """How many bytes the transport hasn't been given yet."""
         return self._cork.waiting
@@ -210,6 +217,16 @@ class Connection(Protocol, ABC):
         if self.life is not _OPEN:
             return self._failing.fail(NotConnected(self.reason))
         return self._drains.wait() if self.writing_is_paused else succeed(None)
+
+    def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int:
+        """See `Peer.stream_call`. Only links have streamed replies."""
+        raise LocalProtocolError("streamed replies need a link, which this connection isn't")
+
+    def more(self, id_: int, credit: int) -> None:
+        """Let the peer send more items of a call. Nothing happens unless there is such a call."""
+
+    def drop(self, id_: int) -> None:
+        """Drop a call for items. Nothing happens unless there is such a call."""
 
     def pause_writing(self) -> None:
         """Note that the transport has enough. May be called several times."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet import tcp
+import sys
 
 
 def send_at_once(transport: object, data: bytes) -> int:
@@ -16,7 +16,9 @@ def send_at_once(transport: object, data: bytes) -> int:
     buffer, or bytes would overtake others. Twisted has no public name for that buffer: where it isn't as known here,
     nothing is sent, and all goes the usual way.
     """
-    if not isinstance(transport, tcp.Connection):
+    # Without this module, which brings OpenSSL, no transport is of it.
+    tcp = sys.modules.get("twisted.internet.tcp")
+    if tcp is None or not isinstance(transport, tcp.Connection):
         return 0
     try:
         if (
@@ -31,7 +33,8 @@ def send_at_once(transport: object, data: bytes) -> int:
     except AttributeError:
         return 0
     try:
-        return transport.socket.send(data)
+        sent: int = transport.socket.send(data)
     except OSError:
         # It is full; or the connection is lost, which the transport will find out by itself.
         return 0
+    return sent

@@ -6,7 +6,7 @@ A chunk that is read goes through the session as one block, and is handed on as 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Any, Protocol
@@ -23,8 +23,10 @@ from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.polling import Polling
+from twistedipc.ipc.connections.streamed import Arriving
+from twistedipc.ipc.connections.streaming import ItemCalls
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
-from twistedipc.ipc.wire.catalogue import CALL, MESSAGE, STREAM
+from twistedipc.ipc.wire.catalogue import CALL, ITEMS, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
 from twistedipc.ipc.wire.interface import StreamOf
 from twistedipc.ipc.wire.messages import CallReceived, CallReplied, tag_of
@@ -33,8 +35,10 @@ from twistedipc.ipc.wire.session import (
     CallDropped,
     CallEnded,
     Closed,
+    CreditReceived,
     ErrorReceived,
     Event,
+    ItemsReceived,
     MessageRefused,
     Ready,
     Session,
@@ -48,6 +52,9 @@ _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_H
 _OPEN = Life.OPEN
 
 CallIn = CallReceived[msgspec.Struct]
+
+#: What an application returns that answers later.
+_LATER = (Awaitable, AsyncIterator)
 
 
 class LinkOwner(Protocol):
@@ -89,7 +96,6 @@ class JSONLineProtocol(Connection, LineReceiver):
     ) -> None:
         super().__init__(clock, settings.outbound_limit)
         self._begin = partial(Session, side, settings, nonce=nonce)
-        self._settings = settings
         self._application_factory = application_factory
         self._seconds = clock.seconds
         self._owner = owner
@@ -98,6 +104,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._messages_received: Callable[[list[Any]], None] | None = None
         self._link_ended: Callable[[str], None] | None = None  # called once, when the session is over
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
+        self._items = ItemCalls(clock, self, settings.vocabulary)
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
         self._misunderstood = Misunderstandings(self._log, self._name)
 
@@ -167,6 +174,36 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._cork.look()
         return reply
 
+    def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int:
+        """See `Peer.stream_call`."""
+        self._check_open()
+        id_ = self._session.call_for_items(request, credit)
+        self._items.arriving[id_] = arriving
+        end: Deferred[Any] = Deferred()
+        self._waiting[id_] = end
+        end.addBoth(self._items.arrived, id_)
+        end.addCallbacks(arriving.ended, arriving.failed)
+        self._look()
+        return id_
+
+    def more(self, id_: int, credit: int) -> None:
+        """Let the peer send so many more bytes of the items of a call."""
+        if self.life is _OPEN:
+            self._session.more(id_, credit)
+            self._look()
+
+    def drop(self, id_: int) -> None:
+        """Drop a call for items."""
+        if self._items.arriving.pop(id_, None) is not None:
+            del self._waiting[id_]
+            self._session.drop(id_)
+            self._look()
+
+    def answer_items(self, id_: int, items: bytes) -> None:
+        """Send items, a JSON array, that answer a call of the peer."""
+        self._session.answer_items(id_, items)
+        self._look()
+
     @property
     def send_limit(self) -> int:
         """See `Peer.frame_limit`."""
@@ -174,13 +211,15 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool:
         """See `Peer.understands`."""
-        takes, calls = self._session.takes, self._settings.vocabulary.calls
+        takes, vocabulary = self._session.takes, self._session.settings.vocabulary
         if takes is None:
             return False
         if isinstance(kind, StreamOf):
             what, name, parts = STREAM, kind.name, [kind.items]
-        elif kind in calls:
-            what, name, parts = CALL, tag_of(kind), [kind, calls[kind]]
+        elif kind in vocabulary.calls:
+            what, name, parts = CALL, tag_of(kind), [kind, vocabulary.calls[kind]]
+        elif kind in vocabulary.items.calls:
+            what, name, parts = ITEMS, tag_of(kind), [kind, vocabulary.items.calls[kind]]
         else:
             what, name, parts = MESSAGE, tag_of(kind), [kind]
         return takes.has(what, name, list(map(fingerprint, parts)) if exactly else None)
@@ -222,7 +261,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _hand_on_at_once(self, messages_received: Callable[[list[Any]], None]) -> bool:
         """Hand on what a chunk brought as one list, if it is all messages."""
         events = list(self._backlog[0])
-        if not self._settings.vocabulary.messages.issuperset(map(type, events)):
+        if not self._session.settings.vocabulary.messages.issuperset(map(type, events)):
             self._backlog[0] = iter(events)
             return False
         self._backlog.popleft()
@@ -263,7 +302,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- what the session tells --------------------------------------------------------------------------------------
 
     def _ready(self, ready: Ready) -> None:
-        keys = self._settings.keys
+        keys = self._session.settings.keys
         if keys is not None and ready.peer.key:
             if ready.peer.key not in keys:
                 self._key_revoked()  # after the peer had proven it, and before it was ready
@@ -285,17 +324,25 @@ class JSONLineProtocol(Connection, LineReceiver):
         assert self._application is not None
         try:
             answer = self._application.call_received(call.request)
-            if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
+            if isinstance(answer, msgspec.Struct) or not isinstance(answer, _LATER):
                 # Known at once, as most are: what it takes to wait for it costs more than all the rest.
                 session = self._session
                 session.answer(call.id, answer)
                 if len(session.out) >= self._cork.enough:
                     self._look()
                 return
+            if isinstance(answer, AsyncIterator):
+                answer = self._items.begin(call, answer)
         except Exception:
             self._answering.failed(Failure(), call)
             return
-        self._answering.wait(call.id, call, answer)
+        self._answering.wait(call.id, call, answer).addBoth(self._items.answered, call.id)
+
+    def _items_received(self, received: ItemsReceived) -> None:
+        self._items.came(received)
+
+    def _credit_received(self, received: CreditReceived) -> None:
+        self._items.more(received)
 
     def _call_ended(self, ended: CallEnded) -> None:
         reply = self._waiting.pop(ended.id, None)
@@ -364,7 +411,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._close_transport(abrupt=session.closed.abrupt)
 
     def _overflowed(self) -> None:
-        limit = self._settings.outbound_limit
+        limit = self._session.settings.outbound_limit
         self.close(Code.OVERFLOW, f"more than {limit} bytes wait for the peer to read them", abrupt=True)
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -385,8 +432,8 @@ class JSONLineProtocol(Connection, LineReceiver):
         if self._application is None and closed is not None and closed.code in _REFUSALS:
             self.refusal = closed.code
         self._session.close(Code.CLOSED, self.reason)  # answers that are still to come are dropped
-        if self._settings.keys is not None and self._session.peer is not None:
-            self._settings.keys.forget(self._session.peer.key, self)
+        if self._session.settings.keys is not None and self._session.peer is not None:
+            self._session.settings.keys.forget(self._session.peer.key, self)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another
@@ -440,6 +487,8 @@ _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     CallReceived: JSONLineProtocol._call_received,
     CallDropped: JSONLineProtocol._call_dropped,
     CallEnded: JSONLineProtocol._call_ended,
+    ItemsReceived: JSONLineProtocol._items_received,
+    CreditReceived: JSONLineProtocol._credit_received,
     ErrorReceived: JSONLineProtocol._error_received,
     MessageRefused: JSONLineProtocol._message_refused,
     Closed: JSONLineProtocol._session_closed,

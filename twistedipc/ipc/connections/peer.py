@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.ipc.wire.interface import Request, StreamOf
+from twistedipc.ipc.connections.streamed import Arriving, AsksForItems, StreamedReply
+from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.settings import PeerInfo
 
 R = TypeVar("R")
@@ -60,6 +62,9 @@ class Link(Protocol):
     writing_is_paused: bool
 
     @property
+    def clock(self) -> IReactorTime: ...
+
+    @property
     def send_limit(self) -> int: ...
 
     def send(self, message: msgspec.Struct) -> None: ...
@@ -69,6 +74,12 @@ class Link(Protocol):
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]: ...
 
     def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool: ...
+
+    def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int: ...
+
+    def more(self, id_: int, credit: int) -> None: ...
+
+    def drop(self, id_: int) -> None: ...
 
     def complain(self, code: str, message: str) -> None: ...
 
@@ -159,6 +170,14 @@ class Peer:
             `listen` was given), or the request is over the frame limit, or can't be sent as JSON
         """
         return self._link.call(request, timeout)
+
+    def stream_call(self, request: StreamedRequest[R], timeout: float | None = 30.0) -> StreamedReply[R]:
+        """See `Remote.stream_call`. On this link alone."""
+        return StreamedReply(self._link.clock, lambda _: succeed(self._link), request, timeout)
+
+    def asks_for_items(self) -> AsksForItems:
+        """Return the link, for a `StreamedReply`. Internal to the library."""
+        return self._link
 
     def complain(self, code: str, message: str) -> None:
         """

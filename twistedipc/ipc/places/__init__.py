@@ -3,6 +3,7 @@ Where the other side of a link is: endpoints, descriptors, child processes, and 
 this room imports only the errors and what a named key is.
 
     endpoints.py     ``tcp:``, ``unix:`` and ``tls:`` strings
+    tls.py           certificates, and what TLS says: imported when it is used
     inherited.py     ``fd:``, ``stdio:`` and ``systemd:``: descriptors that this process was given
     pipes.py         two descriptors as one transport
     child.py         a child process, and how it ends

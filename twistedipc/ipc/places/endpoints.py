@@ -17,25 +17,16 @@ trusted as the parent itself is.
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from OpenSSL import SSL, crypto
-from service_identity import VerificationError
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    SSL4ServerEndpoint,
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    UNIXClientEndpoint,
-    UNIXServerEndpoint,
-    wrapClientTLS,
-)
 from twisted.internet.interfaces import (
     IReactorFDSet,
     IReactorPluggableNameResolver,
@@ -47,18 +38,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    KeyPair,
-    PrivateCertificate,
-    optionsForClientTLS,
-    trustRootFromCertificates,
-)
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.places.loop import HostEndpoint, LoopReactor
 from twistedipc.ipc.wire.errors import BadEndpoint
+
+#: What there is for TLS. Links without it are made where there is no OpenSSL, or it isn't wanted.
+_TLS = "twistedipc.ipc.places.tls"
 
 #: Seconds for a connection to be made.
 CONNECT_TIMEOUT = 10.0
@@ -171,72 +156,56 @@ def check_listened(text: str, *, has_key: bool) -> None:
 
 def client_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamClientEndpoint:
     """The endpoint that connects to ``address``."""
+    from twisted.internet import endpoints  # it brings OpenSSL, where that is installed
+
     if address.kind == "unix":
-        return UNIXClientEndpoint(reactor, address.path, timeout=CONNECT_TIMEOUT)
+        return endpoints.UNIXClientEndpoint(reactor, address.path, timeout=CONNECT_TIMEOUT)
     plain = _host_endpoint(reactor, address)
     if address.kind == "tcp":
         return plain
-    files = tls or TLSFiles()
-    certificate, chain = _own_certificate(files)
-    options = optionsForClientTLS(
-        address.host,
-        trustRoot=_trust(files),
-        clientCertificate=certificate,
-        extraCertificateOptions={"extraCertChain": chain} if chain else None,
-    )
-    return wrapClientTLS(options, plain, reactor)
+    endpoint: IStreamClientEndpoint = for_tls().client_over(plain, address.host, tls or TLSFiles(), reactor)
+    return endpoint
 
 
 def _host_endpoint(reactor: object, address: Address) -> IStreamClientEndpoint:
-    if isinstance(reactor, LoopReactor):
-        return HostEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
+    from twisted.internet.endpoints import HostnameEndpoint
+
+    if (make := getattr(reactor, "host_endpoint", None)) is not None:  # asyncio's loop looks names up itself
+        own: IStreamClientEndpoint = make(address.host, address.port, CONNECT_TIMEOUT)
+        return own
     return HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_TIMEOUT)
 
 
 def server_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamServerEndpoint:
     """The endpoint that listens at ``address``."""
+    from twisted.internet import endpoints
+
     if address.kind == "unix":
-        return UNIXServerEndpoint(reactor, address.path, mode=address.mode)
+        return endpoints.UNIXServerEndpoint(reactor, address.path, mode=address.mode)
     if address.kind == "tcp":
-        make = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
+        make = endpoints.TCP6ServerEndpoint if ":" in address.host else endpoints.TCP4ServerEndpoint
         return make(reactor, address.port, interface=address.host)
-    return SSL4ServerEndpoint(reactor, address.port, server_options(tls or TLSFiles()), interface=address.host)
-
-
-def server_options(files: TLSFiles) -> CertificateOptions:
-    """Return the options of a TLS server. Raise `BadEndpoint` if there is no certificate."""
-    certificate, chain = _own_certificate(files)
-    if certificate is None:
-        raise BadEndpoint("to listen at tls:, a certificate and its key are needed")
-    return CertificateOptions(
-        privateKey=certificate.privateKey.original,
-        certificate=certificate.original,
-        extraCertChain=chain or None,
-        # Given a root of trust, it also requires that clients have a certificate, which the `ssl:` string can't.
-        trustRoot=_trust(files),
-    )
+    options = for_tls().server_options(tls or TLSFiles())
+    return endpoints.SSL4ServerEndpoint(reactor, address.port, options, interface=address.host)
 
 
 def why_lost(failure: Failure) -> str:
     """Say why a connection was lost, for people: errors of TLS in readable form."""
-    match failure.value:
-        case SSL.Error(args=([(*_, reason), *_],)):
-            return f"TLS: {reason}"
-        case VerificationError():
-            return "TLS: the peer's certificate is for another host than the one that was dialled"
-        case _:
-            return failure.getErrorMessage()
+    said = for_tls().words_of(failure.value) if _TLS in sys.modules else None
+    return failure.getErrorMessage() if said is None else said
 
 
 def is_refused_by_tls(failure: Failure) -> bool:
     """Whether a connection was lost because one side doesn't accept the other's certificate, or doesn't speak TLS."""
-    match failure.value:
-        case SSL.Error(args=([(*_, reason), *_],)):
-            return any(word in str(reason).lower() for word in ("certificate", "unknown ca", "wrong version", "alert"))
-        case VerificationError():
-            return True
-        case _:
-            return False
+    return _TLS in sys.modules and bool(for_tls().is_refusal(failure.value))
+
+
+def for_tls() -> Any:
+    """Return what there is for TLS. It is imported when it is used first. Raise `BadEndpoint` if it isn't installed."""
+    try:
+        return importlib.import_module(_TLS)
+    except ImportError as error:
+        raise BadEndpoint(f"TLS needs packages that aren't installed ({error}): pip install 'twisted[tls]'") from None
 
 
 # -- reading strings -------------------------------------------------------------------------------------------------
@@ -317,41 +286,3 @@ def _check_protection(text: str, address: Address, *, has_key: bool) -> None:
         raise BadEndpoint(f"{text!r}: tcp: is not encrypted, and only for this machine; use tls: instead")
     if not has_key:
         raise BadEndpoint(f"{text!r}: a key is required at {address.kind}: endpoints")
-
-
-# -- reading certificates --------------------------------------------------------------------------------------------
-
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-
-
-def _certificates(path: str | Path) -> list[Certificate]:
-    try:
-        blocks = _PEM.findall(Path(path).read_bytes())
-        certificates = [Certificate.loadPEM(block) for block in blocks]
-    except OSError as error:
-        raise BadEndpoint(f"the certificate file {path} can't be read: {error.strerror}") from None
-    except crypto.Error:
-        certificates = []
-    if not certificates:
-        raise BadEndpoint(f"the certificate file {path} doesn't hold a certificate in PEM")
-    return certificates
-
-
-def _trust(files: TLSFiles) -> Any:
-    return None if files.authority is None else trustRootFromCertificates(_certificates(files.authority))
-
-
-def _own_certificate(files: TLSFiles) -> tuple[PrivateCertificate | None, list[crypto.X509]]:
-    """This side's certificate with its key, if it has one, and the chain above it."""
-    if files.certificate is None and files.key is None:
-        return None, []
-    if files.certificate is None or files.key is None:
-        raise BadEndpoint("a certificate and its key are given together")
-    first, *chain = _certificates(files.certificate)
-    try:
-        pair = KeyPair.load(Path(files.key).read_bytes(), crypto.FILETYPE_PEM)
-    except OSError as error:
-        raise BadEndpoint(f"the key file {files.key} can't be read: {error.strerror}") from None
-    except crypto.Error:
-        raise BadEndpoint(f"the key file {files.key} doesn't hold a private key in PEM") from None
-    return PrivateCertificate.fromCertificateAndKeyPair(first, pair), [link.original for link in chain]

@@ -27,7 +27,6 @@ from typing import Any, cast
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -37,11 +36,10 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.places.endpoints import Address, LinkReactor, TLSFiles, server_options
+from twistedipc.ipc.places.endpoints import Address, LinkReactor, TLSFiles, for_tls
 from twistedipc.ipc.places.pipes import PipeTransport
 from twistedipc.ipc.wire.errors import BadEndpoint
 
@@ -205,9 +203,11 @@ def _twisted_has(reactor: LinkReactor) -> range:
     Return the descriptors of systemd's that Twisted has found in the environment. Twisted looks when its endpoints are
     imported, which is before this module can look, and removes the variables; only its own endpoints still know them.
     """
+    from twisted.internet import endpoints
+
     for count in range(_SYSTEMD_MOST):
         try:
-            serverFromString(reactor, f"systemd:domain=UNIX:index={count}")
+            endpoints.serverFromString(reactor, f"systemd:domain=UNIX:index={count}")
         except IndexError:
             return range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + count)
     return range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + _SYSTEMD_MOST)
@@ -255,8 +255,8 @@ def _check_protection(
     if not has_key:
         raise BadEndpoint(f"{text}: a key is required at a TCP socket")
     if tls is not None and (tls.certificate is not None or tls.key is not None):
-        options = server_options(tls)
-        return lambda factory: cast(IProtocolFactory, TLSMemoryBIOFactory(options, False, cast(Any, factory), reactor))
+        wrapped: Callable[[IProtocolFactory], IProtocolFactory] = for_tls().server_factory(tls, reactor)
+        return wrapped
     host = listening.getsockname()[0]
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         raise BadEndpoint(f"{text}: it listens at {host}, beyond this machine: without certificates it mustn't be used")

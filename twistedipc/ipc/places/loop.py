@@ -261,6 +261,10 @@ class LoopReactor:
         listening.startListening()
         return listening
 
+    def host_endpoint(self, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
+        """Return the endpoint that connects to a host by its name."""
+        return HostEndpoint(self, host, port, timeout)
+
     def connectSSL(
         self,
         host: str,

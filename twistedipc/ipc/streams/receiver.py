@@ -32,6 +32,7 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import Code, LinkError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.wire.interface import StreamOf
+from twistedipc.ipc.wire.items import read_items
 from twistedipc.ipc.wire.messages import words
 from twistedipc.ipc.wire.windows import (
     MAX_NUMBER,
@@ -68,9 +69,6 @@ REASON_LIMIT = 512
 
 #: Streams that one peer may have open, those counted whose receivers still take what came before they were closed.
 MAX_STREAMS = 256
-
-#: What decoding raises for what isn't items of a stream.
-_BAD_ITEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 T_contra = TypeVar("T_contra", bound=msgspec.Struct, contravariant=True)
 
@@ -377,7 +375,7 @@ class IncomingStream:
         if self._ignores_items():
             return
         window = self._known_window()
-        found, complaint = self._items_of(items.items)
+        found, complaint = read_items(self._decoder, items.items)
         end = items.first + len(found)
         try:
             skip = window.skip(items.first, end)
@@ -407,20 +405,6 @@ class IncomingStream:
         if self._window is None:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
         return self._window
-
-    def _items_of(self, line: msgspec.Raw) -> tuple[list[Any], str]:
-        """The items, up to the first that isn't of the stream's type, and what is wrong with it ("": nothing)."""
-        try:
-            return self._decoder.decode(line), ""
-        except _BAD_ITEMS as error:
-            complaint = str(error)
-        found: list[Any] = []
-        try:
-            for each in msgspec.json.decode(line, type=list[msgspec.Raw]):
-                found += self._decoder.decode(b"[%b]" % bytes(each))
-        except _BAD_ITEMS as error:
-            complaint = str(error).replace("`$[0]", "`$")
-        return found, complaint
 
     async def _take_all(self, window: ReceiveWindow) -> None:
         while self._waiting and not self.closed:

@@ -54,7 +54,7 @@ class Unsent:
         self.why = "there is no link yet"
         self.bytes = 0  # of the messages, as JSON
         self.calls = 0
-        self._clock = clock
+        self.clock = clock
         self._queue: dict[_Message | _Call, None] = {}
         self._to: Peer | None = None  # the peer that everything is being sent to
 
@@ -65,8 +65,8 @@ class Unsent:
 
     def call(self, request: Request[R], timeout: float) -> Deferred[R]:
         """Let a call wait, for at most ``timeout`` seconds."""
-        call = _Call(request, self._clock.seconds() + timeout, self._cancelled)
-        call.timer = self._clock.callLater(timeout, self._timed_out, call, timeout)
+        call = _Call(request, self.clock.seconds() + timeout, self._cancelled)
+        call.timer = self.clock.callLater(timeout, self._timed_out, call, timeout)
         self._queue[call] = None
         self.calls += 1
         return call.reply
@@ -135,7 +135,7 @@ class Unsent:
 
     def _ask(self, call: _Call, peer: Peer) -> None:
         self._forget(call)
-        left = max(0.0, call.deadline - self._clock.seconds())
+        left = max(0.0, call.deadline - self.clock.seconds())
         call.asked = maybeDeferred(peer.call, call.request, left)
         call.asked.chainDeferred(call.reply)
 

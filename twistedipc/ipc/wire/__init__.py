@@ -18,6 +18,7 @@ messages and deadlines come out.
     fastpath.py      what nearly all frames go through: whole blocks, without a call in Python for each frame
     session.py       one link: handshake, messages, calls, heartbeat, its end
     windows.py       the rules of reliable streams: numbers, acknowledgements, windows
+    items.py         arrays of items, of streams and streamed replies
     credit.py        how much may be under way
     conversation.py  what the formats without a session share: events, calls that wait
     plain.py         the plain profile: lines of JSON without a session

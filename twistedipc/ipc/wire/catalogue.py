@@ -6,6 +6,7 @@ It is a list of rows: what something is, its name, and fingerprints of its schem
 
     ["message", "note", "3f6a01c2d4e5b697"]
     ["call", "add", "0c1d2e3f40516273", "9d8c7b6a59483726"]      the request, and the reply to it
+    ["items", "query", "1a2b3c4d5e6f7081", "e1f2a3b4c5d60718"]   the request, and the items that answer it
     ["stream", "events", "5b6f7a8c9d0e1f20"]                     its items
 
 Rows that begin with another word, and what a row has beyond that, are a later version's, and ignored. Nothing on a link
@@ -26,10 +27,10 @@ from twistedipc.ipc.wire.schema import DIGITS, UNTOLD, fingerprint
 #: Bytes of a line of them, with some room for what is around them: that of the handshake's other frames.
 _LINE = 4000
 
-MESSAGE, CALL, STREAM = "message", "call", "stream"
+MESSAGE, CALL, ITEMS, STREAM = "message", "call", "items", "stream"
 
 #: How many fingerprints each of them has.
-_FINGERPRINTS = {MESSAGE: 1, CALL: 2, STREAM: 1}
+_FINGERPRINTS = {MESSAGE: 1, CALL: 2, ITEMS: 2, STREAM: 1}
 
 
 class Catalogue:
@@ -49,7 +50,7 @@ class Catalogue:
         """
         Return whether something is taken.
 
-        :param what: `MESSAGE`, `CALL` or `STREAM`
+        :param what: `MESSAGE`, `CALL`, `ITEMS` or `STREAM`
         :param fingerprints: as they are here; None: any will do
         """
         found = self._rows.get((what, name))
@@ -100,7 +101,10 @@ def catalogue_of(vocabulary: Vocabulary, streams: Mapping[str, type[msgspec.Stru
     for kind in sorted((each for each in vocabulary.messages if not issubclass(each, Frame)), key=tag_of):
         rows[MESSAGE, tag_of(kind)] = (fingerprint(kind),)
     for kind, reply in vocabulary.answers.items():
-        rows[CALL, tag_of(kind)] = (fingerprint(kind), fingerprint(reply))
+        if kind not in vocabulary.items.answers:
+            rows[CALL, tag_of(kind)] = (fingerprint(kind), fingerprint(reply))
+    for kind, item in vocabulary.items.answers.items():
+        rows[ITEMS, tag_of(kind)] = (fingerprint(kind), fingerprint(item))
     for name, kind in streams.items():
         rows[STREAM, name] = (fingerprint(kind),)
     return Catalogue(rows)

@@ -72,6 +72,20 @@ class Request(Message, Generic[R]):
             raise NotImplementedError
 
 
+class StreamedRequest(Message, Generic[R]):
+    """
+    The base of calls that are answered by items, one after another: ``class Query(StreamedRequest[Row])``. The caller
+    makes them by `Remote.stream_call`, the handler is an async generator. What an item may be is said at `Request`.
+    """
+
+    if typing.TYPE_CHECKING:
+
+        @classmethod
+        def _items(cls) -> R:
+            """The type of the items, for type checkers: `handles` ties the handler to it."""
+            raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class StreamOf(Generic[T]):
     """
@@ -113,12 +127,16 @@ class Interface:
         self.name = name
         #: the requests, each with the type of its reply
         self.calls: dict[type[msgspec.Struct], Any] = {}
+        #: the requests that are answered by items, each with the type of those
+        self.streamed: dict[type[msgspec.Struct], Any] = {}
         messages: list[type[msgspec.Struct]] = []
         for kind in kinds:
             if name_of(kind).startswith("stream-"):
                 raise BadVocabulary(f"{kind.__qualname__}: types that begin with stream- belong to the streams")
             if issubclass(kind, Request):
                 self.calls[kind] = reply_of(kind)
+            elif issubclass(kind, StreamedRequest):
+                self.streamed[kind] = reply_of(kind)
             else:
                 messages.append(kind)
         #: the classes of one-way messages
@@ -134,12 +152,13 @@ class Interface:
         if len(kinds) + len(self.streams) > MOST_TYPES:
             raise BadVocabulary(f"an interface has at most {MOST_TYPES} messages, requests and streams")
         if len({name_of(kind) for kind in kinds}) < len(kinds) or not any(map(_is_for_jsonrpc, kinds)):
-            Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
+            # Whatever else is wrong is found now.
+            Vocabulary(self.messages, answers=self.calls, answers_items=self.streamed)
 
     @property
     def kinds(self) -> tuple[type[msgspec.Struct], ...]:
         """The classes of all messages and requests."""
-        return (*self.messages, *self.calls)
+        return (*self.messages, *self.calls, *self.streamed)
 
     @property
     def role(self) -> str:
@@ -164,6 +183,8 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
         tuple(receives),
         answers={} if answered is None else answered.calls,
         calls={} if asked is None else asked.calls,
+        answers_items={} if answered is None else answered.streamed,
+        calls_items={} if asked is None else asked.streamed,
         fallbacks={StreamItems: UnreadItems},
     )
 
@@ -174,14 +195,18 @@ def _is_for_jsonrpc(kind: type[msgspec.Struct]) -> bool:
 
 
 def reply_of(kind: type[msgspec.Struct]) -> Any:
-    """Return the type of the reply to a request's class. Raise `BadVocabulary` if it doesn't say, or can't be one."""
+    """
+    Return the type of the reply to a request's class, or of the items that answer it. Raise `BadVocabulary` if it
+    doesn't say, or can't be one.
+    """
     for base in kind.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):
-            if typing.get_origin(generic) is Request:
+            if typing.get_origin(generic) in (Request, StreamedRequest):
                 (reply,) = typing.get_args(generic)
                 check_type(reply, f"the reply to {kind.__qualname__}")
                 return reply
-    raise BadVocabulary(f"{kind.__qualname__} doesn't say what its reply is: class {kind.__name__}(Request[Reply])")
+    base_of = "StreamedRequest[Item]" if issubclass(kind, StreamedRequest) else "Request[Reply]"
+    raise BadVocabulary(f"{kind.__qualname__} doesn't say what its reply is: class {kind.__name__}({base_of})")
 
 
 def check_type(kind: Any, what: str) -> None:

@@ -159,8 +159,9 @@ class JsonRpcConversation(Conversation):
     ) -> None:
         super().__init__(answered, asked, limit=how.frame_limit, max_calls=max_calls)
         for interface in (answered, asked):
-            if interface is not None and interface.streams:
-                raise BadVocabulary(f"{interface.name} has streams, which need a link: JSON-RPC has none")
+            if interface is not None and (interface.streams or interface.streamed):
+                kind = "streams" if interface.streams else "streamed replies"
+                raise BadVocabulary(f"{interface.name} has {kind}, which need a link: JSON-RPC has none")
         self._how = how
         self._framing: Framing = (LineFraming if how.framing == "lines" else HeaderFraming)(how.frame_limit)
         self._wrap = self._framing.wrap

@@ -17,7 +17,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import msgspec
 
@@ -34,11 +34,19 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type
     """The base of the session's own frames."""
 
 
+#: Bytes of items that may be sent and not be taken.
+Credit = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+
+
 class Call(Frame, frozen=True, kw_only=True, gc=False, tag="call"):
-    """``request``, a tagged message, wants a reply. The ids are the caller's; each is used once on a link."""
+    """
+    ``request``, a tagged message, wants a reply. The ids are the caller's; each is used once on a link. With ``credit``
+    it wants items, as far as the credit goes, before the reply.
+    """
 
     id: CallId
     request: msgspec.Raw
+    credit: Credit | Literal[0] = 0
 
 
 _Content = TypeVar("_Content")
@@ -49,6 +57,7 @@ class CallReceived(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag
 
     id: CallId
     request: _Content
+    credit: Credit | Literal[0] = 0
 
 
 class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
@@ -63,6 +72,26 @@ class CallReplied(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag_
 
     id: CallId
     reply: _Content
+
+
+class CallItems(Frame, frozen=True, kw_only=True, gc=False, tag="call-items"):
+    """The next items, an array, of the streamed reply to the call ``id``."""
+
+    id: CallId
+    items: msgspec.Raw
+
+
+class CallMore(Frame, frozen=True, kw_only=True, gc=False, tag="call-more"):
+    """The caller has taken items of the call ``id``: so many more bytes may be sent."""
+
+    id: CallId
+    credit: Credit
+
+
+class ItemsEnd(msgspec.Struct, frozen=True, gc=False):
+    """The reply to a call whose items have all been sent."""
+
+    items: int  # how many there were
 
 
 class Error(Frame, frozen=True, kw_only=True, gc=False, tag="error"):
@@ -103,6 +132,14 @@ class CallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="c
     request: msgspec.Struct
 
 
+class ItemsCallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="call"):
+    """A `Call` for items on its way out."""
+
+    id: int
+    request: msgspec.Struct
+    credit: int
+
+
 class ReplyToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="reply"):
     """A `Reply` on its way out, encoded together with what it carries."""
 
@@ -110,11 +147,11 @@ class ReplyToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="
     reply: Any
 
 
-OwnFrame = Call | Reply | Error | Drop | Ping | Pong | Bye
+OwnFrame = Call | Reply | CallItems | CallMore | Error | Drop | Ping | Pong | Bye
 
 #: Tags that no application's message can have: the session's own, and the handshake's.
 RESERVED = frozenset(
-    {"call", "reply", "error", "drop", "ping", "pong", "bye", "challenge", "hello", "welcome", "link-interface"}
+    "call reply call-items call-more error drop ping pong bye challenge hello welcome link-interface".split(),
 )
 
 #: How the link's own tags begin that are newer than applications: those of later versions too.
@@ -172,7 +209,7 @@ _SCALARS = re.compile(
 _BEGINNING = 4096
 
 #: The session's own frames in which a call can be recognised even if something else in them is wrong.
-_OF_A_CALL = frozenset({"call", "reply", "error"})
+_OF_A_CALL = frozenset({"call", "reply", "call-items", "error"})
 
 #: Whether there is a null in a buffer, from a place on. What isn't a number for JSON would be one.
 _NULL = re.compile(b"null").search
@@ -227,14 +264,18 @@ class _Faults:
     What a line costs that can't be decoded.
 
     :param messages: the messages that may come one-way
+    :param requests: those that are answered
     :param fallbacks: as for `Vocabulary`
     """
 
     def __init__(
         self,
         messages: Sequence[type[msgspec.Struct]],
+        requests: Iterable[type[msgspec.Struct]],
         fallbacks: Mapping[type[msgspec.Struct], type[msgspec.Struct]],
     ) -> None:
+        #: the tags of requests that are answered
+        self.requests = _distinct(requests)
         self._tags = _distinct(messages) | frozenset(RESERVED)
         #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
         self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
@@ -280,6 +321,19 @@ class _Faults:
         raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
 
 
+class ItemTypes:
+    """The requests that are answered by items, each with the type of these: those of the peer, and this side's."""
+
+    def __init__(self, answers: Mapping[type[msgspec.Struct], Any], calls: Mapping[type[msgspec.Struct], Any]) -> None:
+        self.answers = dict(answers)
+        self.calls = dict(calls)
+        #: of arrays of the items that answer a request
+        self.decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[list[Any]]] = {
+            request: msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+            for request, kind in (*answers.items(), *calls.items())
+        }
+
+
 class Vocabulary:
     """
     What one side of a link understands.
@@ -287,6 +341,8 @@ class Vocabulary:
     :param receives: the messages that may come one-way: a union of tagged structs, or a tuple of them
     :param answers: the requests that it answers, each with the type of its reply
     :param calls: the requests that it makes, each with the type of the reply that it expects
+    :param answers_items: the requests that it answers by items, each with the type of the items
+    :param calls_items: the requests that it makes for items, each with the type of the items
     :param fallbacks: by message: the class, with the same tag, as which it comes if its fields are wrong, or if only
         the beginning of its line can be read. It asks for less, and has a field ``complaint`` that is told what is
         wrong. A message that isn't here, or isn't even that, is refused
@@ -301,26 +357,32 @@ class Vocabulary:
         *,
         answers: Mapping[type[msgspec.Struct], Any] | None = None,
         calls: Mapping[type[msgspec.Struct], Any] | None = None,
+        answers_items: Mapping[type[msgspec.Struct], Any] | None = None,
+        calls_items: Mapping[type[msgspec.Struct], Any] | None = None,
         fallbacks: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
     ) -> None:
-        self.answers = dict(answers or {})
+        #: what is answered by items
+        self.items = ItemTypes(answers_items or {}, calls_items or {})
+        self.answers: dict[type[msgspec.Struct], Any] = dict(answers or {})
+        self.answers |= dict.fromkeys(self.items.answers, ItemsEnd)
         self.calls = dict(calls or {})
+        asked = [*self.calls, *self.items.calls]
         messages = [kind for kind in _members(receives) if kind not in self.answers]
         #: The types that are the application's when they are received.
         self.messages = frozenset(messages)
-        self._faults = _Faults(messages, fallbacks or {})
-        self._requests = _distinct(self.answers)
+        self._faults = _Faults(messages, self.answers, fallbacks or {})
         if len(messages) + len(self.answers) > MOST_TYPES:
             raise BadVocabulary(f"one side of a link takes at most {MOST_TYPES} messages and requests")
-        _distinct(self.calls)
+        _distinct(asked)
         #: The types that `check_sendable` has found good.
         self.sendable: set[type[msgspec.Struct]] = set()
         #: Those of them, and of the requests that are made, which are JSON once they are encoded.
-        self.exact: set[type[msgspec.Struct]] = {kind for kind in self.calls if is_exact(kind)}
+        self.exact: set[type[msgspec.Struct]] = {kind for kind in asked if is_exact(kind)}
         #: Those in which there may be a `msgspec.Raw`, by what is declared.
-        self.raw: set[type[msgspec.Struct]] = {kind for kind in self.calls if has_raw(kind)}
-        #: The requests whose replies `one_line` is to look at.
-        self.raw_replies = frozenset(request for request, reply in self.answers.items() if not is_exact(reply))
+        self.raw: set[type[msgspec.Struct]] = {kind for kind in asked if has_raw(kind)}
+        #: The requests whose replies, or items, `one_line` is to look at.
+        told = {**self.answers, **self.items.answers}
+        self.raw_replies = frozenset(request for request, reply in told.items() if not is_exact(reply))
         own = typing.get_args(OwnFrame)
         self._frames: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*messages, *own]))
         # Ping is no request: it makes a union of what may be one type, since a single type may come without its tag.
@@ -332,7 +394,8 @@ class Vocabulary:
         # And again with the reply in a reply, for when all that are awaited are of one type; made as they are needed.
         self.block_decoders: dict[Any, Callable[[bytes], Any]] = {}
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
-            request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
+            request: msgspec.json.Decoder(reply)
+            for request, reply in (*self.calls.items(), *((kind, ItemsEnd) for kind in self.items.calls))
         }
         #: By request: decodes a `Reply`, or raises `msgspec.ValidationError`.
         self.reply_checks: dict[type[msgspec.Struct], Callable[[bytearray], Any]] = {
@@ -385,7 +448,7 @@ class Vocabulary:
                 name = _tag_decoder.decode(raw).type
             except UNDECODABLE:
                 raise RemoteProtocolError(Code.BAD_REQUEST, str(error)) from None
-            if name in self._requests:
+            if name in self._faults.requests:
                 raise RemoteProtocolError(Code.BAD_REQUEST, f"{name}: {error}") from None
             return UnknownType(name[:64])
         except UNDECODABLE as error:
@@ -446,6 +509,8 @@ class Vocabulary:
         classes are checked as JSON, with the fields.
         """
         expected = self.answers[request]
+        if expected is ItemsEnd and not isinstance(reply, ItemsEnd):
+            raise LocalProtocolError(f"its handler must be an async generator (async def, yield), not {reply!r:.100}")
         if is_struct(expected) and not isinstance(reply, expected):
             raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
 

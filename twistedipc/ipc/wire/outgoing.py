@@ -22,6 +22,9 @@ class OutgoingCalls:
         self.last_id = 0
         self.waiting: dict[int, tuple[type[msgspec.Struct], float]] = {}  # the type of the request, the deadline
         self.awaited: Any = None
+        #: of those that wait for items, the type of the request. They have no deadline here, and their replies aren't
+        #: among those that ``awaited`` tells of: the calls beside them go on as fast as without.
+        self.for_items: dict[int, type[msgspec.Struct]] = {}
         self.earliest = math.inf
 
     def end(self, id_: int) -> type[msgspec.Struct] | None:
@@ -32,7 +35,7 @@ class OutgoingCalls:
         if id_ > self.last_id:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"an answer to call {id_}, which was never made")
         call = self.waiting.pop(id_, None)
-        return None if call is None else call[0]
+        return self.for_items.pop(id_, None) if call is None else call[0]
 
     def expired(self, now: float) -> list[tuple[int, type[msgspec.Struct]]]:
         """Return the calls whose deadline has passed, each with its request's type. They still wait."""
@@ -41,3 +44,8 @@ class OutgoingCalls:
         over = [(id_, request) for id_, (request, deadline) in self.waiting.items() if deadline <= now]
         self.earliest = min((deadline for _, deadline in self.waiting.values() if deadline > now), default=math.inf)
         return over
+
+    def clear(self) -> None:
+        """Forget all calls: nothing will be answered any more."""
+        self.waiting.clear()
+        self.for_items.clear()

@@ -329,6 +329,8 @@ def _check(interface: Interface, how: PlainFormat) -> None:
     """Raise `BadVocabulary` if this profile can't have an interface."""
     if interface.streams:
         raise BadVocabulary(f"{interface.name} has streams, which need a link: the plain profile has none")
+    if interface.streamed:
+        raise BadVocabulary(f"{interface.name} has streamed replies, which need a link: the plain profile has none")
     for kind in interface.kinds:
         if kind.__struct_config__.array_like:
             raise BadVocabulary(

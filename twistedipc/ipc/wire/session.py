@@ -31,14 +31,19 @@ from twistedipc.ipc.wire.finite import check_finite, one_line
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 from twistedipc.ipc.wire.greeting import Agreement, Greeted, Greeting
 from twistedipc.ipc.wire.incoming import IncomingCalls
+from twistedipc.ipc.wire.items import read_items
 from twistedipc.ipc.wire.messages import (
     Bye,
     Call,
+    CallItems,
+    CallMore,
     CallReceived,
     CallReplied,
     CallToSend,
     Drop,
     Error,
+    ItemsCallToSend,
+    ItemsEnd,
     Misshapen,
     Ping,
     Pong,
@@ -88,6 +93,21 @@ class CallDropped(msgspec.Struct, frozen=True, gc=False):
     id: int
 
 
+class ItemsReceived(msgspec.Struct, frozen=True, gc=False):
+    """Items that answer a call of this side's. ``size``: their bytes."""
+
+    id: int
+    items: list[Any]
+    size: int
+
+
+class CreditReceived(msgspec.Struct, frozen=True, gc=False):
+    """The peer takes so many more bytes of items that answer a call of its."""
+
+    id: int
+    credit: int
+
+
 class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """A call of this side has failed, or wasn't answered in time."""
 
@@ -125,8 +145,8 @@ class Closed(msgspec.Struct, frozen=True, gc=False):
         return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
 
 
-#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `CallEnded`, `ErrorReceived`, `MessageRefused`, `Closed`; or
-#: a message.
+#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `ItemsReceived`, `CreditReceived`, `CallEnded`,
+#: `ErrorReceived`, `MessageRefused`, `Closed`; or a message.
 Event = msgspec.Struct
 
 
@@ -327,7 +347,7 @@ class Session:
             self._refuse(call.id, Code.UNKNOWN_TYPE, f"{request.name!r} is not a call that is answered here")
             return
         self._incoming.open[call.id] = type(request)
-        events.append(CallReceived(call.id, request))
+        events.append(CallReceived(call.id, request, call.credit))
 
     def _on_reply(self, reply: Reply, events: list[Event]) -> None:
         request = self._outgoing.end(reply.id)
@@ -344,8 +364,25 @@ class Session:
         events.append(CallEnded(id_, CallFailed(Code.BAD_REPLY, complaint)))
         self.complain(Code.BAD_REPLY, complaint)
 
-    def _on_stray_reply(self, reply: CallReplied[msgspec.Struct], events: list[Event]) -> None:
-        self._outgoing.end(reply.id)
+    def _on_stray_reply(self, reply: CallReplied[Any], events: list[Event]) -> None:
+        if self._outgoing.end(reply.id) is not None:
+            # It was decoded as the replies to the calls are that were made beside this one, for items.
+            events.append(CallReplied(reply.id, reply.reply if isinstance(reply.reply, ItemsEnd) else None))
+
+    def _on_items(self, items: CallItems, events: list[Event]) -> None:
+        request = self._outgoing.for_items.get(items.id)
+        if request is None:
+            self._outgoing.end(items.id)  # it was dropped, unless it was never made, or for one reply
+            return
+        found, complaint = read_items(self._vocabulary.items.decoders[request], items.items)
+        events.append(ItemsReceived(items.id, found, memoryview(items.items).nbytes))
+        if complaint:
+            self.drop(items.id)
+            self._end_badly(items.id, f"an item of the reply to {tag_of(request)}: {complaint}", events)
+
+    def _on_more(self, more: CallMore, events: list[Event]) -> None:
+        if more.id in self._incoming.open:
+            events.append(CreditReceived(more.id, more.credit))
 
     def _on_error(self, error: Error, events: list[Event]) -> None:
         if error.id is msgspec.UNSET:
@@ -378,6 +415,8 @@ class Session:
                 raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {wrong.id} is in flight already")
             self._refuse(wrong.id, Code.BAD_REQUEST, wrong.complaint)
         elif (request := self._outgoing.end(wrong.id)) is not None:
+            if wrong.name == "call-items":
+                self._queue(encode(Drop(id=wrong.id)))
             self._end_badly(wrong.id, f"the {wrong.name} to {tag_of(request)}: {wrong.complaint}", events)
 
     def _refuse_message(self, code: str, complaint: str, events: list[Event]) -> None:
@@ -440,7 +479,8 @@ class Session:
         kind = type(request)
         reply = self._vocabulary.calls.get(kind)
         if reply is None:
-            raise LocalProtocolError(f"{kind.__qualname__} is not declared as a call of this side")
+            how = ": it is answered by items: use stream_call" if kind in self._vocabulary.items.calls else ""
+            raise LocalProtocolError(f"{kind.__qualname__} is not declared as a call of this side{how}")
         outgoing = self._outgoing
         settings = self.settings
         if len(outgoing.waiting) >= settings.max_calls:
@@ -468,10 +508,44 @@ class Session:
             outgoing.earliest = deadline
         return id_
 
+    def call_for_items(self, request: msgspec.Struct, credit: int) -> int:
+        """
+        Send a call for items, and return its id, as `call` does. The items come in `ItemsReceived`; then comes a
+        `CallReplied`, of an `ItemsEnd` or None, or a `CallEnded`. There is no deadline.
+
+        :param credit: bytes of items that the peer may send. `more` gives more
+        :raises TooManyCalls: too many calls are in flight
+        """
+        if self.state not in MAY_SEND:
+            self._step(Input.SEND, None, [])
+        kind, outgoing = type(request), self._outgoing
+        if kind not in self._vocabulary.items.calls:
+            raise LocalProtocolError(f"{kind.__qualname__} is not declared as a call for items of this side")
+        if len(outgoing.waiting) + len(outgoing.for_items) >= self.settings.max_calls:
+            limit = self.settings.max_calls
+            raise TooManyCalls(f"{limit} calls of this side are in flight, its own limit (max_calls)")
+        id_ = outgoing.last_id + 1
+        self._encode(request, ItemsCallToSend(id_, request, credit))
+        outgoing.last_id = id_
+        outgoing.for_items[id_] = kind
+        return id_
+
+    def more(self, id_: int, credit: int) -> None:
+        """Let the peer send so many more bytes of items. Nothing happens if the call has ended."""
+        if id_ in self._outgoing.for_items:
+            self._queue(encode(CallMore(id=id_, credit=credit)))
+
     def drop(self, id_: int) -> None:
         """Forget a call of this side's, and tell the peer. Nothing happens if the call has ended."""
-        if self._outgoing.waiting.pop(id_, None) is not None:
+        outgoing = self._outgoing
+        if outgoing.waiting.pop(id_, None) is not None or outgoing.for_items.pop(id_, None) is not None:
             self._queue(encode(Drop(id=id_)))
+
+    def answer_items(self, id_: int, items: bytes) -> None:
+        """Send items, a JSON array, that answer a call. Nothing happens if the peer doesn't wait for them any more."""
+        incoming = self._incoming
+        if id_ in incoming.open and id_ not in incoming.dropped:
+            self._queue(encode(CallItems(id=id_, items=msgspec.Raw(items))))
 
     def answer(self, id_: int, reply: Any) -> None:
         """
@@ -540,13 +614,13 @@ class Session:
     def _refuse_late(self, _: object, events: list[Event]) -> None:
         raise NotConnected(str(self.closed))
 
-    def _encode(self, message: msgspec.Struct) -> None:
-        """Put a message of the application behind what waits; or raise, and leave that as it was."""
+    def _encode(self, message: msgspec.Struct, frame: msgspec.Struct | None = None) -> None:
+        """Put a message of the application, in its frame if it has one, behind what waits; or raise, and leave that."""
         out = self.out
         before = len(out)
         limit = self.send_limit
         try:
-            encode_into(message, out, before)
+            encode_into(message if frame is None else frame, out, before)
             if len(out) - before > limit:
                 raise too_long(len(out) - before, limit)
             if type(message) not in self._vocabulary.exact:
@@ -571,7 +645,7 @@ class Session:
     def _end(self, closed: Closed, events: list[Event]) -> None:
         self.closed = closed
         self._pong_due = False  # the bye is the last frame
-        self._outgoing.waiting.clear()
+        self._outgoing.clear()
         self._incoming.clear()
         events.append(closed)
 
@@ -591,6 +665,8 @@ _INPUTS: dict[type, Input] = {
     CallReceived: Input.CALL,
     Reply: Input.REPLY,
     CallReplied: Input.REPLIED,
+    CallItems: Input.ITEMS,
+    CallMore: Input.MORE,
     Error: Input.ERROR,
     Drop: Input.DROP,
     Ping: Input.PING,
@@ -612,6 +688,8 @@ _ACTS: dict[Act, Callable[[Session, Any, list[Event]], None]] = {
     Act.TAKE_CALL: Session._on_call,
     Act.TAKE_REPLY: Session._on_reply,
     Act.FORGET_CALL: Session._on_stray_reply,
+    Act.TAKE_ITEMS: Session._on_items,
+    Act.TAKE_CREDIT: Session._on_more,
     Act.TAKE_ERROR: Session._on_error,
     Act.DROP_CALL: Session._on_drop,
     Act.OWE_PONG: Session._on_ping,

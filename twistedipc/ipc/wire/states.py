@@ -45,6 +45,8 @@ class Input(StrEnum):
     CALL = "call"
     REPLY = "reply"
     REPLIED = "replied"  # a reply that was decoded with its content, and that no call waits for
+    ITEMS = "items"
+    MORE = "more"
     ERROR = "error"
     DROP = "drop"
     PING = "ping"
@@ -66,6 +68,8 @@ class Act(StrEnum):
     TAKE_CALL = "take call"
     TAKE_REPLY = "take reply"
     FORGET_CALL = "forget call"
+    TAKE_ITEMS = "take items"
+    TAKE_CREDIT = "take credit"
     TAKE_ERROR = "take error"
     DROP_CALL = "drop call"
     OWE_PONG = "owe a pong"
@@ -155,6 +159,8 @@ STEPS: dict[State, dict[Input, Step]] = {
             I.CALL: (S.READY, A.TAKE_CALL),
             I.REPLY: (S.READY, A.TAKE_REPLY),
             I.REPLIED: (S.READY, A.FORGET_CALL),
+            I.ITEMS: (S.READY, A.TAKE_ITEMS),
+            I.MORE: (S.READY, A.TAKE_CREDIT),
             I.ERROR: (S.READY, A.TAKE_ERROR),
             I.DROP: (S.READY, A.DROP_CALL),
             I.PING: (S.READY, A.OWE_PONG),
