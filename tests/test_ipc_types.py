@@ -24,12 +24,13 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     programs = tmp_path_factory.mktemp("programs")
     for name, text in PROGRAMS.items():
         if name.endswith(".py"):
+            (programs / name).parent.mkdir(parents=True, exist_ok=True)
             (programs / name).write_text(text, "utf-8")
     config = programs / "mypy.ini"
     config.write_text(f"[mypy]\nstrict = true\nfollow_imports = silent\nmypy_path = {_ROOT}\n")
     cache = f"--cache-dir={_ROOT / '.mypy_cache' / 'docs'}"
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), cache, "--hide-error-context"]
-    files = [str(_FILE), *map(str, sorted(programs.glob("*.py")))]
+    files = [str(_FILE), *map(str, sorted(programs.rglob("*.py")))]
     run = subprocess.run([*command, *files], cwd=programs, capture_output=True, text=True)
     assert run.returncode in (0, 1), run.stderr + run.stdout
     return [line for line in run.stdout.splitlines() if ": error: " in line or ": note: Revealed" in line]
