@@ -72,6 +72,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
             "ChildExit",
             "spawn_node",
             "NodeProcess",
+            "NodeReactor",
             "parent_channel",
             "NodePeer",
             "NodeApplication",

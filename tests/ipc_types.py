@@ -107,7 +107,7 @@ OTHERS = StreamOf("others", Other)
 StreamOf("numbers", int)  # E: Value of type variable "T" of "StreamOf" cannot be "int"
 
 INTERFACE = Interface("all", Add, More, Delete, Note, streams=[EVENTS, OTHERS])
-Interface("all", streams={"events": Event})  # E: Argument "streams" to "Interface" has incompatible type
+Interface("all", streams={"events": Event})  # E: expected "StreamOf[Any]"
 
 
 class Right(Service):
@@ -180,56 +180,56 @@ class Right(Service):
 class Wrong(Service):
     """None of this is."""
 
-    @handles(Add)  # E: expected "Callable[[Never, Add, Peer], Sum | Awaitable[Sum]]"
+    @handles(Add)  # E: expected "Callable[[Wrong, Add, Peer], Sum | Awaitable[Sum]]"
     def text(self, request: Add, peer: Peer) -> str:
         return ""
 
-    @handles(Add)  # E: expected "Callable[[Never, Add, Peer], Sum | Awaitable[Sum]]"
+    @handles(Add)  # E: expected "Callable[[Wrong, Add, Peer], Sum | Awaitable[Sum]]"
     def nothing(self, request: Add, peer: Peer) -> None: ...
 
-    @handles(Add)  # E: expected "Callable[[Never, Add, Peer], Sum | Awaitable[Sum]]"
+    @handles(Add)  # E: expected "Callable[[Wrong, Add, Peer], Sum | Awaitable[Sum]]"
     async def nothing_later(self, request: Add, peer: Peer) -> None: ...
 
-    @handles(More)  # E: expected "Callable[[Never, More, Peer], Sum | Awaitable[Sum]]"
+    @handles(More)  # E: expected "Callable[[Wrong, More, Peer], Sum | Awaitable[Sum]]"
     def inherited(self, request: More, peer: Peer) -> int:
         return 1
 
-    @handles(Add)  # E: expected "Callable[[Never, Add, Peer], Sum | Awaitable[Sum]]"
+    @handles(Add)  # E: expected "Callable[[Wrong, Add, Peer], Sum | Awaitable[Sum]]"
     def another_request(self, request: Delete, peer: Peer) -> Sum:
         return Sum(1)
 
-    @handles(Delete)  # E: expected "Callable[[Never, Delete, Peer], Awaitable[None] | None]"
+    @handles(Delete)  # E: expected "Callable[[Wrong, Delete, Peer], Awaitable[None] | None]"
     def something(self, request: Delete, peer: Peer) -> int:
         return 1
 
-    @handles(Find)  # E: expected "Callable[[Never, Find, Peer], list[Row] | Awaitable[list[Row]]]"
+    @handles(Find)  # E: expected "Callable[[Wrong, Find, Peer], list[Row] | Awaitable[list[Row]]]"
     def one(self, request: Find, peer: Peer) -> Row:
         return Row(1)
 
-    @handles(Note)  # E: expected "Callable[[Never, Note, Peer], Awaitable[None] | None]"
+    @handles(Note)  # E: expected "Callable[[Wrong, Note, Peer], Awaitable[None] | None]"
     def answers(self, message: Note, peer: Peer) -> str:
         return ""
 
-    @handles(Note)  # E: expected "Callable[[Never, Note, Peer], Awaitable[None] | None]"
+    @handles(Note)  # E: expected "Callable[[Wrong, Note, Peer], Awaitable[None] | None]"
     async def answers_later(self, message: Note, peer: Peer) -> str:
         return ""
 
-    @handles(Bare)  # E: expected "Callable[[Never, Bare, Peer], Awaitable[None] | None]"
+    @handles(Bare)  # E: expected "Callable[[Wrong, Bare, Peer], Awaitable[None] | None]"
     def answers_bare(self, message: Note, peer: Peer) -> None: ...
 
-    @handles(Count, thread=True)  # E: expected "Callable[[Never, Count, Peer], int]"
+    @handles(Count, thread=True)  # E: expected "Callable[[Wrong, Count, Peer], int]"
     async def async_in_a_thread(self, request: Count, peer: Peer) -> int:
         return 1
 
-    @handles(Query)  # E: expected "Callable[[Never, Query, Peer], AsyncIterator[Row]]"
+    @handles(Query)  # E: expected "Callable[[Wrong, Query, Peer], AsyncIterator[Row]]"
     async def other_items(self, request: Query, peer: Peer) -> AsyncIterator[Gap]:
         yield Gap(1)
 
-    @handles(Query)  # E: expected "Callable[[Never, Query, Peer], AsyncIterator[Row]]"
+    @handles(Query)  # E: expected "Callable[[Wrong, Query, Peer], AsyncIterator[Row]]"
     async def all_at_once(self, request: Query, peer: Peer) -> list[Row]:
         return []
 
-    @handles(Note)  # E: expected "Callable[[Never, Note, Peer], Awaitable[None] | None]"
+    @handles(Note)  # E: expected "Callable[[Wrong, Note, Peer], Awaitable[None] | None]"
     def without_a_peer(self, message: Note) -> None: ...
 
 
@@ -249,8 +249,8 @@ async def asks(remote: Remote, peer: Peer) -> None:
         assert_type(row, Row)
     remote.call(Query())  # E: Argument 1 to "call" of "Remote" has incompatible type "Query"
     remote.stream_call(Add(a=1))  # E: Argument 1 to "stream_call" of "Remote" has incompatible type "Add"
-    text: str = await remote.call(Add(a=1))  # E: Incompatible types in assignment
-    print(text)
+    text: str = await remote.call(Add(a=1))  # E: expected "Request[str]"
+    print(text, await remote.call(Add(a=1)))
     remote.call(Note("x"))  # E: Argument 1 to "call" of "Remote" has incompatible type "Note"
     remote.call(Add(a="1"))  # E: Argument "a" to "Add" has incompatible type "str"
 
@@ -271,11 +271,11 @@ class Receives(Service):
     def any_events(self, stream: StreamId) -> Receiver[Event]:
         return EventFile()
 
-    @receives(OTHERS)  # E: expected "Callable[[Never, StreamId], Receiver[Other]]"
+    @receives(OTHERS)  # E: expected "Callable[[Receives, StreamId], Receiver[Other]]"
     def others(self, stream: StreamId) -> EventFile:
         return EventFile()
 
-    @receives(EVENTS)  # E: expected "Callable[[Never, StreamId], Receiver[Event]]"
+    @receives(EVENTS)  # E: expected "Callable[[Receives, StreamId], Receiver[Event]]"
     def nothing(self, stream: StreamId) -> None: ...
 
 

@@ -27,7 +27,9 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             (programs / name).parent.mkdir(parents=True, exist_ok=True)
             (programs / name).write_text(text, "utf-8")
     config = programs / "mypy.ini"
-    config.write_text(f"[mypy]\nstrict = true\nfollow_imports = silent\nmypy_path = {_ROOT}\n")
+    # Twisted annotates only part of itself: trial's assertions and `ServiceMaker` aren't.
+    options = f"strict = true\ndisallow_untyped_calls = false\nfollow_imports = silent\nmypy_path = {_ROOT}\n"
+    config.write_text(f"[mypy]\n{options}")
     cache = f"--cache-dir={_ROOT / '.mypy_cache' / 'docs'}"
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), cache, "--hide-error-context"]
     files = [str(_FILE), *map(str, sorted(programs.rglob("*.py")))]
@@ -54,4 +56,4 @@ def test_the_programs_with_mistakes(complaints: list[str]) -> None:
 
 @pytest.mark.long
 def test_the_programs_of_the_docs(complaints: list[str]) -> None:
-    assert [line for line in complaints if "ipc_types.py" not in line] == []
+    assert not [line for line in complaints if "ipc_types.py" not in line]

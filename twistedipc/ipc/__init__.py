@@ -127,7 +127,7 @@ from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
 if TYPE_CHECKING:
     from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
     from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
-    from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
+    from twistedipc.ipc.node import NodeProcess, NodeReactor, NoParentChannel, parent_channel, spawn_node
     from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
     from twistedipc.ipc.threads import SyncRemote
     from twistedipc.ipc.wire.conversation import Asked, Dropped, Ended, Failed, Misunderstood, Refused, Replied
@@ -137,7 +137,7 @@ if TYPE_CHECKING:
 _LATER = {
     "twistedipc.ipc.jsonrpc": ("JsonRpcOptions", "dial_jsonrpc", "listen_jsonrpc", "spawn_jsonrpc"),
     "twistedipc.ipc.connections.node": ("NodeApplication", "NodeApplicationFactory", "NodePeer"),
-    "twistedipc.ipc.node": ("NodeProcess", "NoParentChannel", "parent_channel", "spawn_node"),
+    "twistedipc.ipc.node": ("NodeProcess", "NodeReactor", "NoParentChannel", "parent_channel", "spawn_node"),
     "twistedipc.ipc.plain": ("PlainOptions", "dial_plain", "listen_plain"),
     "twistedipc.ipc.threads": ("SyncRemote",),
     "twistedipc.ipc.wire.conversation": (
@@ -198,6 +198,7 @@ __all__ = [
     "NodeApplicationFactory",
     "NodePeer",
     "NodeProcess",
+    "NodeReactor",
     "NotConnected",
     "Outbox",
     "OutboxFull",

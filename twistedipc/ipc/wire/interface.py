@@ -41,7 +41,7 @@ from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: What a session takes for a role; ours have a suffix.
@@ -56,7 +56,7 @@ class Message(msgspec.Struct, tag_field="type", tag=str.lower):
     """
 
 
-class Request(Message, Generic[R]):
+class Request(Message, Generic[R_co]):
     """
     The base of calls, and otherwise like a `Message`: ``class Add(Request[Sum])`` wants a ``Sum`` as its reply. A reply
     is of any type that msgspec decodes: a ``msgspec.Struct``, which needs no special base and no tag; ``None``, where
@@ -67,12 +67,12 @@ class Request(Message, Generic[R]):
     if typing.TYPE_CHECKING:
 
         @classmethod
-        def _reply(cls) -> R:
+        def _reply(cls) -> R_co:
             """The type of the reply, for type checkers: `handles` ties the handler to it."""
             raise NotImplementedError
 
 
-class StreamedRequest(Message, Generic[R]):
+class StreamedRequest(Message, Generic[R_co]):
     """
     The base of calls that are answered by items, one after another: ``class Query(StreamedRequest[Row])``. The caller
     makes them by `Remote.stream_call`, the handler is an async generator. What an item may be is said at `Request`.
@@ -81,7 +81,7 @@ class StreamedRequest(Message, Generic[R]):
     if typing.TYPE_CHECKING:
 
         @classmethod
-        def _items(cls) -> R:
+        def _items(cls) -> R_co:
             """The type of the items, for type checkers: `handles` ties the handler to it."""
             raise NotImplementedError
 
