@@ -45,6 +45,13 @@ export function drawn(row, style, about) {
   }
 }
 
+/** Have a style go on over a row that gets no element. @param {Row} row @param {any} style */
+export function passed(row, style) {
+  if (row.runs) return;
+  for (const text of row.text ? [...row.before, row.text] : row.before) if (text.includes("\x1b")) style.take(text);
+  if (row.event?.type === "step_started" || row.event?.type === "step_ended") style.reset();
+}
+
 function known(row, event, style, about) {
   if (event.type === "step_started") {
     style.reset();

@@ -77,6 +77,11 @@ export class Style {
   reset() {
     this.now = PLAIN;
   }
+
+  /** Go on behind a line that isn't shown. @param {string} text */
+  take(text) {
+    this.now = runsOf(text, this.now).style;
+  }
 }
 
 /** A line by itself as nodes, clean and in its colours. `style` is the one before it, and then the one after it. */

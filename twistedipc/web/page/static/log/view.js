@@ -10,7 +10,7 @@ import { addShortcuts } from "../lib/keys.js";
 import { here } from "../lib/router.js";
 import { addressOf } from "./address.js";
 import { Blocks, firstOf } from "./blocks.js";
-import { drawn, TIMES, timeText } from "./draw.js";
+import { drawn, passed, TIMES, timeText } from "./draw.js";
 import { Finder } from "./finder.js";
 import { Folding } from "./folding.js";
 import { frameOf, press, pressed } from "./frame.js";
@@ -109,6 +109,7 @@ export class LogView {
       visible: (from, to) => Math.max(0, to - from + 1 - this.#folding.ranges.count(from, to)),
       style: () => new Style(),
       draw: (row, style) => this.#draw(row, style),
+      pass: passed,
       want: (blocks) => this.#reading.want(blocks),
       moved: () => this.#moved(),
     });

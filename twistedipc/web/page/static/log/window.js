@@ -4,6 +4,9 @@
 // looked at. What stands still when one of them turns out to be higher is the row at the top: the anchor. An element can't
 // be higher than some ten million pixels, so a longer log is scrolled in a shorter space: small movements are the same in
 // both, and large ones go in proportion.
+//
+// Where the end is followed, lines may come faster than anybody reads. Then those that are out of view by the next frame
+// never become elements: the rows at a block's beginning are left out, and made once somebody scrolls there.
 
 import { BLOCK, blockOf, firstOf } from "./blocks.js";
 import { Heights } from "./heights.js";
@@ -22,7 +25,10 @@ const NEAR_END = 3; // rows from the end that count as the end
 export class LogWindow {
   #source;
   #heights = new Heights();
-  /** @type {Map<number, { element: HTMLElement, version: string, rows: Row[], drawn: string[], styles: any[], waiting: boolean }>} */
+  /**
+   * `skipped`: so many of its first rows are no elements.
+   * @type {Map<number, { element: HTMLElement, version: string, rows: Row[], drawn: string[], styles: any[], waiting: boolean, skipped: number }>}
+   */
   #mounted = new Map();
   #space = document.createElement("div");
   #top = 0; // the row space's pixel at the top of the window
@@ -36,14 +42,16 @@ export class LogWindow {
   #wrap = false;
   #idle = 0;
   #stopped = false;
+  #client = 0; // the element's height; 0: it isn't known
 
   /**
    * @param {{ total: () => number, version: (block: number) => string, rows: (block: number) => Row[] | null,
-   *   visible: (from: number, to: number) => number, style: () => any, draw: (row: Row, style: any) => HTMLElement, want: (blocks: number[]) => void,
+   *   visible: (from: number, to: number) => number, style: () => any, draw: (row: Row, style: any) => HTMLElement,
+   *   pass: (row: Row, style: any) => void, want: (blocks: number[]) => void,
    *   moved: () => void }} source
    *   `rows(block)`: null while they aren't here; `version(block)`: changes when they do; `visible(from, to)`: how many of
    *   these records aren't folded away; `want(blocks)`: these are seen, and aren't here; `style()`: with what a block
-   *   begins, and which `draw` changes from row to row
+   *   begins, and which `draw` changes from row to row, as `pass` does without an element
    */
   constructor(source) {
     this.#source = source;
@@ -62,6 +70,11 @@ export class LogWindow {
   }
 
   #resized;
+
+  /** How much is seen. The browser isn't asked: behind rows that were just made, it would have to lay them out first. */
+  get #height() {
+    return (this.#client ||= this.element.clientHeight);
+  }
 
   stop() {
     this.#stopped = true;
@@ -83,20 +96,20 @@ export class LogWindow {
 
   /** The record at the top of the window, and the one at its bottom. */
   get seen() {
-    const height = this.element.clientHeight;
+    const height = this.#height;
     return { first: this.#numberAt(this.#top), last: this.#numberAt(this.#top + Math.max(0, height - 1)) };
   }
 
   /** Where a record is, as a share of all that is seen of the log. @param {number} number */
   shareOf(number) {
-    const total = Math.max(this.#heights.total, this.element.clientHeight);
+    const total = Math.max(this.#heights.total, this.#height);
     return total ? Math.min(1, this.#topOf(number) / total) : 0;
   }
 
   /** Where the window is, likewise. */
   get share() {
-    const total = Math.max(this.#heights.total, this.element.clientHeight);
-    return total ? { top: this.#top / total, height: this.element.clientHeight / total } : { top: 0, height: 1 };
+    const total = Math.max(this.#heights.total, this.#height);
+    return total ? { top: this.#top / total, height: this.#height / total } : { top: 0, height: 1 };
   }
 
   /** Records have come, or others are folded: show it with the next frame. */
@@ -126,7 +139,7 @@ export class LogWindow {
   /** Bring a record into view. @param {number} number @param {"center" | "top" | "nearest"} [where] */
   reveal(number, where = "center") {
     this.#grow();
-    const height = this.element.clientHeight;
+    const height = this.#height;
     if (where === "nearest") {
       const top = this.#topOf(number);
       if (top >= this.#top && top + this.#line <= this.#top + height) return;
@@ -149,7 +162,7 @@ export class LogWindow {
   /** Go to a place by its share of the log: a click on the bar beside it. @param {number} share */
   toShare(share) {
     this.following = false;
-    this.#top = this.#clamped(share * this.#heights.total - this.element.clientHeight / 2);
+    this.#top = this.#clamped(share * this.#heights.total - this.#height / 2);
     this.#anchorHere();
     this.#place(true);
     this.update();
@@ -164,15 +177,15 @@ export class LogWindow {
   /** The row element of a record, if it is there. @param {number} number */
   rowOf(number) {
     const mounted = this.#mounted.get(blockOf(number));
-    const at = mounted ? rowAt(mounted.rows, number) : -1;
+    const at = mounted ? rowAt(mounted.rows, number) - mounted.skipped : -1;
     return /** @type {HTMLElement | null} */ (at < 0 ? null : mounted.element.children[at]);
   }
 
   /** The rows that are elements now, with them. @returns {Iterable<[Row, HTMLElement]>} */
   *elements() {
-    for (const { rows, element, waiting } of this.#mounted.values()) {
+    for (const { rows, element, waiting, skipped } of this.#mounted.values()) {
       if (waiting) continue;
-      for (let at = 0; at < rows.length; at++) yield [rows[at], /** @type {HTMLElement} */ (element.children[at])];
+      for (let at = skipped; at < rows.length; at++) yield [rows[at], /** @type {HTMLElement} */ (element.children[at - skipped])];
     }
   }
 
@@ -205,7 +218,8 @@ export class LogWindow {
   #grow() {
     const blocks = Math.ceil(this.#source.total() / BLOCK);
     const last = this.#heights.length - 1;
-    if (last >= 0 && !this.#mounted.has(last)) this.#heights.set(last, this.#guess(last));
+    // Where lines aren't wrapped this is no guess: what is drawn then has this height, and nothing is placed twice.
+    if (last >= 0 && !(this.#wrap && this.#mounted.has(last))) this.#heights.set(last, this.#guess(last));
     while (this.#heights.length < blocks) this.#heights.push(this.#guess(this.#heights.length));
   }
 
@@ -248,7 +262,7 @@ export class LogWindow {
   }
 
   #clamped(/** @type {number} */ top) {
-    return Math.max(0, Math.min(top, this.#heights.total - this.element.clientHeight));
+    return Math.max(0, Math.min(top, this.#heights.total - this.#height));
   }
 
   #anchorHere() {
@@ -258,7 +272,7 @@ export class LogWindow {
 
   #toAnchor() {
     const { number, offset } = this.#anchor;
-    const middle = -Math.floor(this.element.clientHeight / 2 / this.#line) * this.#line;
+    const middle = -Math.floor(this.#height / 2 / this.#line) * this.#line;
     this.#top = this.#clamped(this.#topOf(number) + (offset === "middle" ? middle : offset));
     this.#place(true);
   }
@@ -267,24 +281,30 @@ export class LogWindow {
 
   /** Have the browser's scroll position say where the window is. @param {boolean} exact also if it is only near */
   #place(exact) {
-    const total = this.#heights.total, height = this.element.clientHeight;
+    const total = this.#heights.total, height = this.#height;
     const space = Math.min(total, MAX_SPACE);
-    this.#space.style.height = `${Math.ceil(space)}px`;
+    // What is asked comes before what is written, or all would be laid out once more in between.
+    const scrolled = exact ? this.element.scrollTop : 0;
+    const high = `${Math.ceil(space)}px`;
+    if (this.#space.style.height !== high) this.#space.style.height = high;
     if (exact) {
       const wanted = space === total ? this.#top : (this.#top * (space - height)) / Math.max(1, total - height);
-      if (Math.abs(this.element.scrollTop - wanted) >= 1) this.element.scrollTop = Math.round(wanted);
+      if (Math.abs(scrolled - wanted) >= 1) this.element.scrollTop = Math.round(wanted);
       this.#scrolled = this.element.scrollTop;
       if (space === total) this.#top = this.#clamped(this.#top);
     }
     this.#shift = this.#top - this.#scrolled;
-    for (const [index, { element }] of this.#mounted) element.style.top = `${this.#heights.top(index) - this.#shift}px`;
+    for (const [index, { element }] of this.#mounted) {
+      const top = `${this.#heights.top(index) - this.#shift}px`;
+      if (element.style.top !== top) element.style.top = top;
+    }
   }
 
   #onScroll() {
     const now = this.element.scrollTop, moved = now - this.#scrolled;
     if (!moved) return;
     this.#scrolled = now;
-    const total = this.#heights.total, height = this.element.clientHeight;
+    const total = this.#heights.total, height = this.#height;
     const space = Math.min(total, MAX_SPACE);
     const ended = now >= space - height - 1;
     if (space < total && (Math.abs(moved) > FAR || now <= 0 || ended)) {
@@ -304,6 +324,7 @@ export class LogWindow {
   }
 
   #onResize() {
+    this.#client = this.element.clientHeight;
     const line = parseFloat(getComputedStyle(this.element).lineHeight);
     if (line && line !== this.#line) {
       this.#line = line;
@@ -318,7 +339,7 @@ export class LogWindow {
   #update() {
     if (this.#stopped) return;
     this.#grow();
-    const height = this.element.clientHeight;
+    const height = this.#height;
     if (!height) return;
     // What is drawn first may be higher than was guessed, so that something else is seen then.
     for (let round = 0; round < 4; round++) {
@@ -341,7 +362,7 @@ export class LogWindow {
     let changed = false;
     for (let y = Math.max(0, from); y < Math.min(to, this.#heights.total);) {
       const index = this.#heights.at(y);
-      if (this.#mount(index)) changed = true;
+      if (this.#mount(index, this.#outOfView(index, from))) changed = true;
       if (this.#mounted.get(index).waiting || this.#source.rows(index) === null) wanted.push(index);
       const next = this.#heights.top(index) + this.#heights.get(index);
       if (next <= y) {
@@ -353,14 +374,24 @@ export class LogWindow {
     return changed;
   }
 
-  /** Have an element for a block, as it is now; whether its height has changed. @param {number} index */
-  #mount(index) {
+  /** How many of a block's first rows are above a height, and so needn't be elements while the end is followed. */
+  #outOfView(/** @type {number} */ index, /** @type {number} */ height) {
+    if (!this.following || this.#wrap) return 0;
+    return Math.max(0, Math.min(BLOCK, Math.floor((height - this.#heights.top(index)) / this.#line)));
+  }
+
+  /**
+   * Have an element for a block, as it is now; whether its height has changed.
+   * @param {number} index
+   * @param {number} [unseen] so many of its first rows needn't be elements
+   */
+  #mount(index, unseen = 0) {
     const version = this.#source.version(index);
     let mounted = this.#mounted.get(index);
-    if (mounted?.version === version) return false;
+    if (mounted?.version === version && mounted.skipped <= unseen) return false;
     const rows = this.#source.rows(index);
     if (!mounted) {
-      mounted = { element: document.createElement("div"), version: "", rows: [], drawn: [], styles: [], waiting: false };
+      mounted = { element: document.createElement("div"), version: "", rows: [], drawn: [], styles: [], waiting: false, skipped: 0 };
       mounted.element.className = "block";
       // In the order of the log, so that it is read and copied in that.
       const behind = [...this.#mounted.keys()].filter((other) => other > index);
@@ -375,25 +406,42 @@ export class LogWindow {
       mounted.drawn = [];
       mounted.rows = [];
       mounted.styles = [];
+      this.#skip(mounted, 0);
       mounted.element.style.height = `${this.#heights.get(index)}px`;
       return false;
     }
     const keys = rows.map((row) => `${row.number} ${row.last} ${row.text.length} ${row.redrawn} ${row.level} ${row.event ? row.event.outcome ?? "" : ""}`);
     let same = 0;
     while (same < mounted.drawn.length && same < keys.length && mounted.drawn[same] === keys[same]) same += 1;
-    while (mounted.element.children.length > same) mounted.element.lastElementChild.remove();
+    // The elements stay of the rows that are the same, unless what is to be seen doesn't follow them.
+    if (mounted.skipped <= unseen && unseen <= same) {
+      while (mounted.element.children.length > same - mounted.skipped) mounted.element.lastElementChild.remove();
+    } else {
+      mounted.element.replaceChildren();
+      this.#skip(mounted, Math.min(unseen, rows.length));
+    }
+    const first = mounted.skipped + mounted.element.children.length;
     // A line's style goes on in the next one. It is kept for rows that come behind.
-    const style = mounted.styles[same]?.copy() ?? this.#source.style();
-    mounted.styles.length = same;
-    const elements = rows.slice(same).map((row) => {
+    const begin = Math.min(same, first);
+    const style = mounted.styles[begin]?.copy() ?? this.#source.style();
+    mounted.styles.length = begin;
+    const elements = [];
+    for (let at = begin; at < rows.length; at++) {
       mounted.styles.push(style.copy());
-      return this.#source.draw(row, style);
-    });
+      if (at < first) this.#source.pass(rows[at], style);
+      else elements.push(this.#source.draw(rows[at], style));
+    }
     mounted.styles.push(style);
     mounted.element.append(...elements);
     mounted.rows = rows;
     mounted.drawn = keys;
     return this.#measure(index);
+  }
+
+  /** Leave so many of a block's first rows out, and their place empty. @param {{ element: HTMLElement, skipped: number }} mounted @param {number} rows */
+  #skip(mounted, rows) {
+    mounted.skipped = rows;
+    mounted.element.style.paddingTop = rows ? `${rows * this.#line}px` : "";
   }
 
   /** Take a block's height over from its element; whether it was another. @param {number} index */
@@ -421,11 +469,16 @@ export class LogWindow {
     for (const index of far.slice(0, this.#mounted.size - MAX_MOUNTED)) this.#unmount(index);
   }
 
+  #isWhole(/** @type {number} */ index) {
+    const mounted = this.#mounted.get(index);
+    return mounted?.version === this.#source.version(index) && !mounted.skipped;
+  }
+
   /** Whether there is an element for all that a short log has; a long one never has that. */
   get filled() {
     if (this.#heights.length > MAX_MOUNTED) return true;
     for (let index = 0; index < this.#heights.length; index++) {
-      if (this.#mounted.get(index)?.version !== this.#source.version(index)) return false;
+      if (!this.#isWhole(index)) return false;
     }
     return this.#heights.length * BLOCK >= this.#source.total();
   }
@@ -437,7 +490,7 @@ export class LogWindow {
     const until = performance.now() + FILL_BUDGET;
     let changed = false, left = false;
     for (let index = this.#heights.length - 1; index >= 0; index--) {
-      if (this.#mounted.get(index)?.version === this.#source.version(index)) continue;
+      if (this.#isWhole(index)) continue;
       if (this.#source.rows(index) === null) {
         this.#source.want([index]);
         break;
