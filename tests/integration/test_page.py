@@ -661,7 +661,8 @@ class Shown:
         batch = Lines(first=self._digest.count + 1, time=1, step=0, lines=list(records), more=more or [])
         self._digest.add(batch)
         self._hear(encoder.encode(batch).decode())
-        expect(self._page.locator(".log-foot .counted")).to_have_text(f"{self._digest.count:,} lines")
+        lines = "1 line" if self._digest.count == 1 else f"{self._digest.count:,} lines"
+        expect(self._page.locator(".log-foot .counted")).to_have_text(lines)
 
     def end(self) -> None:
         """All of it has come, and the page finds that it is what was said."""

@@ -154,7 +154,7 @@ test("a remark that repeats the line before it has no row, and marks that line",
   const blocks = new Blocks();
   const remark = { type: "annotation", level: "error", message: "TS1: no", file: "a.ts", line: 1, repeats: true };
   blocks.take(lines(1, ["ok", "a.ts(1,2): error TS1: no", remark, "b", { ...remark, repeats: undefined }]));
-  assert.deepEqual(shown(blocks, 0), [[1, 1, "ok"], [2, 2, "a.ts(1,2): error TS1: no"], [4, 4, "b"], [5, 5, "annotation"]]);
+  assert.deepEqual(shown(blocks, 0), [[1, 1, "ok"], [2, 3, "a.ts(1,2): error TS1: no"], [4, 4, "b"], [5, 5, "annotation"]]);
   const rows = rowsOf(blocks.get(0), new Ranges());
   assert.deepEqual(rows.map(({ level }) => level), [undefined, "error", undefined, undefined]);
   assert.equal(rowAt(rows, 3), 1, "a link to the remark leads to the line");

@@ -1,8 +1,9 @@
 // Colours of a terminal as they can be read on the page's ground, light or dark. Pure.
 
-// As the page has them. Any other colour is mended until it has enough contrast: with these where it stands on the
-// page's own ground, and with what it stands on where that has a colour too.
-export const GROUND = { light: [246, 247, 249], dark: [28, 33, 44] };
+// The grounds of lines as the page has them: those that leave the least room, of a line that is picked. Any other colour
+// is mended until it has enough contrast: with these where it stands on the page's own ground, and with what it stands on
+// where that has a colour too.
+export const GROUND = { light: [226, 230, 248], dark: [40, 46, 64] };
 const CONTRAST = 4.5; // WCAG 2.2, 1.4.3
 export const SIXTEEN = [
   [0, 0, 0], [179, 38, 30], [26, 127, 55], [185, 137, 0], [31, 95, 196], [139, 59, 176], [11, 114, 133], [208, 213, 224],

@@ -67,6 +67,7 @@ export function rowsOf(block, folded) {
     // In the first record of a block it has no line to be at, and a row of its own.
     if (record.type === "annotation" && record.repeats && rows.at(-1)?.kind === "line" && rows.at(-1).last === number - 1) {
       rows.at(-1).level = record.level;
+      rows.at(-1).last = number; // who goes to the remark, goes to the line
       continue;
     }
     if (record.type === "gap") {
