@@ -6,7 +6,7 @@
 # make thorough      ten times as many examples for the tests of properties, and others each time
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
 # make corpus        build projects as teams have them, with nothing configured, and look at what is served. ARGS=--quick
-# make check         ruff, mypy, and tsc for the page
+# make check         ruff, mypy, and tsc for the page and the package for Node
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code,
 #                    and take README's pictures of the page
@@ -30,6 +30,9 @@ PAGE = twistedipc/web/page
 LIBRARY = $(PAGE)/static/vendor/packages.json
 INSTALLED_FROM = pyproject.toml hatch_build.py $(PAGE)/package-lock.json $(if $(wildcard $(LIBRARY)),,no-library)
 .PHONY: no-library
+
+# The package for Node.
+PACKAGE = packages/node
 
 .PHONY: demo test test-long kills attacks thorough coverage corpus check bench pictures release clean help
 .DELETE_ON_ERROR:
@@ -69,11 +72,12 @@ coverage: $(VENV)/installed-dev
 corpus: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.corpus $(ARGS)
 
-check: $(VENV)/installed-dev $(PAGE)/node_modules/.package-lock.json
+check: $(VENV)/installed-dev $(PAGE)/node_modules/.package-lock.json $(PACKAGE)/node_modules/.package-lock.json
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	@PATH="$$PATH:$(abspath $(BIN))" $(PAGE)/node_modules/.bin/tsc --project $(PAGE)
+	@PATH="$$PATH:$(abspath $(BIN))" $(PACKAGE)/node_modules/.bin/tsc --project $(PACKAGE)
 
 bench: $(VENV)/installed-bench bench/node_modules/.package-lock.json
 	@$(BIN)/python -m bench $(ARGS)
@@ -88,7 +92,7 @@ release: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.release
 
 clean:
-	rm -rf $(VENV) bench/node_modules $(PAGE)/node_modules $(PAGE)/static/vendor .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) bench/node_modules $(PAGE)/node_modules $(PACKAGE)/node_modules $(PAGE)/static/vendor .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -121,8 +125,8 @@ bench/node_modules/.package-lock.json: bench/package.json | $(VENV)/installed-be
 	@PATH="$$PATH:$(abspath $(BIN))" npm install --prefix bench --no-package-lock --no-audit --no-fund --silent
 	@touch $@
 
-# What the page's sources are checked with, as its lock has it.
-$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json | $(VENV)/installed-dev
-	@echo "installing $(PAGE)/package-lock.json"
-	@PATH="$$PATH:$(abspath $(BIN))" npm ci --prefix $(PAGE) --ignore-scripts --no-audit --no-fund --silent
+# What the page's sources, and those of the package for Node, are checked with, as their locks have it.
+%/node_modules/.package-lock.json: %/package-lock.json | $(VENV)/installed-dev
+	@echo "installing $<"
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --prefix $* --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

@@ -1,0 +1,389 @@
+'use strict';
+// The handshake as one side goes through it: lines in, lines out, and at its end what both have agreed upon. Sans-IO.
+// See "The handshake" in docs/protocol.md.
+
+const crypto = require('node:crypto');
+const { decode, NotUtf8, remoteFault } = require('./json.cjs');
+const { NAME, ROLE, TOKEN, MOST_KEYS } = require('./keys.cjs');
+
+const VERSIONS = [1];
+const NONCE = /^[0-9a-f]{64}$/;
+const MAC = /^(?:[0-9a-f]{64})?$/;
+/** Stands for a key that isn't known. It opens nothing. */
+const DECOY = Buffer.alloc(32);
+
+/** @typedef {import('./session.cjs').Settings} Settings */
+/** @typedef {import('./session.cjs').PeerInfo} PeerInfo */
+/** @typedef {import('./keys.cjs').NamedKey} NamedKey */
+/** @typedef {Record<string, any>} Frame */
+/**
+ * @typedef {object} Greeted what a line amounts to
+ * @property {string} [answer] to be sent, without its newline
+ * @property {{ peer: PeerInfo, heartbeat: number, sendLimit: number }} [agreement] the handshake is complete
+ * @property {{ code: string, reason: string }} [bye] the peer ends it
+ */
+
+class Greeting {
+  /**
+   * @param {'dialler' | 'listener'} side
+   * @param {Settings} settings
+   * @param {string} nonce
+   * @param {string} address
+   */
+  constructor(side, settings, nonce, address) {
+    this._settings = settings;
+    this._nonce = nonce;
+    this._address = address;
+    this._expected = side === 'listener' ? 'hello' : 'challenge';
+    /** @type {Frame} */
+    this._challenge = {};
+    /** @type {Frame} */
+    this._hello = {};
+    /** the listener's first words */
+    this.opening = '';
+    if (side === 'listener') {
+      const { role, name, frameLimit, keys } = settings;
+      this._challenge = { type: 'challenge', versions: VERSIONS, role, name, nonce, frame_limit: frameLimit };
+      if (keys) this._challenge.keys = true;
+      this.opening = JSON.stringify(this._challenge);
+    }
+  }
+
+  /** What is to come, in words for the peer. */
+  get expectation() {
+    return `this is a twistedipc link, and expects ${this._expected}`;
+  }
+
+  /**
+   * @param {string | NotUtf8} line
+   * @returns {Greeted}
+   */
+  take(line) {
+    /** @type {Frame} */
+    let frame;
+    try {
+      if (line instanceof NotUtf8) throw new SyntaxError('it is not UTF-8');
+      frame = decode(line);
+      if (typeof frame !== 'object' || frame === null || Array.isArray(frame)) throw new SyntaxError('it is no object');
+      if (frame.type === 'bye') {
+        check(frame, 'code', (code) => typeof code === 'string');
+        check(frame, 'reason', (reason) => typeof reason === 'string');
+        return { bye: { code: frame.code, reason: frame.reason } };
+      }
+      if (frame.type !== this._expected) throw new SyntaxError(`its type is ${JSON.stringify(frame.type ?? null)}`);
+      CHECKS[this._expected](frame);
+    } catch (error) {
+      throw remoteFault('bad-handshake', `${this.expectation}: ${/** @type {Error} */ (error).message}`);
+    }
+    if (frame.type === 'challenge') return this._onChallenge(frame);
+    return frame.type === 'hello' ? this._onHello(frame) : this._onWelcome(frame);
+  }
+
+  /**
+   * @param {Frame} challenge
+   * @returns {Greeted}
+   */
+  _onChallenge(challenge) {
+    const settings = this._settings;
+    const version = best(challenge.versions);
+    if (version === undefined) {
+      const both = `${challenge.versions.join(', ')} there, ${VERSIONS.join(', ')} here`;
+      throw remoteFault('version', `no version in common: ${both}`);
+    }
+    this._checkRole(challenge.role);
+    this._challenge = challenge;
+    const offered = this._offered(challenge);
+    /** @type {Frame} */
+    const hello = {
+      type: 'hello',
+      version,
+      role: settings.role,
+      name: settings.name,
+      incarnation: settings.incarnation,
+      nonce: this._nonce,
+    };
+    if (challenge.frame_limit !== undefined) hello.frame_limit = settings.frameLimit;
+    if (offered.length) hello.keys = offered.map(({ id }) => ({ id, mac: '' }));
+    const fields = said(challenge, hello);
+    offered.forEach(({ secret }, index) => {
+      hello.keys[index].mac = mac(secret, 'hello', fields);
+    });
+    hello.mac = mac(this._shared(challenge.name), 'hello', fields);
+    this._hello = hello;
+    this._expected = 'welcome';
+    return { answer: JSON.stringify(hello) };
+  }
+
+  /**
+   * @param {Frame} hello
+   * @returns {Greeted}
+   */
+  _onHello(hello) {
+    const settings = this._settings;
+    const challenge = this._challenge;
+    if (!VERSIONS.includes(hello.version)) {
+      throw remoteFault('version', `version ${hello.version} was chosen, of ${VERSIONS.join(', ')}`);
+    }
+    const key = this._proven(challenge, hello);
+    this._checkRole(hello.role);
+    const peer = this._peer(hello.name, hello.role, hello.incarnation, hello.version, key?.id ?? '');
+    /** @type {Frame} */
+    const welcome = { type: 'welcome', incarnation: settings.incarnation, heartbeat: settings.heartbeat };
+    if (key) welcome.key = key.id;
+    welcome.mac = welcomeMac(key?.secret ?? settings.key, challenge, hello, welcome);
+    const agreement = this._agreed(peer, settings.heartbeat, hello.frame_limit);
+    return { answer: JSON.stringify(welcome), agreement };
+  }
+
+  /**
+   * @param {Frame} welcome
+   * @returns {Greeted}
+   */
+  _onWelcome(welcome) {
+    const challenge = this._challenge;
+    checkMac(this._expectedWelcome(welcome), welcome.mac, !!welcome.mac);
+    const peer = this._peer(challenge.name, challenge.role, welcome.incarnation, this._hello.version, welcome.key ?? '');
+    return { agreement: this._agreed(peer, welcome.heartbeat, challenge.frame_limit) };
+  }
+
+  // -- keys
+
+  /**
+   * The named keys for this listener.
+   *
+   * @param {Frame} challenge
+   */
+  _offered(challenge) {
+    const { keys } = this._settings;
+    if (!keys) return [];
+    const offered = challenge.keys === true ? keys.of(challenge.name, challenge.role) : [];
+    const open = !this._hasKey && !keys.hasOwn(challenge.name);
+    if (!offered.length && !this._shared(challenge.name) && !open) {
+      const why =
+        challenge.keys === true
+          ? `there is no key here for ${challenge.name} (${challenge.role})`
+          : 'the peer takes no named keys, and nothing else is known here';
+      throw remoteFault('unauthorized', why);
+    }
+    return offered;
+  }
+
+  /** Whether a peer must prove that it has a key. */
+  get _hasKey() {
+    const { key, keys, keysOptional } = this._settings;
+    return !!key || (!!keys && !keysOptional);
+  }
+
+  /** @param {string} name the shared key, if it is good for a peer of this name */
+  _shared(name) {
+    const { key, keys } = this._settings;
+    return keys?.hasOwn(name) ? undefined : key;
+  }
+
+  /**
+   * The first named key that the dialler has proven; none if it has proven the shared one, or there is no key. All
+   * codes are worked out, so that it takes as long for ids that aren't known.
+   *
+   * @param {Frame} challenge
+   * @param {Frame} hello
+   */
+  _proven(challenge, hello) {
+    const { key: shared, keys } = this._settings;
+    const fields = said(challenge, hello);
+    /** @type {NamedKey | undefined} */
+    let found;
+    for (const proof of keys ? (hello.keys ?? []) : []) {
+      const key = keys?.get(proof.id);
+      const same = sameMac(mac(key?.secret ?? DECOY, 'hello', fields), proof.mac);
+      if (same && key && !found) found = key;
+    }
+    const open = !this._hasKey;
+    const expected = mac(open ? undefined : (shared ?? DECOY), 'hello', fields);
+    if (!found) {
+      checkMac(open || shared ? expected : undefined, hello.mac, !!(hello.mac || hello.keys));
+      if (keys?.hasOwn(hello.name)) {
+        throw remoteFault('refused', `${hello.name} has a key of its own here: the shared one isn't good for it any longer`);
+      }
+    } else if (!found.isFor(hello.name, hello.role)) {
+      const whose = `${found.name || 'any name'} (${found.role || 'any role'})`;
+      throw remoteFault('refused', `the key ${found.id} is for ${whose}, not for ${hello.name} (${hello.role})`);
+    }
+    return found;
+  }
+
+  /** @param {Frame} welcome the code that it must have; undefined if it goes by a key that isn't good */
+  _expectedWelcome(welcome) {
+    const { keys } = this._settings;
+    const { name } = this._challenge;
+    let secret = this._shared(name);
+    if (welcome.key !== undefined) {
+      // One that was revoked since the hello isn't good any longer.
+      const mine = (this._hello.keys ?? []).some((/** @type {Frame} */ { id }) => id === welcome.key);
+      secret = mine ? keys?.get(welcome.key)?.secret : undefined;
+      if (!secret) return undefined;
+    }
+    if (!secret && (this._hasKey || keys?.hasOwn(name))) return undefined;
+    return welcomeMac(secret, this._challenge, this._hello, welcome);
+  }
+
+  // -- what is agreed
+
+  /** @param {string} role */
+  _checkRole(role) {
+    const wanted = this._settings.peerRole;
+    if (role !== wanted) throw remoteFault('refused', `the peer is ${role}; ${wanted} is wanted`);
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} role
+   * @param {string} incarnation
+   * @param {number} version
+   * @param {string} key
+   * @returns {PeerInfo}
+   */
+  _peer(name, role, incarnation, version, key) {
+    const peer = Object.freeze({ name, role, incarnation, version, address: this._address, key });
+    const reason = this._settings.accept?.(peer);
+    if (reason) throw remoteFault('refused', String(reason));
+    return peer;
+  }
+
+  /**
+   * @param {PeerInfo} peer
+   * @param {number} heartbeat
+   * @param {number | undefined} limit
+   */
+  _agreed(peer, heartbeat, limit) {
+    const own = this._settings.frameLimit;
+    return { peer, heartbeat, sendLimit: limit === undefined ? own : Math.min(own, limit) };
+  }
+}
+
+/** @param {number[]} versions */
+function best(versions) {
+  return VERSIONS.filter((version) => versions.includes(version)).sort((a, b) => b - a)[0];
+}
+
+/**
+ * What all codes are over.
+ *
+ * @param {Frame} challenge
+ * @param {Frame} hello
+ * @returns {string[]}
+ */
+function said(challenge, hello) {
+  const fields = [challenge.versions.join(','), challenge.role, challenge.name, challenge.nonce];
+  fields.push(String(hello.version), hello.role, hello.name, hello.incarnation, hello.nonce);
+  if (hello.frame_limit !== undefined) fields.push(String(challenge.frame_limit), String(hello.frame_limit));
+  if (hello.keys) fields.push(`keys ${hello.keys.map((/** @type {Frame} */ { id }) => id).join(',')}`);
+  return fields;
+}
+
+/**
+ * @param {Buffer | undefined} secret
+ * @param {Frame} challenge
+ * @param {Frame} hello
+ * @param {Frame} welcome
+ */
+function welcomeMac(secret, challenge, hello, welcome) {
+  const fields = [...said(challenge, hello), welcome.incarnation, String(welcome.heartbeat)];
+  if (welcome.key !== undefined) fields.push(`key ${welcome.key}`);
+  return mac(secret, 'welcome', fields);
+}
+
+/**
+ * @param {Buffer | undefined} secret
+ * @param {string} label
+ * @param {string[]} fields
+ */
+function mac(secret, label, fields) {
+  if (!secret) return '';
+  const code = crypto.createHmac('sha256', secret);
+  for (const field of [`twistedipc link ${label}`, ...fields]) {
+    const bytes = Buffer.from(field, 'utf8');
+    const size = Buffer.alloc(4);
+    size.writeUInt32BE(bytes.length);
+    code.update(size).update(bytes);
+  }
+  return code.digest('hex');
+}
+
+/**
+ * Comparison in constant time.
+ *
+ * @param {string} expected
+ * @param {string} received
+ */
+function sameMac(expected, received) {
+  const [one, other] = [Buffer.from(expected), Buffer.from(received)];
+  return one.length === other.length && crypto.timingSafeEqual(one, other);
+}
+
+/**
+ * @param {string | undefined} expected undefined: no code is good
+ * @param {string} received
+ * @param {boolean} offered whether the peer has shown that it has any key
+ */
+function checkMac(expected, received, offered) {
+  if (expected !== undefined && sameMac(expected, received)) return;
+  if (expected === '') throw remoteFault('unauthorized', 'the peer has a key, and none is set here');
+  if (!offered) throw remoteFault('unauthorized', 'a key is required here');
+  throw remoteFault('unauthorized', 'authentication failed: do both sides have the same key?');
+}
+
+/**
+ * @param {Frame} frame
+ * @param {string} field
+ * @param {(value: any) => boolean} isGood
+ */
+function check(frame, field, isGood) {
+  if (!isGood(frame[field])) throw new SyntaxError(`the field \`${field}\` isn't as it should be`);
+}
+
+/** @param {RegExp} pattern */
+const matches = (pattern) => (/** @type {unknown} */ value) => typeof value === 'string' && pattern.test(value);
+
+/**
+ * @param {number} least
+ * @param {number} most
+ */
+const within = (least, most) => (/** @type {any} */ value) => Number.isInteger(value) && value >= least && value <= most;
+
+/** @param {(value: any) => boolean} isGood */
+const optional = (isGood) => (/** @type {any} */ value) => value === undefined || isGood(value);
+
+const isVersion = within(0, 2 ** 31 - 1);
+const isFrameLimit = optional(within(4096, Number.MAX_SAFE_INTEGER));
+/** @param {any} proof */
+const isProof = (proof) => typeof proof === 'object' && proof !== null && matches(TOKEN)(proof.id) && matches(MAC)(proof.mac);
+
+/** @type {Record<string, (frame: Frame) => void>} */
+const CHECKS = {
+  challenge(frame) {
+    check(frame, 'versions', (all) => Array.isArray(all) && all.length >= 1 && all.length <= 16 && all.every(isVersion));
+    check(frame, 'role', matches(ROLE));
+    check(frame, 'name', matches(NAME));
+    check(frame, 'nonce', matches(NONCE));
+    check(frame, 'frame_limit', isFrameLimit);
+    check(frame, 'keys', optional((keys) => typeof keys === 'boolean'));
+  },
+  hello(frame) {
+    check(frame, 'version', isVersion);
+    check(frame, 'role', matches(ROLE));
+    check(frame, 'name', matches(NAME));
+    check(frame, 'incarnation', matches(TOKEN));
+    check(frame, 'nonce', matches(NONCE));
+    check(frame, 'frame_limit', isFrameLimit);
+    check(frame, 'keys', optional((all) => Array.isArray(all) && all.length >= 1 && all.length <= MOST_KEYS && all.every(isProof)));
+    check(frame, 'mac', matches(MAC));
+  },
+  welcome(frame) {
+    check(frame, 'incarnation', matches(TOKEN));
+    check(frame, 'heartbeat', within(10, 3_600_000));
+    check(frame, 'key', optional(matches(TOKEN)));
+    check(frame, 'mac', matches(MAC));
+  },
+};
+
+module.exports = { Greeting };

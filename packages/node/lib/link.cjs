@@ -1,0 +1,594 @@
+'use strict';
+// A session on a socket, and what this side's service does on it. Made by `dial` and `listen`.
+
+const { CallFailed, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError } = require('./errors.cjs');
+const { encode } = require('./json.cjs');
+const { Incoming } = require('./receiver.cjs');
+const { FROM_RECEIVER } = require('./sender.cjs');
+const { Session, describe } = require('./session.cjs');
+const { Waiting } = require('./waiting.cjs');
+
+/** Milliseconds in which a peer may read what is left for it when the link is closed. */
+const LINGER = 5000;
+/** Asynchronous handlers of one peer's messages that may be at work before its link isn't read. */
+const MAX_RUNNING = 256;
+const CALL_TIMEOUT = 30_000;
+/** The codes of a `bye` after which only people can change the outcome. */
+const REFUSALS = new Set(['version', 'unauthorized', 'refused']);
+
+/** @typedef {import('./session.cjs').Settings} Settings */
+/** @typedef {import('./session.cjs').PeerInfo} PeerInfo */
+/** @typedef {import('./service.cjs').Answers} Answers */
+/** @typedef {{ resolve: (reply: any) => void, reject: (error: Error) => void, forget?: () => void }} Asked */
+/**
+ * @typedef {object} Owner what makes links hears of them
+ * @property {(link: Link) => void} linkReady
+ * @property {(link: Link, reason: string, refusal: string) => void} linkLost its calls fail after that
+ * @property {(error: unknown, what: string) => void} fault
+ */
+
+/** The peer at the other end of a link: what handlers and `Listening.peers` have of it. */
+class Peer {
+  /** @param {Link} link */
+  constructor(link) {
+    Object.defineProperty(this, '_link', { value: link });
+    /** @type {Link} */
+    this._link;
+    this.info = link.info;
+  }
+
+  /** Whether messages can be sent. */
+  get connected() {
+    return this._link.session.state === 'ready';
+  }
+
+  /** Whether the peer doesn't keep up with what this side sends. */
+  get paused() {
+    return this._link.paused;
+  }
+
+  /** Bytes of a message to the peer: the smaller one of both sides' limits. */
+  get frameLimit() {
+    return this._link.sendLimit;
+  }
+
+  /**
+   * Call the peer, and wait for the reply.
+   *
+   * @param {string} type
+   * @param {object} [request]
+   * @param {{ timeout?: number, signal?: AbortSignal }} [options]
+   * @returns {Promise<any>}
+   */
+  call(type, request, options) {
+    return new Promise((resolve, reject) => this._link.call(type, request, options, { resolve, reject }));
+  }
+
+  /**
+   * Send a one-way message.
+   *
+   * @param {string} type
+   * @param {object} [message]
+   */
+  send(type, message) {
+    this._link.send(type, message);
+  }
+
+  /**
+   * Resolves when the peer keeps up.
+   *
+   * @param {{ signal?: AbortSignal }} [options]
+   */
+  drain(options) {
+    return this._link.drain(options?.signal);
+  }
+
+  /**
+   * Tell the peer why, and end the link.
+   *
+   * @param {string} [code]
+   * @param {string} [reason]
+   */
+  close(code = 'closed', reason = 'the peer has closed the link') {
+    this._link.close(code, reason);
+  }
+
+  pauseReading() {
+    this._link.hold('application', true);
+  }
+
+  resumeReading() {
+    this._link.hold('application', false);
+  }
+}
+
+class Link {
+  /**
+   * @param {import('node:net').Socket} socket that is connected
+   * @param {'dialler' | 'listener'} side
+   * @param {Settings} settings
+   * @param {Answers} answers
+   * @param {Owner} owner
+   * @param {{ nonce: string, address: string, unref: boolean }} options
+   */
+  constructor(socket, side, settings, answers, owner, { nonce, address, unref }) {
+    this.socket = socket;
+    this.session = new Session(side, settings, { nonce, now: now(), address });
+    /** @type {Peer | undefined} */
+    this.peer = undefined;
+    /** @type {import('./sender.cjs').Outgoing | undefined} */
+    this.outgoing = undefined;
+    this._settings = settings;
+    this._answers = answers;
+    this._owner = owner;
+    this._unref = unref;
+    /** @type {Incoming | undefined} */
+    this._incoming = undefined;
+    /** @type {Map<number, Asked>} */
+    this._asked = new Map();
+    /** @type {Map<number, AbortController | undefined>} */
+    this._answering = new Map();
+    this._running = 0; // handlers of messages
+    this._drains = new Waiting();
+    /** @type {Set<string>} */
+    this._holds = new Set();
+    this._flushes = false;
+    this.paused = false;
+    this._ended = false; // the session is over, and everybody knows
+    this._reason = '';
+    /** @type {NodeJS.Timeout | undefined} */
+    this._timer = undefined;
+    this._timerAt = Infinity;
+    /** @type {NodeJS.Timeout | undefined} */
+    this._linger = undefined;
+    /** @type {() => void} */
+    this._forgetKey = () => {};
+    this._flush = () => this.flush();
+    this.closed = new Promise((/** @type {(value?: undefined) => void} */ resolve) => (this._resolveClosed = resolve));
+    socket.setNoDelay?.(true);
+    if (unref) socket.unref();
+    socket.on('data', (/** @type {Buffer} */ chunk) => this._events(this.session.receive(chunk, now())));
+    socket.on('drain', () => this._resume());
+    socket.on('error', (error) => this._lost(error.message));
+    socket.on('end', () => this._lost('the peer has closed the connection'));
+    socket.on('close', () => this._gone());
+    this._after();
+  }
+
+  get info() {
+    return /** @type {PeerInfo} */ (this.session.peer);
+  }
+
+  get sendLimit() {
+    return this.session.sendLimit;
+  }
+
+  // -- what happens
+
+  /** @param {import('./session.cjs').Event[]} events */
+  _events(events) {
+    for (const event of events) {
+      switch (event.event) {
+        case 'replied': {
+          const asked = this._asked.get(event.id);
+          this._asked.delete(event.id);
+          asked?.forget?.();
+          asked?.resolve(event.reply);
+          break;
+        }
+        case 'failed': {
+          const asked = this._asked.get(event.id);
+          this._asked.delete(event.id);
+          asked?.forget?.();
+          asked?.reject(event.error);
+          break;
+        }
+        case 'call':
+          this._answer(event.id, event.request);
+          break;
+        case 'dropped':
+          this._dropped(event.id);
+          break;
+        case 'message':
+          this._take(event.message);
+          break;
+        case 'stream':
+          this._ofAStream(event.frame, event.size);
+          break;
+        case 'ready':
+          this._ready();
+          break;
+        case 'complaint':
+          this._owner.fault(new LinkError(event.code, event.message), `${this.info.name} has not taken something`);
+          break;
+        case 'refused':
+          this._owner.fault(new LinkError('refused', event.message), `a message of ${this.info.name} was refused`);
+          break;
+        case 'closed':
+          this._over(event);
+          break;
+      }
+    }
+    this._after();
+  }
+
+  _ready() {
+    const peer = (this.peer = new Peer(this));
+    this._incoming = new Incoming(this, this._answers.receivers, this._answers.streams);
+    if (peer.info.key) {
+      const revoked = () => this.close('unauthorized', 'the key of this link was revoked');
+      this._forgetKey = this._settings.keys?.watch(peer.info.key, revoked) ?? this._forgetKey;
+    }
+    this._guard('peerReady', () => this._answers.peerReady?.(peer));
+    this._owner.linkReady(this);
+  }
+
+  /**
+   * @param {number} id
+   * @param {Record<string, any>} request
+   */
+  _answer(id, request) {
+    const handler = this._answers.handlers[request.type];
+    const signalOf = () => this._signalOf(id);
+    // The signal is made when it is asked for: most handlers don't.
+    const context = {
+      get signal() {
+        return signalOf();
+      },
+    };
+    this._answering.set(id, undefined);
+    let result;
+    try {
+      result = handler(request, /** @type {Peer} */ (this.peer), context);
+    } catch (error) {
+      return this._refuse(id, request.type, error);
+    }
+    if (typeof result?.then === 'function') {
+      Promise.resolve(result).then(
+        (reply) => this._reply(id, request.type, reply),
+        (error) => this._refuse(id, request.type, error),
+      );
+    } else {
+      this._reply(id, request.type, result);
+    }
+  }
+
+  /** @param {number} id of a call that is being answered, or was */
+  _signalOf(id) {
+    const known = this._answering.get(id);
+    if (known) return known.signal;
+    const controller = new AbortController();
+    if (this._answering.has(id)) this._answering.set(id, controller);
+    else controller.abort(new NotConnected('the call is over', 'dropped'));
+    return controller.signal;
+  }
+
+  /** @param {number} id */
+  _dropped(id) {
+    this._signalOf(id);
+    this._answering.get(id)?.abort(new NotConnected('the caller does not wait any longer', 'dropped'));
+  }
+
+  /**
+   * @param {number} id
+   * @param {string} type
+   * @param {unknown} reply
+   */
+  _reply(id, type, reply) {
+    try {
+      this.session.answer(id, reply);
+      this._answering.delete(id);
+      this._schedule();
+    } catch (error) {
+      this._refuse(id, type, error);
+    }
+  }
+
+  /**
+   * @param {number} id
+   * @param {string} type
+   * @param {unknown} error
+   */
+  _refuse(id, type, error) {
+    const aborted = this._answering.get(id)?.signal.aborted;
+    this._answering.delete(id);
+    let [code, message, data] = ['internal', 'an error inside; see the log there', /** @type {unknown} */ (undefined)];
+    if (error instanceof CallFailed) {
+      ({ code, message, data } = error);
+    } else if (error instanceof LocalProtocolError && error.code === 'too-large') {
+      ({ code, message } = error);
+    }
+    try {
+      this.session.refuse(id, code, message, data);
+    } catch (worse) {
+      this._owner.fault(worse, `the error that answers ${type}`);
+      this.session.refuse(id, 'internal', 'an error inside; see the log there');
+    }
+    if (!(error instanceof CallFailed) && !aborted && !this._ended) this._owner.fault(error, `answering ${type}`);
+    this._schedule();
+  }
+
+  /** @param {Record<string, any>} message */
+  _take(message) {
+    const { type } = message;
+    let result;
+    try {
+      result = this._answers.handlers[type](message, /** @type {Peer} */ (this.peer), {});
+    } catch (error) {
+      return this._notTaken(type, error);
+    }
+    if (typeof result?.then !== 'function') return;
+    if (++this._running >= MAX_RUNNING) this.hold('work', true);
+    const ended = () => {
+      if (--this._running < MAX_RUNNING) this.hold('work', false);
+    };
+    Promise.resolve(result).then(ended, (error) => {
+      this._notTaken(type, error);
+      ended();
+    });
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} error
+   */
+  _notTaken(type, error) {
+    if (this._ended && error instanceof NotConnected) return;
+    if (error instanceof CallFailed) {
+      this.session.complain(error.code, `${type}: ${error.message}`);
+    } else {
+      this._owner.fault(error, `taking ${type}`);
+      this.session.complain('internal', `${type}: an error inside; see the log there`);
+    }
+    this._schedule();
+  }
+
+  /**
+   * @param {Record<string, any>} frame
+   * @param {number} size
+   */
+  _ofAStream(frame, size) {
+    try {
+      if (FROM_RECEIVER.has(frame.type)) this.outgoing?.received(this, frame);
+      else if (OF_SENDER.has(frame.type)) this._incoming?.received(frame, size);
+      else this.session.complain('unknown-type', `'${frame.type.slice(0, 64)}' is not received here`);
+    } catch (error) {
+      if (!(error instanceof RemoteProtocolError)) throw error;
+      this.close(error.code, error.message);
+    }
+  }
+
+  // -- what this side says
+
+  /**
+   * @param {string} type
+   * @param {object | undefined} request
+   * @param {{ timeout?: number, signal?: AbortSignal } | undefined} options
+   * @param {Asked} asked
+   */
+  call(type, request, { timeout = CALL_TIMEOUT, signal } = {}, asked) {
+    if (signal?.aborted) return asked.reject(signal.reason);
+    let id = 0;
+    try {
+      id = this.session.call(type, request, now() + timeout);
+    } catch (error) {
+      return asked.reject(/** @type {Error} */ (error));
+    }
+    if (signal) {
+      const abort = () => {
+        this._asked.delete(id);
+        this.session.drop(id);
+        this._schedule();
+        asked.reject(signal.reason);
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      asked.forget = () => signal.removeEventListener('abort', abort);
+    }
+    this._asked.set(id, asked);
+    this._schedule();
+  }
+
+  /**
+   * @param {string} type
+   * @param {object} [message]
+   */
+  send(type, message) {
+    this.session.send(type, message);
+    this._schedule();
+  }
+
+  /** @param {object} frame of a stream; nothing happens if the link has ended */
+  sendStreamFrame(frame) {
+    if (this.session.state !== 'ready') return;
+    this.session.say(encode(frame, 'the frame of a stream'));
+    this._schedule();
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} first
+   * @param {string} array
+   */
+  sendStreamItems(id, first, array) {
+    this.session.say(`{"type":"stream-items","id":${JSON.stringify(id)},"first":${first},"items":${array}}`);
+    // At once, so that the socket says when it is enough.
+    this.flush();
+  }
+
+  /**
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<void>}
+   */
+  async drain(signal) {
+    this.flush();
+    if (this.session.state !== 'ready') throw new NotConnected(this._reason || 'there is no link yet');
+    if (this.paused) await this._drains.wait(signal);
+  }
+
+  // -- writing
+
+  /** Write at the end of this turn of the event loop what is said in it. */
+  _schedule() {
+    if (this._flushes) return;
+    this._flushes = true;
+    process.nextTick(this._flush);
+  }
+
+  /** Write what is to be written. */
+  flush() {
+    this._flushes = false;
+    const { session, socket } = this;
+    if (session.hasDataToSend) {
+      const data = session.dataToSend();
+      if (!socket.destroyed && socket.writable && !socket.write(data, 'utf8')) this.paused = true;
+      if (socket.writableLength > this._settings.outboundLimit && !session.closed) {
+        this._events(session.close('overflow', 'the peer does not read what it is sent', true));
+      }
+    }
+    this._arm();
+  }
+
+  _resume() {
+    if (!this.paused) return;
+    this.paused = false;
+    this._drains.release();
+    this.outgoing?.pump();
+  }
+
+  /**
+   * Stop reading for a reason, or withdraw the reason.
+   *
+   * @param {string} reason
+   * @param {boolean} holds
+   */
+  hold(reason, holds) {
+    if (holds === this._holds.has(reason)) return;
+    const before = this._holds.size;
+    if (holds) this._holds.add(reason);
+    else this._holds.delete(reason);
+    if (this._ended || !!before === !!this._holds.size) return;
+    this.session.setReading(!holds, now());
+    if (holds) this.socket.pause();
+    else this.socket.resume();
+    this._arm();
+  }
+
+  // -- time
+
+  _after() {
+    if (this.session.hasDataToSend) this._schedule();
+    else this._arm();
+  }
+
+  _arm() {
+    const due = this.session.nextDeadline();
+    if (this._ended || due >= this._timerAt) return; // a timer that fires too early looks again
+    clearTimeout(this._timer);
+    this._timerAt = due;
+    // The socket keeps the process alive, if anything does.
+    this._timer = setTimeout(() => this._due(), Math.max(0, Math.min(due - now(), 2 ** 31 - 1))).unref();
+  }
+
+  _due() {
+    this._timerAt = Infinity;
+    // In the next turn: what has arrived while this process was stopped is looked at first.
+    setImmediate(() => {
+      if (!this._ended) this._events(this.session.tick(now()));
+    });
+  }
+
+  // -- the end
+
+  /**
+   * @param {string} code
+   * @param {string} reason
+   */
+  close(code, reason) {
+    this._events(this.session.close(code, reason));
+  }
+
+  /** @param {import('./session.cjs').Closed} closed the session is over */
+  _over(closed) {
+    this._conclude(describe(closed), closed);
+    this.flush();
+    this.socket.resume(); // or its end would never be seen
+    if (closed.abrupt) this.socket.destroy();
+    else this.socket.end();
+    this._linger = setTimeout(() => this.socket.destroy(), LINGER);
+    if (this._unref) this._linger.unref();
+  }
+
+  /** @param {string} reason the connection has ended without a word, or is about to */
+  _lost(reason) {
+    if (!this._ended) {
+      this.session.close('closed', reason);
+      this._conclude(reason);
+    }
+    this.socket.destroy();
+  }
+
+  _gone() {
+    if (!this._ended) this._lost('the connection was lost');
+    clearTimeout(this._linger);
+    this._resolveClosed?.();
+  }
+
+  /**
+   * Tell everybody that the link has ended: first its owner, so that a call made in answer to that waits for the next
+   * link; then those who wait for something of it.
+   *
+   * @param {string} reason
+   * @param {import('./session.cjs').Closed} [closed]
+   */
+  _conclude(reason, closed) {
+    if (this._ended) return;
+    this._ended = true;
+    this._reason = reason;
+    clearTimeout(this._timer);
+    this._forgetKey();
+    const refusal = closed && !this.peer && REFUSALS.has(closed.code) ? closed.code : '';
+    this.outgoing?.linkLost(this);
+    this._owner.linkLost(this, reason, refusal);
+    const error = () => new NotConnected(reason);
+    for (const [, asked] of this._asked) {
+      asked.forget?.();
+      asked.reject(error());
+    }
+    this._asked.clear();
+    this._drains.fail(error());
+    for (const controller of this._answering.values()) controller?.abort(error());
+    this._answering.clear();
+    this._incoming?.close();
+    const { peer } = this;
+    if (peer) this._guard('peerLost', () => this._answers.peerLost?.(peer, reason));
+  }
+
+  /**
+   * @param {unknown} error
+   * @param {string} what
+   */
+  fault(error, what) {
+    this._owner.fault(error, what);
+  }
+
+  /**
+   * @param {string} what
+   * @param {() => void} work
+   */
+  _guard(what, work) {
+    try {
+      work();
+    } catch (error) {
+      this._owner.fault(error, what);
+    }
+  }
+}
+
+const OF_SENDER = new Set(['stream-open', 'stream-items', 'stream-close']);
+
+/** Milliseconds on a clock that nobody sets. */
+function now() {
+  return performance.now();
+}
+
+module.exports = { Link, Peer, CALL_TIMEOUT };

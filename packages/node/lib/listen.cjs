@@ -1,0 +1,180 @@
+'use strict';
+// The side that answers: `listen` makes a service available at an endpoint.
+
+const { EventEmitter } = require('node:events');
+const { checkNamed } = require('./dial.cjs');
+const { addressOf, listen: listenAt, parse } = require('./endpoints.cjs');
+const { makeNonce } = require('./keys.cjs');
+const { Link } = require('./link.cjs');
+const { Outgoing } = require('./sender.cjs');
+const { answersOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
+
+/** Connections that may be in their handshake at a time: others wait for nothing, and are closed. */
+const MAX_GREETINGS = 256;
+
+/** @typedef {import('./service.cjs').Interface} Interface */
+/** @typedef {import('./link.cjs').Peer} Peer */
+
+/**
+ * Listen at an endpoint for peers of a service.
+ *
+ * @param {string} endpoint
+ * @param {Interface | string} described
+ * @param {import('./service.cjs').Service} service
+ * @param {Record<string, any>} [options]
+ * @returns {Promise<Listening>}
+ */
+async function listen(endpoint, described, service, options = {}) {
+  const listening = new Listening(endpoint, interfaceOf(described), service, options);
+  await listening._start(endpoint);
+  return listening;
+}
+
+/** A service that listens. Events: `link` (a peer), `loss` (a peer, a reason), `fault` (an error, and where). */
+class Listening extends EventEmitter {
+  /**
+   * @param {string} endpoint
+   * @param {Interface} answered
+   * @param {import('./service.cjs').Service} service
+   * @param {Record<string, any>} options
+   */
+  constructor(endpoint, answered, service, options) {
+    super();
+    this._answers = answersOf(service, answered);
+    const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
+    const settings = settingsOf(roles, this._answers, answered, options);
+    this._address = parse(endpoint, { dialled: false, hasKey: !!(settings.key || settings.keys) });
+    settings.keysOptional = this._address.kind === 'unix';
+    this._settings = settings;
+    this._named = options.name !== undefined;
+    this._tls = options.tls;
+    this._unref = options.unref ?? false;
+    /** the peers that are linked now @type {Set<Peer>} */
+    this.peers = new Set();
+    /** @type {Set<Link>} */
+    this._links = new Set();
+    /** the streams to peers, by their names @type {Map<string, Outgoing>} */
+    this._outgoing = new Map();
+    /** @type {import('node:net').Server | undefined} */
+    this._server = undefined;
+    /** @type {Promise<void> | undefined} */
+    this._closing = undefined;
+  }
+
+  /** @param {string} endpoint */
+  async _start(endpoint) {
+    const server = await listenAt(endpoint, this._address, this._tls, (socket) => this._connected(socket));
+    this._server = server;
+    if (this._unref) server.unref();
+    server.on('error', (error) => this.fault(error, 'listening'));
+    // Of TLS: a handshake that failed is its own connection's affair.
+    server.on('tlsClientError', () => {});
+  }
+
+  /** The TCP port, which the system has chosen if the endpoint's was 0. */
+  get port() {
+    const address = this._server?.address();
+    if (typeof address !== 'object' || !address) throw new TypeError('it is no TCP, and has no port');
+    return address.port;
+  }
+
+  /** @param {import('node:net').Socket} socket */
+  _connected(socket) {
+    if (this._closing || this._links.size - this.peers.size >= MAX_GREETINGS) {
+      socket.destroy();
+      return;
+    }
+    const options = { nonce: makeNonce(), address: addressOf(socket), unref: this._unref };
+    const link = new Link(socket, 'listener', this._settings, this._answers, this, options);
+    this._links.add(link);
+    link.closed.then(() => this._links.delete(link));
+  }
+
+  /**
+   * A reliable stream to the peer of this name, whenever it is linked.
+   *
+   * @param {string} peer
+   * @param {string} name
+   * @param {{ outbox?: import('./outbox.cjs').Outbox, onRefused?: (refusal: any) => void }} [options]
+   */
+  stream(peer, name, options = {}) {
+    checkNamed(options.outbox, this._named);
+    let outgoing = this._outgoing.get(peer);
+    if (!outgoing) {
+      outgoing = new Outgoing(this._settings.frameLimit, (what, work) => this._guard(what, work));
+      this._outgoing.set(peer, outgoing);
+      for (const each of this.peers) if (each.info.name === peer) this._sendStreams(each._link);
+    }
+    return outgoing.stream(name, options);
+  }
+
+  /** @param {Link} link */
+  _sendStreams(link) {
+    const found = this._outgoing.get(link.info.name);
+    if (!found || link.outgoing) return;
+    link.outgoing = found;
+    found.linkMade(link);
+  }
+
+  /** End all links, and listen no more. Resolves when all is gone, within 5 seconds. */
+  close() {
+    this._closing ??= this._close();
+    return this._closing;
+  }
+
+  async _close() {
+    const server = this._server;
+    const stopped = new Promise((resolve) => (server ? server.close(resolve) : resolve(undefined)));
+    for (const outgoing of this._outgoing.values()) outgoing.close();
+    const links = [...this._links];
+    for (const link of links) link.close('closed', 'the peer is stopping');
+    await Promise.all([stopped, ...links.map((link) => link.closed)]);
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('nodejs.asyncDispose')]() {
+    return this.close();
+  }
+
+  // -- as the owner of links
+
+  /** @param {Link} link */
+  linkReady(link) {
+    const peer = /** @type {Peer} */ (link.peer);
+    this.peers.add(peer);
+    this._sendStreams(link);
+    this._guard('a listener for `link`', () => this.emit('link', peer));
+  }
+
+  /**
+   * @param {Link} link
+   * @param {string} reason
+   */
+  linkLost(link, reason) {
+    const { peer } = link;
+    if (!peer) return;
+    this.peers.delete(peer);
+    this._guard('a listener for `loss`', () => this.emit('loss', peer, reason));
+  }
+
+  /**
+   * @param {unknown} error
+   * @param {string} what
+   */
+  fault(error, what) {
+    tellFault(this, error, what);
+  }
+
+  /**
+   * @param {string} what
+   * @param {() => void} work
+   */
+  _guard(what, work) {
+    try {
+      work();
+    } catch (error) {
+      this.fault(error, what);
+    }
+  }
+}
+
+module.exports = { listen, Listening };

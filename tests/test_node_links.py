@@ -1,0 +1,299 @@
+"""The package for Node against this library, over real sockets: calls and streams both ways, and links that break."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from twisted.internet import reactor as default_reactor
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from tests.node import need_node
+from twistedipc.ipc import (
+    CallFailed,
+    Interface,
+    Keys,
+    LinkRefused,
+    Message,
+    NamedKey,
+    Peer,
+    Request,
+    Service,
+    StreamId,
+    dial,
+    handles,
+    listen,
+    make_key,
+)
+
+reactor: Any = default_reactor
+PACKAGE = Path(__file__).parent.parent / "packages/node/index.cjs"
+
+
+class Sum(msgspec.Struct):
+    value: float
+    text: str = ""
+
+
+class Add(Request[Sum]):
+    a: float
+    b: float
+    text: str = ""
+
+
+class Refuse(Request[Sum]):
+    pass
+
+
+class Note(Message):
+    text: str
+
+
+class Event(msgspec.Struct):
+    n: int
+    text: str = ""
+
+
+CALC = Interface("calc", Add, Refuse, Note, streams={"events": Event})
+
+
+class Shelf:
+    """Keeps a stream's items in memory."""
+
+    def __init__(self) -> None:
+        self.items: list[Event] = []
+        self.all_here: Deferred[None] = Deferred()
+        self.wanted = 0
+
+    def position(self) -> int:
+        return len(self.items) + 1
+
+    def take(self, first: int, items: Sequence[Event]) -> None:
+        assert first == len(self.items) + 1
+        self.items += items
+        if len(self.items) == self.wanted:
+            self.all_here.callback(None)
+
+
+class Calculator(Service):
+    interface = CALC
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.shelf = Shelf()
+        self.links = 0
+
+    @handles(Add)
+    def add(self, request: Add, peer: Peer) -> Sum:
+        return Sum(request.a + request.b, request.text)
+
+    @handles(Refuse)
+    def refuse(self, request: Refuse, peer: Peer) -> Sum:
+        raise CallFailed("no", "I won't", {"why": "größer"})
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        self.notes.append(message.text)
+
+    def receiver(self, stream: StreamId) -> Shelf:
+        return self.shelf
+
+    def peer_ready(self, peer: Peer) -> None:
+        self.links += 1
+
+
+class NodeLinks(TestCase):
+    timeout: ClassVar[float] = 60
+
+    def setUp(self) -> None:
+        self.node = need_node() / "node"
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.endpoint = f"unix:{self.folder}/s"
+
+    async def run_node(self, program: str, **arguments: object) -> Any:
+        """Run a program, and return what it has printed, as JSON."""
+        script = self.folder / "program.cjs"
+        head = f"const ipc = require({json.dumps(str(PACKAGE))});\nconst given = {json.dumps(arguments)};\n"
+        script.write_text(f"{head}(async () => {{\n{program}\n}})();\n", "utf-8")
+        done: Any = getProcessOutputAndValue(str(self.node), [str(script)], os.environ)
+        output, errors, code = await done
+        assert code == 0, (output + errors).decode()
+        return json.loads(output) if output else None
+
+    async def test_node_asks(self) -> None:
+        service = Calculator()
+        listening = await listen(reactor, self.endpoint, service)
+        said = await self.run_node(
+            """
+            const remote = ipc.dial(given.endpoint, 'calc', { name: 'from-node' });
+            const text = 'größer 😀 \\u2028';
+            const sums = await Promise.all([1, 2, 3].map((a) => remote.call('add', { a, b: 0.5, text })));
+            remote.send('note', { text });
+            const failed = [];
+            const wrong = [['refuse', {}], ['add', { a: 'one', b: 2 }], ['other', {}]];
+            for (const [type, request] of wrong) {
+              await remote.call(type, request).catch(({ code, message, data }) => failed.push([code, message, data]));
+            }
+            const same = sums.every((sum) => sum.text === text);
+            const values = sums.map(({ value }) => value);
+            console.log(JSON.stringify({ values, same, failed, info: remote.peer.info }));
+            await remote.close();
+            """,
+            endpoint=self.endpoint,
+        )
+        self.assertEqual((said["values"], said["same"]), ([1.5, 2.5, 3.5], True))
+        self.assertEqual([code for code, *_ in said["failed"]], ["no", "bad-request", "unknown-type"])
+        self.assertEqual(said["failed"][0], ["no", "I won't", {"why": "größer"}])
+        self.assertEqual(said["info"]["role"], "calc-server")
+        self.assertEqual(service.notes, ["größer 😀 \u2028"])
+        await listening.close()
+
+    async def test_node_answers_and_calls_back(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const service = {
+                  handlers: {
+                    add: async ({ a, b }, peer) => {
+                      const { value } = await peer.call('add', { a, b });
+                      return { value: value * 2, text: peer.info.name };
+                    },
+                    refuse: () => { throw new ipc.CallFailed('no', 'not me', [1, null]); },
+                    note: (_, peer) => { listening.close(); },
+                  },
+                };
+                const key = Buffer.from(given.key, 'hex');
+                const listening = await ipc.listen(given.endpoint, 'calc', service, { key });
+                """,
+                endpoint=self.endpoint,
+                key=(key := make_key()).hex(),
+            )
+        )
+        remote = dial(reactor, self.endpoint, CALC, service=Calculator(), key=key, name="from-python")
+        self.assertEqual(await remote.call(Add(2, 3), timeout=10), Sum(10, "from-python"))
+        error: Any = await self.assertFailure(remote.call(Refuse()), CallFailed)
+        self.assertEqual((error.code, error.message, error.data), ("no", "not me", [1, None]))
+        remote.send(Note("stop"))
+        await running
+        await remote.close()
+
+    async def test_keys(self) -> None:
+        key = make_key()
+        named = NamedKey("k1", make_key(), "shop", "calc-client")
+        listening = await listen(reactor, self.endpoint, Calculator(), key=key, keys=Keys(named))
+        said = await self.run_node(
+            """
+            const said = [];
+            const buffer = (hex) => hex && Buffer.from(hex, 'hex');
+            for (const { name, key, id, secret } of given.all) {
+              const keys = id && new ipc.Keys(new ipc.NamedKey(id, buffer(secret)));
+              const remote = ipc.dial(given.endpoint, 'calc', { name, key: buffer(key), keys, failOnRefusal: true });
+              said.push(await remote.call('add', { a: 1, b: 1 }).then(() => remote.peer.info.key, ({ code }) => code));
+              await remote.close();
+            }
+            const other = ipc.dial(given.endpoint, 'other', { key: buffer(given.all[0].key), failOnRefusal: true });
+            said.push(await other.call('add', {}).catch(({ code }) => code));
+            await other.close();
+            console.log(JSON.stringify(said));
+            """,
+            endpoint=self.endpoint,
+            all=[
+                {"name": "any", "key": key.hex()},
+                {"name": "any", "key": make_key().hex()},
+                {"name": "any"},
+                {"name": "shop", "id": "k1", "secret": named.secret.hex()},
+                {"name": "other", "id": "k1", "secret": named.secret.hex()},
+                {"name": "shop", "key": key.hex()},
+            ],
+        )
+        self.assertEqual(said, ["", "unauthorized", "unauthorized", "k1", "refused", "refused", "refused"])
+        await listening.close()
+
+    async def test_python_finds_another_key_in_node(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const listening = await ipc.listen(given.endpoint, 'calc', {}, { key: Buffer.alloc(32) });
+                setTimeout(() => listening.close(), 1000);
+                """,
+                endpoint=self.endpoint,
+            )
+        )
+        remote = dial(reactor, self.endpoint, CALC, key=make_key(), fail_on_refusal=True)
+        error: Any = await self.assertFailure(remote.linked(timeout=10), LinkRefused)
+        self.assertEqual(error.code, "unauthorized")
+        await remote.close()
+        await running
+
+    async def test_a_stream_from_node_through_twenty_destroyed_connections(self) -> None:
+        service = Calculator()
+        listening = await listen(reactor, self.endpoint, service)
+        said = await self.run_node(
+            """
+            const { once } = require('node:events');
+            const remote = ipc.dial(given.endpoint, 'calc', { name: 'shop', random: () => 0.01 });
+            const stream = remote.stream('events');
+            let cuts = 0;
+            for (let n = 1; n <= 20_000; n++) {
+              await stream.write({ n, text: 'größer' });
+              if (n % 1000 === 500) {
+                const peer = await remote.linked();
+                const lost = once(remote, 'loss');
+                peer._link.socket.destroy();
+                await lost;
+                cuts++;
+              }
+            }
+            await stream.flushed();
+            await remote.close();
+            console.log(JSON.stringify({ cuts, acknowledged: stream.acknowledged }));
+            """,
+            endpoint=self.endpoint,
+        )
+        self.assertEqual(said, {"cuts": 20, "acknowledged": 20_001})
+        self.assertEqual([event.n for event in service.shelf.items], list(range(1, 20_001)))
+        self.assertGreater(service.links, 20)
+        await listening.close()
+
+    async def test_a_stream_to_node_through_twenty_destroyed_connections(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const got = [];
+                let cuts = 0;
+                const receiver = () => ({
+                  position: () => got.length + 1,
+                  take: (first, items) => {
+                    if (first !== got.length + 1) throw new Error(`${first} after ${got.length}`);
+                    for (const { n } of items) got.push(n);
+                    if (cuts < 20 && got.length >= (cuts + 1) * 900) {
+                      cuts++;
+                      for (const peer of listening.peers) peer._link.socket.destroy();
+                    }
+                    if (got.length === 20_000) setTimeout(() => listening.close(), 100);
+                  },
+                });
+                const listening = await ipc.listen(given.endpoint, 'calc', { receiver });
+                listening.on('loss', () => {});
+                const right = () => got.every((n, index) => n === index + 1);
+                process.on('exit', () => console.log(JSON.stringify({ cuts, right: right(), count: got.length })));
+                """,
+                endpoint=self.endpoint,
+            )
+        )
+        remote = dial(reactor, self.endpoint, CALC, name="from-python", random=lambda: 0.01)
+        stream = remote.stream("events")
+        for n in range(1, 20_001):
+            await stream.write(Event(n, "größer" * 10))
+        await stream.flushed()
+        await remote.close()
+        self.assertEqual(await running, {"cuts": 20, "right": True, "count": 20_000})
