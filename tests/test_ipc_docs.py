@@ -81,7 +81,7 @@ def line(process: subprocess.Popen[str]) -> str:
 def test_every_program_is_run_here() -> None:
     """A program that is new on the page needs a test below."""
     run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
-    run += ["asks.mjs"]
+    run += ["asks.mjs", "spawns_node.py", "answers.mjs"]
     run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py hovers.py starts_node.py forks.mjs".split()
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
     run += ["twisted/plugins/calculator_plugin.py", "calculator_tap.py"]
@@ -232,3 +232,4 @@ def test_the_package_for_node(start: Start, tmp_path: Path, node: Path) -> None:
     (tmp_path / "node_modules/twistedipc").symlink_to(_DOCS.parent / "packages/node")
     start("answers.py")
     assert said(start("asks.mjs", node)) == "{ value: 5 }\n"
+    assert said(start("spawns_node.py", node)) == "Sum(value=5)\n"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from twisted.internet import reactor as default_reactor
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
@@ -28,10 +28,12 @@ from twistedipc.ipc import (
     Request,
     Service,
     StreamId,
+    StreamOf,
     dial,
     handles,
     listen,
     make_key,
+    receives,
 )
 
 reactor: Any = default_reactor
@@ -62,7 +64,8 @@ class Event(msgspec.Struct):
     text: str = ""
 
 
-CALC = Interface("calc", Add, Refuse, Note, streams={"events": Event})
+EVENTS = StreamOf("events", Event)
+CALC = Interface("calc", Add, Refuse, Note, streams=[EVENTS])
 
 
 class Shelf:
@@ -70,8 +73,6 @@ class Shelf:
 
     def __init__(self) -> None:
         self.items: list[Event] = []
-        self.all_here: Deferred[None] = Deferred()
-        self.wanted = 0
 
     def position(self) -> int:
         return len(self.items) + 1
@@ -79,8 +80,6 @@ class Shelf:
     def take(self, first: int, items: Sequence[Event]) -> None:
         assert first == len(self.items) + 1
         self.items += items
-        if len(self.items) == self.wanted:
-            self.all_here.callback(None)
 
 
 class Calculator(Service):
@@ -103,7 +102,8 @@ class Calculator(Service):
     def note(self, message: Note, peer: Peer) -> None:
         self.notes.append(message.text)
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(EVENTS)
+    def events(self, stream: StreamId) -> Shelf:
         return self.shelf
 
     def peer_ready(self, peer: Peer) -> None:
@@ -291,7 +291,7 @@ class NodeLinks(TestCase):
             )
         )
         remote = dial(reactor, self.endpoint, CALC, name="from-python", random=lambda: 0.01)
-        stream = remote.stream("events")
+        stream = remote.stream(EVENTS)
         for n in range(1, 20_001):
             await stream.write(Event(n, "größer" * 10))
         await stream.flushed()

@@ -84,17 +84,19 @@ export interface Receiver<Item = any> {
 
 type Answer<T> = T | Promise<T>;
 
+type Handlers<D extends Declared, Asks extends Declared> = {
+  [T in Call<D> | Message<D>]: T extends Call<D>
+    ? (
+        request: D['calls'][T]['request'],
+        peer: Peer<Asks>,
+        context: { readonly signal: AbortSignal },
+      ) => Answer<D['calls'][T]['reply']>
+    : (message: D['messages'][T], peer: Peer<Asks>) => unknown;
+};
+
 /** What answers an interface: a handler for each call and message, and a receiver for its streams. */
 export interface Service<D extends Declared = Declared, Asks extends Declared = Declared> {
-  handlers?: {
-    [C in Call<D>]: (
-      request: D['calls'][C]['request'],
-      peer: Peer<Asks>,
-      context: { readonly signal: AbortSignal },
-    ) => Answer<D['calls'][C]['reply']>;
-  } & {
-    [M in Message<D>]: (message: D['messages'][M], peer: Peer<Asks>) => unknown;
-  };
+  handlers?: Handlers<D, Asks>;
   receiver?(stream: StreamId & { readonly stream: StreamName<D> }): Receiver<D['streams'][StreamName<D>]>;
   peerReady?(peer: Peer<Asks>): void;
   peerLost?(peer: Peer<Asks>, reason: string): void;
@@ -154,18 +156,18 @@ export interface DialOptions<Answered extends Declared = Declared, Asks extends 
 
 export interface ListenOptions extends SideOptions {}
 
-/** Stay linked with the service at `unix:PATH`, `tcp:HOST:PORT` or `tls:HOST:PORT`, until `close`. */
+/** Stay linked with the service at `unix:PATH`, `tcp:HOST:PORT`, `tls:HOST:PORT`, or `parent:`, until `close`. */
 export function dial<D extends Declared = Declared, Answered extends Declared = Declared>(
   endpoint: string,
   described: Interface<D> | string,
-  options?: DialOptions<Answered, D>,
+  options?: DialOptions<Answered, NoInfer<D>>,
 ): Remote<D>;
 
-/** Listen at `unix:PATH`, `tcp:PORT` or `tls:PORT:interface=ADDRESS` for peers of a service. */
+/** Listen at `unix:PATH`, `tcp:PORT`, `tls:PORT:interface=ADDRESS`, or `parent:` for peers of a service. */
 export function listen<D extends Declared = Declared, Asks extends Declared = Declared>(
   endpoint: string,
   described: Interface<D> | string,
-  service: Service<D, Asks>,
+  service: Service<NoInfer<D>, NoInfer<Asks>>,
   options?: ListenOptions,
 ): Promise<Listening<Asks>>;
 
@@ -215,6 +217,8 @@ export class Listening<Asks extends Declared = Declared> {
   stream<S extends StreamName<Asks>>(peer: string, name: S, options?: StreamOptions): Stream<Asks['streams'][S]>;
   /** End all links, and listen no more. Resolves when all is gone, within 5 seconds. */
   close(): Promise<void>;
+  /** Resolves when no peer can link any more: after `close`, and at `parent:` when the only link has ended. */
+  closed(): Promise<void>;
 }
 export interface Listening<Asks extends Declared = Declared>
   extends Emitter<{ link: [peer: Peer<Asks>]; loss: [peer: Peer<Asks>, reason: string]; fault: Fault }> {}

@@ -127,6 +127,16 @@ def test_a_python_parent_with_a_node_child(tmp_path: Path) -> None:
         ]
 
 
+def test_node_and_python_by_plain_lines(tmp_path: Path) -> None:
+    with run("node_lines", tmp_path, need_node()) as session:
+        session.wait()
+        # How often the client had to try depends on which of the two was faster.
+        assert [line for line in session.output() if not line.startswith("not yet: ")] == [
+            "Hello Ada 😀, from Python",
+            "Hello Ada 😀, from Node",
+        ]
+
+
 def kept(database: Path) -> list[tuple[int, str]]:
     """The lines that the collector keeps, in the order in which they came, each with its number."""
     if not database.exists():

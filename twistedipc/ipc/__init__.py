@@ -31,12 +31,13 @@ and the face, which stands on all of them::
     plain.py          `listen_plain`, `dial_plain`: lines of JSON, for programs without a session
     jsonrpc.py        `listen_jsonrpc`, `dial_jsonrpc`, `spawn_jsonrpc`: JSON-RPC 2.0
     sessionless.py    what those have in common
-    spawn.py          `spawn`: a child, by its stdin and stdout
+    spawn.py          `spawn`: a child, by its stdin and stdout, or by Node's own channel
     node.py           `spawn_node`, `parent_channel`: Node's own channel
     aio.py            the face for asyncio: `dial`, `listen`      threads.py    `SyncRemote`: for plain threads
     services.py       `listening_service`, `dialling_service`: both for `twistd`
     handling.py       how handlers are run                       futures.py    between Deferreds and asyncio
     testing.py        links in memory, for tests
+    typescript.py     an interface's types for the package for Node: `python -m twistedipc.ipc typescript`
 
 ``docs/ipc.md`` is the tutorial, ``docs/ipc-reference.md`` is drawn from the docstrings of the names below, and
 ``docs/protocol.md`` describes the link for other languages.

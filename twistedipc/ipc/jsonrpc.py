@@ -25,6 +25,7 @@ from twistedipc.ipc.connections.plain import OUTBOUND_LIMIT, PlainOwner, PlainPr
 from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.links.listen import CONNECTIONS
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.places.ways import Pipes
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Listening
 from twistedipc.ipc.sessionless import dial_without_session, listen_without_session
@@ -206,7 +207,7 @@ def spawn_jsonrpc(
         frame_limit=conversation.limit,
         max_calls=conversation.max_calls,
     )
-    spawned.begin(command, environment, folder, make_link)
+    spawned.begin(command, environment, folder, make_link, Pipes())
     return spawned
 
 

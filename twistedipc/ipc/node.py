@@ -32,15 +32,9 @@ from twisted.internet.protocol import ServerFactory
 
 from twistedipc.ipc.connections.node import NodeApplicationFactory, NodeConnection, NodePeer
 from twistedipc.ipc.places.child import Child, ChildExit
+from twistedipc.ipc.places.ways import CHANNEL, CHILD_FD, MODE, announce_channel
 from twistedipc.ipc.wire.errors import LinkError
 from twistedipc.ipc.wire.node_channel import MESSAGE_LIMIT
-
-_CHANNEL = "NODE_CHANNEL_FD"
-_MODE = "NODE_CHANNEL_SERIALIZATION_MODE"
-_CLUSTER = "NODE_UNIQUE_ID"  # would make a Node child believe that it is a worker of a cluster
-
-#: The child's descriptor of the channel, as Node itself has it.
-_CHILD_FD = 3
 
 
 class NodeReactor(IReactorTime, IReactorSocket, IReactorProcess):
@@ -69,15 +63,14 @@ def spawn_node(
     """
     Start a Node script with a channel to this process, as Node's ``fork()`` would.
 
-    :param node: the program and its own options; anything that finds its channel by ``NODE_CHANNEL_FD`` will do
+    :param node: the program and its own options; anything that finds its channel by ``NODECHANNEL_FD`` will do
     :param environment: its environment; None is this process's
     :param output: called with the descriptor (1 or 2) and bytes of its output; None: it goes where this process's goes
     :raises OSError: the program isn't there, or no process can be made
     """
     command = [*node, str(script), *arguments]
     variables = dict(os.environ if environment is None else environment)
-    variables.pop(_CLUSTER, None)
-    variables |= {_CHANNEL: str(_CHILD_FD), _MODE: "json"}
+    announce_channel(variables)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -89,7 +82,7 @@ def spawn_node(
             command,
             env=variables,
             path=None if folder is None else str(folder),
-            childFDs={0: 0, **pipes, _CHILD_FD: theirs.fileno()},
+            childFDs={0: 0, **pipes, CHILD_FD: theirs.fileno()},
         )
         channel = _adopt(reactor, ours.fileno(), application_factory, "the child", message_limit)
     process.talked_to_by(channel)
@@ -133,22 +126,22 @@ def parent_channel(
 
     :raises NoParentChannel: there is none, or it speaks another format (``serialization: 'advanced'``)
     """
-    number, mode = environment.pop(_CHANNEL, None), environment.pop(_MODE, "json")
+    number, mode = environment.pop(CHANNEL, None), environment.pop(MODE, "json")
     if number is None:
-        raise NoParentChannel(f"this process has no channel to a parent: {_CHANNEL} isn't set")
+        raise NoParentChannel(f"this process has no channel to a parent: {CHANNEL} isn't set")
     if mode != "json":
         raise NoParentChannel(f"the parent's channel has the serialization {mode!r}: only 'json' is spoken here")
     if not (number.isdecimal() and len(number) < 10):
-        raise NoParentChannel(f"{_CHANNEL} is {number!r}, which isn't a descriptor")
+        raise NoParentChannel(f"{CHANNEL} is {number!r}, which isn't a descriptor")
     descriptor = int(number)
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            raise NoParentChannel(f"{_CHANNEL} is {number}, which isn't a socket")
+            raise NoParentChannel(f"{CHANNEL} is {number}, which isn't a socket")
         os.set_blocking(descriptor, False)
         channel = _adopt(reactor, descriptor, application_factory, "the parent", message_limit)
         os.close(descriptor)  # the reactor has a duplicate, which isn't inherited
     except OSError as error:
-        raise NoParentChannel(f"{_CHANNEL} is {number}, which can't be used: {error.strerror}") from None
+        raise NoParentChannel(f"{CHANNEL} is {number}, which can't be used: {error.strerror}") from None
     return channel.peer
 
 

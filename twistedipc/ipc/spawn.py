@@ -13,6 +13,9 @@ in ``calculator.py``::
     listening = await listen(reactor, "stdio:", Calculator())
     await listening.closed()                                     # the parent has closed it, or has died
 
+A Node child may be linked with by Node's own channel instead, ``spawn(…, channel="node")``: it says ``parent:`` to the
+package for Node, and its standard input and output are free.
+
 There is one link, for as long as the child lives, and the child lives as long as its link. Parent and child know one
 another, and need no key; the handshake tells them names, versions, and whether they speak of the same interface.
 """
@@ -24,11 +27,10 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
-from typing import Unpack
+from typing import Literal, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess
-from twisted.internet.protocol import Protocol
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.handlers import Service
@@ -37,7 +39,8 @@ from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.child import Child, ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.places.keys import make_nonce
-from twistedipc.ipc.places.pipes import DRAIN, PipeTransport
+from twistedipc.ipc.places.pipes import DRAIN
+from twistedipc.ipc.places.ways import NodeChannelWay, Pipes, Way
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, side_settings
 from twistedipc.ipc.wire.errors import Code
@@ -61,6 +64,7 @@ def spawn(
     interface: Interface | None = None,
     *,
     service: Service | None = None,
+    channel: Literal["stdio", "node"] = "stdio",
     unlinked: Unlinked = Unlinked(),  # noqa: B008  (immutable)
     name: str = "",
     environment: Mapping[str, str] | None = None,
@@ -77,10 +81,14 @@ def spawn(
     :param interface: the child's, which says ``listen(reactor, "stdio:", …)``. None: it only asks, by
         ``dial(reactor, "stdio:", …)``, and ``service`` answers
     :param service: what answers the child, if it calls as well
+    :param channel: ``"stdio"``: the child's standard input and output. ``"node"``: the channel that Node's ``fork()``
+        gives a child, for a Node program with the package for Node, which says ``listen('parent:', …)`` or
+        ``dial('parent:', …)``. What the child prints is no part of the link then
     :param name: this side's name, for logs; by default its role and process id
     :param environment: the child's; None is this process's
     :param folder: the child's working directory; None is this process's
-    :param printed: called with bytes of what it prints to standard error; None: they go where this process's go
+    :param printed: called with bytes of what it prints to standard error, and with Node's channel to standard output;
+        None: they go where this process's go
     :param grace: seconds that it has to exit once the link has ended, before a SIGTERM, and again before a SIGKILL
     :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
         this side from the next
@@ -111,7 +119,8 @@ def spawn(
     def make_link(owner: OneLink) -> JSONLineProtocol:
         return JSONLineProtocol(side, settings, spawned.application, reactor, owner, nonce())
 
-    spawned.begin(command, environment, folder, make_link)
+    way = NodeChannelWay() if channel == "node" else Pipes()
+    spawned.begin(command, environment, folder, make_link, way)
     return spawned
 
 
@@ -149,34 +158,31 @@ class Spawned(Remote):
         environment: Mapping[str, str] | None,
         folder: str | Path | None,
         make_link: Callable[[OneLink], AnyLink],
+        way: Way,
     ) -> None:
         """Start the child, and link with it. Raise OSError if that fails. Internal to the library."""
         words = [os.fspath(word) for word in command]
         variables = dict(os.environ if environment is None else environment)
-        program = _program(words[0], variables, folder)
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
+        way.prepare(variables)
+        printed: dict[int, int | str] = {2: 2}
+        if self._is_piped:
+            printed = {number: "r" for number in (1, 2) if way.descriptors.get(number, number) == number}
         try:
             self._reactor.spawnProcess(
                 self.child,
-                program,
+                _program(words[0], variables, folder),
                 words,
                 env=variables,
                 path=None if folder is None else os.fspath(folder),
-                childFDs={0: theirs_in, 1: theirs_out, 2: "r" if self._is_piped else 2},
+                childFDs={**way.descriptors, **printed},
             )
         except BaseException:
-            os.close(ours_in)
-            os.close(ours_out)
+            way.close_ours()
             raise
         finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
-
-        def connect(protocol: Protocol) -> None:
-            PipeTransport(self._reactor, protocol, ours_in, ours_out)
-
-        self._link = OneLink(f"the child {os.path.basename(words[0])}", make_link, connect, self._link_lost)
+            way.close_theirs()
+        what = f"the child {os.path.basename(words[0])}"
+        self._link = OneLink(what, make_link, way.connecting(self._reactor), self._link_lost)
         self.child.talked_to_by(self)
         self.start(self._link)
 

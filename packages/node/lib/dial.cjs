@@ -8,6 +8,7 @@ const { LinkRefused, LocalProtocolError, NotConnected } = require('./errors.cjs'
 const { FileOutbox } = require('./file_outbox.cjs');
 const { makeNonce } = require('./keys.cjs');
 const { CALL_TIMEOUT, Link } = require('./link.cjs');
+const { ParentSocket } = require('./parent_socket.cjs');
 const { Outgoing } = require('./sender.cjs');
 const { answersOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
 const { Unsent } = require('./unsent.cjs');
@@ -46,7 +47,7 @@ class Remote extends EventEmitter {
     const roles = { role: `${asked.name}-client`, peerRole: `${asked.name}-server` };
     const settings = settingsOf(roles, answers, answered, options);
     const address = parse(endpoint, { dialled: true, hasKey: !!(settings.key || settings.keys) });
-    settings.keysOptional = address.kind === 'unix';
+    settings.keysOptional = address.kind === 'unix' || address.kind === 'parent';
     this._interface = asked;
     this._named = options.name !== undefined;
     this._settings = settings;
@@ -164,8 +165,10 @@ class Remote extends EventEmitter {
   /** End the link, and dial no more. Resolves when all is gone, within 5 seconds. */
   async close() {
     if (!this._isOver) {
-      this._why = 'it was closed here';
-      this._failWaiting(() => new NotConnected('it was closed here', 'closed'));
+      // The only link's end says more.
+      if (this._address.kind !== 'parent' || this._state !== 'waiting') this._why = 'it was closed here';
+      const why = this._why;
+      this._failWaiting(() => new NotConnected(why, 'closed'));
       this._outgoing.close();
       this._unsent.dropMessages();
       this._handle('stop');
@@ -231,6 +234,7 @@ class Remote extends EventEmitter {
   }
 
   _connect() {
+    if (this._address.kind === 'parent') return this._connectToParent();
     let socket;
     try {
       socket = connect(this._address, this._tls, () => this._reached(made));
@@ -243,6 +247,12 @@ class Remote extends EventEmitter {
     if (this._unref) made.unref();
     made.once('error', (error) => this._notReached(made, error));
     made.once('close', () => this._notReached(made, new Error('the connection was closed')));
+  }
+
+  _connectToParent() {
+    const socket = /** @type {any} */ (new ParentSocket(this._settings.outboundLimit));
+    this._socket = socket;
+    this._reached(socket);
   }
 
   /**
@@ -302,6 +312,7 @@ class Remote extends EventEmitter {
       this._why = reason;
       this._fails = undefined;
       this._handle('lost');
+      if (this._address.kind === 'parent') this.close(); // there is no other
       if (refusal && this._failOnRefusal) this._refused(refusal, reason);
     }
     if (had) this._guard('a listener for `loss`', () => this.emit('loss', reason));

@@ -3,6 +3,7 @@
 //
 //   dialling    unix:PATH   tcp:HOST:PORT                        tls:HOST:PORT
 //   listening   unix:PATH   tcp:PORT[:interface=ADDRESS]         tls:PORT[:interface=ADDRESS]
+//   either      parent:     Node's own channel to the process that has started this one: one link, and no other
 //
 // `tcp:` is for this machine alone; beyond it goes `tls:`. Both need a key.
 
@@ -16,7 +17,7 @@ const { BadEndpoint } = require('./errors.cjs');
 const UNIX_PATH_LIMIT = 103;
 const CONNECT_TIMEOUT = 10_000;
 
-/** @typedef {{ kind: 'unix' | 'tcp' | 'tls', path: string, host: string, port: number }} Address */
+/** @typedef {{ kind: 'unix' | 'tcp' | 'tls' | 'parent', path: string, host: string, port: number }} Address */
 /**
  * @typedef {object} TLSFiles PEM files of one side of a `tls:` link
  * @property {string | URL} [certificate]
@@ -30,8 +31,12 @@ const CONNECT_TIMEOUT = 10_000;
  * @returns {Address}
  */
 function parse(text, { dialled, hasKey }) {
+  if (text === 'parent:') {
+    if (!process.connected) throw new BadEndpoint('parent: this process has no channel to the one that has started it');
+    return { kind: 'parent', path: '', host: '', port: 0 };
+  }
   const [, kind, rest] = /^(unix|tcp|tls):(.+)$/s.exec(text) ?? [];
-  if (!kind) throw new BadEndpoint(`${JSON.stringify(text)}: unix:PATH, tcp:… or tls:… is expected`);
+  if (!kind) throw new BadEndpoint(`${JSON.stringify(text)}: unix:PATH, tcp:…, tls:… or parent: is expected`);
   if (kind === 'unix') {
     if (Buffer.byteLength(rest) > UNIX_PATH_LIMIT) {
       throw new BadEndpoint(`${JSON.stringify(text)}: a socket's path has at most ${UNIX_PATH_LIMIT} bytes`);

@@ -6,6 +6,7 @@ const { checkNamed } = require('./dial.cjs');
 const { addressOf, listen: listenAt, parse } = require('./endpoints.cjs');
 const { makeNonce } = require('./keys.cjs');
 const { Link } = require('./link.cjs');
+const { ParentSocket } = require('./parent_socket.cjs');
 const { Outgoing } = require('./sender.cjs');
 const { answersOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
 
@@ -44,7 +45,7 @@ class Listening extends EventEmitter {
     const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
     const settings = settingsOf(roles, this._answers, answered, options);
     this._address = parse(endpoint, { dialled: false, hasKey: !!(settings.key || settings.keys) });
-    settings.keysOptional = this._address.kind === 'unix';
+    settings.keysOptional = this._address.kind === 'unix' || this._address.kind === 'parent';
     this._settings = settings;
     this._named = options.name !== undefined;
     this._tls = options.tls;
@@ -59,10 +60,16 @@ class Listening extends EventEmitter {
     this._server = undefined;
     /** @type {Promise<void> | undefined} */
     this._closing = undefined;
+    this._ended = new Promise((/** @type {(value?: undefined) => void} */ resolve) => (this._resolveEnded = resolve));
   }
 
   /** @param {string} endpoint */
   async _start(endpoint) {
+    if (this._address.kind === 'parent') {
+      this._connected(/** @type {any} */ (new ParentSocket(this._settings.outboundLimit)));
+      for (const link of this._links) link.closed.then(() => this.close());
+      return;
+    }
     const server = await listenAt(endpoint, this._address, this._tls, (socket) => this._connected(socket));
     this._server = server;
     if (this._unref) server.unref();
@@ -118,8 +125,13 @@ class Listening extends EventEmitter {
 
   /** End all links, and listen no more. Resolves when all is gone, within 5 seconds. */
   close() {
-    this._closing ??= this._close();
+    this._closing ??= this._close().then(() => this._resolveEnded?.());
     return this._closing;
+  }
+
+  /** Resolves when no peer can link any more: after `close`, and at `parent:` when the only link has ended. */
+  closed() {
+    return this._ended;
   }
 
   async _close() {
