@@ -20,17 +20,38 @@ test('both are ready after the handshake, and know one another, however the byte
   }
 });
 
-// -- docs/protocol.md, replayed
+// -- handshakes, replayed
+
+const transcripts = (file) =>
+  fs.readFileSync(file, 'utf8').matchAll(/^```transcript (key|named)=(?:(\w+):)?([0-9a-f]+)\n(.*?)^```$/gms);
+const linesOf = (text) => [...text.matchAll(/^(\w+): +(.*)$/gm)].map(([, side, line]) => ({ side, line }));
 
 const DOCUMENT = path.join(__dirname, '../../../docs/protocol.md');
 const skip = fs.existsSync(DOCUMENT) ? false : 'the document is not here';
 
-test('the handshakes of docs/protocol.md, byte for byte', { skip }, () => {
-  const blocks = fs.readFileSync(DOCUMENT, 'utf8').matchAll(/^```transcript (key|named)=(?:(\w+):)?([0-9a-f]+)\n(.*?)^```$/gms);
+test('a dialler without features, as docs/protocol.md has it, byte for byte', { skip }, () => {
+  let count = 0;
+  for (const [, kind, , hex, text] of transcripts(DOCUMENT)) {
+    const lines = linesOf(text);
+    if (kind !== 'key' || lines[1]?.line.includes('features') || !lines[2].line.includes('welcome')) continue;
+    const { nonce, name, incarnation } = JSON.parse(lines[1].line);
+    const more = { name, incarnation, key: Buffer.from(hex, 'hex') };
+    const dialler = new Session('dialler', settings('builder', 'apiserver', more), { nonce, now: 0 });
+    dialler.receive(Buffer.from(`${lines[0].line}\n`), 0);
+    assert.equal(dialler.dataToSend(), `${lines[1].line}\n`);
+    dialler.receive(Buffer.from(`${lines[2].line}\n`), 0);
+    assert.equal(dialler.state, 'ready');
+    count += 1;
+  }
+  assert.equal(count, 1);
+});
+
+test('both ends without features, byte for byte', () => {
+  const blocks = transcripts(path.join(__dirname, 'handshakes.md'));
   let count = 0;
   for (const [, kind, id, hex, text] of blocks) {
     const secret = Buffer.from(hex, 'hex');
-    const lines = [...text.matchAll(/^(\w+): +(.*)$/gm)].map(([, side, line]) => ({ side, line }));
+    const lines = linesOf(text);
     const hello = JSON.parse(lines[1].line);
     const common = { messages: new Set(), answers: new Set(), key: kind === 'key' ? secret : undefined };
     const listener = new Session(
