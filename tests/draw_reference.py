@@ -40,6 +40,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
     ("Asking", "", ["dial", "Remote", "StreamedReply", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
     ("The other end", "", ["Peer", "PeerInfo"]),
+    ("Figures", "", ["Traffic", "Queues", "Latencies"]),
     (
         "Keys, certificates, reactors",
         "",

@@ -215,10 +215,11 @@ class DialTests(SynchronousTestCase):
     def test_no_bad_line_is_answered_or_ends_it(self) -> None:
         """But for requests, whose answer says it: this side has chosen whom it dials, and that is no browser."""
         for line, _, _ in BAD_LINES:
-            world = World(Hears())
+            hears = Hears()
+            world = World(hears)
             world.hear(line, {"type": "event", "n": 7})
             assert world.owner.ends == []
-            assert cast(Hears, world.remote._service).events == [Event("", 7)], line
+            assert hears.events == [Event("", 7)], line
             assert all("id" in answer for answer in world.said()), line
 
     def test_a_line_without_an_end(self) -> None:

@@ -75,6 +75,7 @@ from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.streamed import StreamedReply
+from twistedipc.ipc.connections.traffic import Latencies, Queues, Traffic
 from twistedipc.ipc.handlers import Service, handles, receives
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
@@ -181,6 +182,7 @@ __all__ = [
     "JsonRpcFormat",
     "JsonRpcOptions",
     "Keys",
+    "Latencies",
     "LineSplitter",
     "LinkError",
     "LinkReactor",
@@ -207,6 +209,7 @@ __all__ = [
     "PeerInfo",
     "PlainOptions",
     "QueueFull",
+    "Queues",
     "ReceiveWindow",
     "Receiver",
     "RefuseStream",
@@ -229,6 +232,7 @@ __all__ = [
     "SyncRemote",
     "TLSFiles",
     "TooManyCalls",
+    "Traffic",
     "Unlinked",
     "Vocabulary",
     "check_listened",

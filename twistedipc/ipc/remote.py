@@ -27,6 +27,7 @@ from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.connections.streamed import AsksForItems, StreamedReply
+from twistedipc.ipc.connections.traffic import Queues, Traffic, tell
 from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import Handling, handling_of
 from twistedipc.ipc.links.dial import DialService, dial_links
@@ -171,30 +172,38 @@ class Remote:
     ) -> None:
         self._messages = frozenset(() if interface is None else interface.messages)
         self._asks = Interface("nothing") if interface is None else interface
-        self._service = service
+        #: what has gone over the links: a `Traffic`
+        self.traffic = Traffic()
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
         self._named = named
         self._frame_limit = frame_limit
-        self._max_calls = max_calls
         streams = service is not None and service.interface.streams
-        self._handling = handling_of(clock)
-        make = None if service is None else self._handling.receivers(service._receiver)
-        self._receivers = Receivers(make) if make is not None and streams else None
+        handling = handling_of(clock)
+        make = None if service is None else handling.receivers(service._receiver)
+        receivers = Receivers(make) if make is not None and streams else None
         self._outgoing = Outgoing(clock, {} if interface is None else interface.streams, frame_limit)
+        self._application = lambda peer: _RemoteApplication(service, peer, receivers, self._outgoing, handling, self)
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
         self._next = NextLink(clock)
         self._failing = Failing(clock)
-        self._unsent = Unsent(clock)
+        self._unsent = Unsent(clock, max_calls)
 
     # -- links
 
     def application(self, peer: Peer) -> ServiceApplication:
         """Make the application of a new link: the application factory of the links. Internal to the library."""
-        return _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self._handling, self)
+        peer.count(self.traffic)
+        return self._application(peer)
 
     def linked_with(self, peer: Peer) -> None:
         """Take note of a new link. Internal to the library."""
+        self.traffic.links += 1
+        tell(self.on_link, peer)
         # A call that fails meanwhile may make its caller send more, which comes after what was there before.
         if not self._unsent.send_all(peer):
             return  # the link has ended already
@@ -208,10 +217,12 @@ class Remote:
 
     def lost(self, peer: Peer, reason: str) -> None:
         """Take note that the link with this peer has ended. Internal to the library."""
+        self.traffic.lost += 1
         self._unsent.stop(peer)
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
+        tell(self.on_loss, peer, reason)
 
     def not_linked(self, reason: str) -> None:
         """Take note why there is no link now, for what waits for one. Internal to the library."""
@@ -225,6 +236,12 @@ class Remote:
         """
         if self._peer is None and self._next.refuse(code, reason):
             self._fail_waiting()
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now, for a link or on it."""
+        unlinked = Queues(calls=self._unsent.calls, unlinked_bytes=self._unsent.bytes)
+        return unlinked if self._peer is None else unlinked + self._peer.queues
 
     @property
     def peer(self) -> Peer | None:
@@ -304,8 +321,8 @@ class Remote:
         self._check(request, self._frame_limit - _AROUND_REQUEST)
         if self._next.fails_now or not self._unlinked.calls_wait:
             return self._failing.fail(self._next.error())
-        if self._unsent.calls >= self._max_calls:
-            limit = f"{self._max_calls} calls of this side wait for a link, its own limit (max_calls)"
+        if self._unsent.calls >= self._unsent.most:
+            limit = f"{self._unsent.most} calls of this side wait for a link, its own limit (max_calls)"
             return self._failing.fail(TooManyCalls(limit))
         return self._unsent.call(request, timeout)
 

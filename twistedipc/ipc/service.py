@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.traffic import Queues, Traffic, tell
 from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import LONG, Handling, handling_of
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
@@ -253,14 +254,21 @@ class Listening:
     ) -> None:
         #: the peers that are linked now
         self.peers: set[Peer] = set()
+        #: what has gone over the links: a `Traffic`
+        self.traffic = Traffic()
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
         self._named = named
         self._frame_limit = frame_limit
         self._clock = clock
-        self._service = service
         self._kinds = {} if calls is None else calls.streams
-        self._handling = handling_of(clock)
-        make = self._handling.receivers(service._receiver)
-        self._receivers = Receivers(make) if service.interface.streams else None
+        handling = handling_of(clock)
+        receivers = Receivers(handling.receivers(service._receiver)) if service.interface.streams else None
+        self._application = lambda peer, outgoing: _ListeningApplication(
+            service, peer, receivers, outgoing, handling, self
+        )
         self._outgoing: dict[str, Outgoing] = {}
         self._applications: dict[Peer, ServiceApplication] = {}  # of the linked peers, the newest last
         self._links: ListenService | None = None
@@ -270,18 +278,28 @@ class Listening:
     def application(self, peer: Peer) -> ServiceApplication:
         """Make the application of a new link: the application factory of the links. Internal to the library."""
         outgoing = self._outgoing.get(peer.info.name)
-        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self._handling, self)
+        peer.count(self.traffic)
+        application: ServiceApplication = self._application(peer, outgoing)
         self.peers.add(application.given)
         self._applications[peer] = application
         begun = self._outgoing.get(peer.info.name)
         if outgoing is None and begun is not None:
             application.send_streams(begun)  # by the service itself, in `peer_ready`
+        self.traffic.links += 1
+        tell(self.on_link, application.given)
         return application
 
-    def lost(self, peer: Peer) -> None:
+    def lost(self, peer: Peer, reason: str) -> None:
         """Forget a peer whose link has ended. Internal to the library."""
         if (application := self._applications.pop(peer, None)) is not None:
             self.peers.discard(application.given)
+            self.traffic.lost += 1
+            tell(self.on_loss, application.given, reason)
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now on all links."""
+        return sum((peer.queues for peer in self._applications), Queues())
 
     def stream(self, peer: str, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
         """
@@ -355,7 +373,7 @@ class _ListeningApplication(ServiceApplication):
         self._listening = listening
 
     def link_ended(self, reason: str) -> None:
-        self._listening.lost(self.peer)
+        self._listening.lost(self.peer, reason)
         super().link_ended(reason)
 
 

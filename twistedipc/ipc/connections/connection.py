@@ -30,6 +30,7 @@ from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.tap import Tap
 from twistedipc.ipc.connections.timer import Timer
+from twistedipc.ipc.connections.traffic import Traffic
 from twistedipc.ipc.places.endpoints import why_lost
 from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
 
@@ -82,6 +83,7 @@ class Connection(Protocol, ABC):
         self._thread = 0  # the reactor's, from `connectionMade` on
         self._clock = clock
         self._cork = Cork(clock, outbound_limit, self._turn_ended, self._overflowed)
+        self._traffic = self._cork.traffic
         self._timer = Timer(clock, self._time_came)
         self._backlog: deque[Iterator[Any]] = deque()  # what each chunk brought and hasn't been handed on
         self._handing_on = False
@@ -211,6 +213,10 @@ class Connection(Protocol, ABC):
     def waiting(self) -> int:
         """How many bytes the transport hasn't been given yet."""
         return self._cork.waiting
+
+    def count(self, traffic: Traffic) -> None:
+        """Count what goes over this connection from now on there."""
+        self._traffic = self._cork.traffic = traffic
 
     def drain(self) -> Deferred[None]:
         """See `Peer.drain`."""

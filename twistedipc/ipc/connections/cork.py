@@ -15,6 +15,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 
 from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.traffic import Traffic
 
 #: Bytes that are written without waiting for the end: of the reactor's turn, and of the chunk that is being read.
 TURN = 128 * 1024
@@ -59,6 +60,8 @@ class Cork:
         self.is_full = False
         #: whether anything was written since `begin_chunk`
         self.has_written = False
+        #: counts what is written
+        self.traffic = Traffic()
         self._clock = clock
         self._limit = limit
         self._turn_ended = turn_ended
@@ -124,6 +127,7 @@ class Cork:
         if transport is None:
             return
         self.has_written = True
+        self.traffic.bytes_sent += len(data)
         if not self._held and not self.is_full:
             sent = send_at_once(transport, data)
             if sent < len(data):

@@ -25,6 +25,7 @@ from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Pee
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.streaming import ItemCalls
+from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
 from twistedipc.ipc.wire.catalogue import CALL, ITEMS, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
@@ -126,6 +127,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         if polling is not None:
             polling.arrived(now)
         cork.begin_chunk()
+        self._traffic.bytes_received += len(data)
         self._backlog.append(iter(session.receive(data, now)))
         if session.closed is not None:
             self._detach()
@@ -170,6 +172,10 @@ class JSONLineProtocol(Connection, LineReceiver):
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
+        traffic = self._traffic
+        traffic.calls += 1
+        if traffic.latencies is not None:
+            traffic.latencies.measure(reply, self._seconds)
         if len(session.out) >= self._cork.enough:
             self._cork.look()
         return reply
@@ -223,6 +229,11 @@ class JSONLineProtocol(Connection, LineReceiver):
         else:
             what, name, parts = MESSAGE, tag_of(kind), [kind]
         return takes.has(what, name, list(map(fingerprint, parts)) if exactly else None)
+
+    @property
+    def queues(self) -> Queues:
+        """See `Peer.queues`."""
+        return Queues(calls=len(self._waiting), answers=len(self._answering.under_way), unread_bytes=self.waiting)
 
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
@@ -322,6 +333,7 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def _call_received(self, call: CallIn) -> None:
         assert self._application is not None
+        self._traffic.calls_received += 1
         try:
             answer = self._application.call_received(call.request)
             if isinstance(answer, msgspec.Struct) or not isinstance(answer, _LATER):
@@ -347,6 +359,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _call_ended(self, ended: CallEnded) -> None:
         reply = self._waiting.pop(ended.id, None)
         if reply is not None:
+            self._traffic.calls_failed += 1
             reply.errback(ended.error)
 
     def _call_dropped(self, dropped: CallDropped) -> None:
@@ -435,6 +448,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         if self._session.settings.keys is not None and self._session.peer is not None:
             self._session.settings.keys.forget(self._session.peer.key, self)
         waiting, self._waiting = self._waiting, {}
+        self._traffic.calls_failed += len(waiting)
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another
                 each.errback(NotConnected(self.reason))

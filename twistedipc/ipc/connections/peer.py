@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.streamed import Arriving, AsksForItems, StreamedReply
+from twistedipc.ipc.connections.traffic import Queues, Traffic
 from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.settings import PeerInfo
 
@@ -82,6 +83,11 @@ class Link(Protocol):
     def drop(self, id_: int) -> None: ...
 
     def complain(self, code: str, message: str) -> None: ...
+
+    def count(self, traffic: Traffic) -> None: ...
+
+    @property
+    def queues(self) -> Queues: ...
 
     def drain(self) -> Deferred[None]: ...
 
@@ -188,6 +194,15 @@ class Peer:
         :param message: a text for the peer's log
         """
         self._link.complain(code, message)
+
+    @property
+    def queues(self) -> Queues:
+        """What waits on this link just now."""
+        return self._link.queues
+
+    def count(self, traffic: Traffic) -> None:
+        """Count what goes over the link from now on there. Internal to the library."""
+        self._link.count(traffic)
 
     def drain(self) -> Deferred[None]:
         """

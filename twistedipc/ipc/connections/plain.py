@@ -20,6 +20,7 @@ from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.lateness import LAST_ANSWERS, Lateness
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, Peer
+from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
 from twistedipc.ipc.wire.conversation import (
     Asked,
@@ -134,6 +135,7 @@ class PlainProtocol(Connection):
         if self.life is not _OPEN:
             return
         conversation = self._conversation
+        self._traffic.bytes_received += len(data)
         self._cork.begin_chunk()
         self._backlog.append(conversation.receive(data))
         self._lateness.heard(
@@ -192,12 +194,20 @@ class PlainProtocol(Connection):
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
+        self._traffic.calls += 1
+        if self._traffic.latencies is not None:
+            self._traffic.latencies.measure(reply, self._clock.seconds)
         self._send(frame)
         return reply
 
     def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool:
         """See `Peer.understands`. Peers of the plain profile don't say what they take."""
         return False
+
+    @property
+    def queues(self) -> Queues:
+        """See `Peer.queues`."""
+        return Queues(calls=len(self._waiting), answers=len(self._answering.under_way), unread_bytes=self.waiting)
 
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
@@ -282,6 +292,7 @@ class PlainProtocol(Connection):
 
     def _call_failed(self, id_: int, error: Exception) -> None:
         if (waiting := self._waiting.pop(id_, None)) is not None:
+            self._traffic.calls_failed += 1
             waiting.errback(error)
 
     def _drop(self, reply: Deferred[Any]) -> None:
@@ -293,6 +304,7 @@ class PlainProtocol(Connection):
 
     def _fail_calls(self) -> None:
         waiting, self._waiting = self._waiting, {}
+        self._traffic.calls_failed += len(waiting)
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another
                 each.errback(NotConnected(self.reason))
@@ -301,6 +313,7 @@ class PlainProtocol(Connection):
 
     def _call_received(self, asked: Asked) -> None:
         assert self._application is not None
+        self._traffic.calls_received += 1
         most = self._conversation.max_asked
         if len(self._answering.under_way) >= most:
             self._refuse(asked, Code.BUSY, f"{most} requests are in flight", None)

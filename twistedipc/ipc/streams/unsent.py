@@ -45,11 +45,16 @@ class _Call:
 
 
 class Unsent:
-    """The queue of what waits for a link."""
+    """
+    The queue of what waits for a link.
+
+    :param most: how many calls the user lets wait
+    """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, most: int) -> None:
+        self.most = most
         #: why there is no link, for calls whose time is up
         self.why = "there is no link yet"
         self.bytes = 0  # of the messages, as JSON
