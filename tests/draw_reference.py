@@ -39,7 +39,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
     ("Answering", "", ["Service", "handles", "receives", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "StreamedReply", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
-    ("The other end", "", ["Peer", "PeerInfo"]),
+    ("The other end", "", ["Peer", "PeerInfo", "send_to"]),
     ("Figures", "", ["Traffic", "Queues", "Latencies"]),
     (
         "Keys, certificates, reactors",
@@ -85,7 +85,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
     (
         "asyncio",
         "In the module `twistedipc.ipc.aio`, with the names of `twistedipc.ipc`.",
-        ["aio.dial", "aio.Remote", "aio.Stream", "aio.listen", "aio.Listening"],
+        ["aio.dial", "aio.Remote", "aio.Stream", "aio.listen", "aio.Listening", "aio.send_to"],
     ),
     ("More", "", []),
     ("Testing", "In the module `twistedipc.ipc.testing`.", ["ServicePair", "ConnectedPair"]),
@@ -152,7 +152,7 @@ def page() -> str:
     """The page as it should be."""
     names = {name: _find(name, {name: getattr(ipc, name)}) for name in ipc.__all__}
     names |= {name: _find(name, vars(testing)) for name in ("ServicePair", "ConnectedPair")}
-    for name in ("dial", "Remote", "Stream", "listen", "Listening"):
+    for name in ("dial", "Remote", "Stream", "listen", "Listening", "send_to"):
         names[f"aio.{name}"] = replace(_find(name, vars(aio)), name=f"aio.{name}")
     themes = _themed(names)
     anchors = _anchors(themes, names)

@@ -34,6 +34,7 @@ and the face, which stands on all of them::
     spawn.py          `spawn`: a child, by its stdin and stdout, or by Node's own channel
     node.py           `spawn_node`, `parent_channel`: Node's own channel
     aio.py            the face for asyncio: `dial`, `listen`      threads.py    `SyncRemote`: for plain threads
+    broadcast.py      `send_to`: one message to many peers
     services.py       `listening_service`, `dialling_service`: both for `twistd`
     handling.py       how handlers are run                       futures.py    between Deferreds and asyncio
     testing.py        links in memory, for tests
@@ -71,6 +72,7 @@ and in another process::
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from twistedipc.ipc.broadcast import send_to
 from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
@@ -254,6 +256,7 @@ __all__ = [
     "read_named_key",
     "receives",
     "send_at_once",
+    "send_to",
     "spawn",
     "spawn_jsonrpc",
     "spawn_node",

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 import msgspec
 
+from twistedipc.ipc import broadcast
 from twistedipc.ipc import remote as remotes
 from twistedipc.ipc import service as services
 from twistedipc.ipc.connections.peer import Peer
@@ -195,6 +196,13 @@ async def listen(listening: Coroutine[Any, Any, services.Listening]) -> Listenin
     await what is asyncio's, and Deferreds too.
     """
     return Listening(await listening)
+
+
+async def send_to(
+    peers: Iterable[Peer], message: msgspec.Struct, slow: Literal["drop", "wait", "close"] = "drop"
+) -> int:
+    """Send a one-way message to many peers. Return to how many it was sent. See `send_to` of `twistedipc.ipc`."""
+    return await outcome(broadcast.send_to(peers, message, slow))
 
 
 def _for_tasks(peer: Peer) -> Peer:

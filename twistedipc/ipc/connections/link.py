@@ -155,6 +155,17 @@ class JSONLineProtocol(Connection, LineReceiver):
         if len(session.out) >= self._cork.enough:
             self._cork.look()
 
+    def line_of(self, message: msgspec.Struct) -> bytes:
+        """Return a one-way message as the line that `send` would send. Raises what `send` raises."""
+        self._check_open()
+        return self._session.line_of(message)
+
+    def send_line(self, line: bytes) -> None:
+        """Send what ``line_of`` has returned, of this link or of another one of the same side."""
+        self._check_open()
+        self._session.out += line
+        self._cork.look()
+
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """See `Peer.send_many`."""
         self._check_open()

@@ -438,6 +438,14 @@ class Session:
             self._vocabulary.check_sendable(message)
         self._encode(message)
 
+    def line_of(self, message: msgspec.Struct) -> bytes:
+        """Return the line that `send` would send, and send nothing. Raises what `send` does."""
+        before = len(self.out)
+        self.send(message)
+        line = bytes(self.out[before:])
+        del self.out[before:]
+        return line
+
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """Send all of these messages, or none if one of them can't be sent. Raises what `send` does."""
         if self.state not in MAY_SEND:
