@@ -1727,7 +1727,7 @@ class Publishing(LinkCase):
             name, do = asked.pop()
             order += [name] if name not in later else []
             do()
-        self.assertEqual(old, self.successResultOf(activated).id)
+        self.assertEqual(old, self.successResultOf(activated)[0].id)
         self.assertEqual(["has", "reconcile", "_unpack", "reconcile", "retire"], order)
         row = self.ledger.now(releases.live, "hello", "static")
         assert row is not None

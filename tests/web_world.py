@@ -51,6 +51,7 @@ from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
+from twistedipc.storage.standing import Standing, standing
 from twistedipc.taps.compose import web_context
 from twistedipc.web.access.domains import Domains
 from twistedipc.web.access.held import Holding
@@ -298,10 +299,13 @@ class TwinReleasing:
         waiting = [self.switching[build] for build in builds if build in self.switching]
         return waiting[0] if waiting else succeed(None)
 
-    async def activate(self, project: str, release: int, *, by: Actor) -> ReleaseRow:
+    async def activate(self, project: str, release: int, *, by: Actor) -> tuple[ReleaseRow, Standing]:
         if await self._world.ledger.read(releases.get, project, release) is None:
             raise NoSuchRelease(f"{project} has no release {release}")
-        return await self._world.ledger.write(releases.activate, project, release, self._world.now(), who=by.who)
+        row = await self._world.ledger.write(releases.activate, project, release, self._world.now(), who=by.who)
+        decides = await self._world.ledger.read(standing, project)
+        assert decides is not None
+        return row, decides
 
     async def has(self, release: ReleaseRow) -> bool:
         return self._world.release_store.has(release.project, release.id)

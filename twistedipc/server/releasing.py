@@ -36,7 +36,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
-from twistedipc.storage.standing import note_standing
+from twistedipc.storage.standing import Standing, note_standing
 
 #: How many releases of a project a target keeps on disk, of each kind that `releases.to_keep` knows, unless a rule of
 #: retention says how many.
@@ -134,21 +134,22 @@ class Releasing:
         for waiting in self._switching.pop(build, ()):
             waiting.callback(None)
 
-    async def activate(self, project: str, release: int, *, by: Actor) -> ReleaseRow:
+    async def activate(self, project: str, release: int, *, by: Actor) -> tuple[ReleaseRow, Standing]:
         """
-        Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `NotProtected`,
-        `LedgerUnavailable`.
+        Make this release the live one: roll back, or forth. Return it, and what decides about the project's releases
+        from then on. Raises `NoSuchRelease`, `NotProtected`, `LedgerUnavailable`.
         """
         with self._precedence.urgent():
             # From the look to the switch: between them another's going live could remove the files of an old release.
             async with self._alone(project):
-                row = await self._ledger.read(releases.get, project, release)
-                if row is None or not await self._has(row):
+                wanted = await self._ledger.read(releases.get, project, release)
+                if wanted is None or not await self._has(wanted):
                     raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
-                row = await self._ledger.write(_activate, project, release, self._now(), by)
-                await self._follow(project, row.target)
+                row, decides = await self._ledger.write(_activate, project, release, self._now(), by)
+                # What has become live meanwhile is waited for by its own caller, which has the lock after this one.
+                await self._switch(project, row.target, row.id)
         self._compress_soon(project, row.target)
-        return row
+        return row, decides
 
     def has(self, release: ReleaseRow) -> Awaitable[bool]:
         """Return whether the files of a release are there, so that it can be looked at, and be made live."""
@@ -432,8 +433,12 @@ class Releasing:
     async def _follow(self, project: str, target: str) -> bool:
         """Make live what the ledger says. Return whether it is. The caller holds the project's lock (`_alone`)."""
         live = await self._ledger.read(releases.live, project, target)
+        return await self._switch(project, target, None if live is None else live.id)
+
+    async def _switch(self, project: str, target: str, live: int | None) -> bool:
+        """Make this release live at its target, or none. Return whether it is. The caller holds the project's lock."""
         try:
-            await self._in_thread(self._kept[target].reconcile, project, None if live is None else live.id)
+            await self._in_thread(self._kept[target].reconcile, project, live)
         except (OSError, NotUnpacked) as error:
             self._log.error(
                 "the live {target} release of {project} can't be switched (it will be at the next start): {error}",
@@ -505,12 +510,12 @@ def _create(
     )
 
 
-def _activate(connection: Connection, project: str, release: int, now: int, by: Actor) -> ReleaseRow:
+def _activate(connection: Connection, project: str, release: int, now: int, by: Actor) -> tuple[ReleaseRow, Standing]:
     waiting = releases.waiting(connection, project)
     row = releases.activate(connection, project, release, now, who=by.name)
-    note_standing(connection, [row, *waiting], now)
+    decides = note_standing(connection, [row, *waiting], now)
     _record(connection, "release.activate", project, [row], by, now)
-    return row
+    return row, decides[project]
 
 
 def _resume(

@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+import msgspec
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from twistedipc.builds import names
 from twistedipc.builds.protection import listing, may_be_protected
@@ -142,7 +143,7 @@ def settle(connection: Connection, project: str, release_id: int, now: int) -> R
         return _existing(connection, project, release_id)
     if about.hold is not None:
         return release
-    return _go_live(connection, release, former, now)
+    return _go_live(connection, about, release, former, now)
 
 
 def activate(connection: Connection, project: str, release_id: int, now: int, *, who: str) -> ReleaseRow:
@@ -179,7 +180,7 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
     former = live(connection, project, wanted.target)
     if former is not None and not newer(wanted, former, now) and about.hold is None:
         _set_hold(connection, project, Hold(who=text(who), time=now, release=wanted.id))
-    return _go_live(connection, wanted, former, now)
+    return _go_live(connection, about, wanted, former, now)
 
 
 def resume(
@@ -189,45 +190,43 @@ def resume(
     Lift the hold, and make the newest release of each target live that waits for it: the hold that there was, and the
     releases that are live by this. ``gone``: those whose files are gone. Raises `NotFound`.
     """
-    hold = _project(connection, project).hold
-    if hold is None:
+    about = _project(connection, project)
+    if about.hold is None:
         return None, []
     _set_hold(connection, project, None)
     newest: dict[str, ReleaseRow] = {}
-    for release in waiting(connection, project):
+    for release in _waiting(connection, about):
         if release.id not in gone:
             newest.setdefault(release.target, release)
-    return hold, [
-        _go_live(connection, release, live(connection, project, target), now) for target, release in newest.items()
+    return about.hold, [
+        _go_live(connection, about, release, live(connection, project, target), now)
+        for target, release in newest.items()
     ]
 
 
 def waiting(connection: Connection, project: str) -> list[ReleaseRow]:
     """The project's releases that would be live if they had come while it wasn't held, newest first."""
     about = get_project(connection, project)
-    if about is None:
-        return []
-    own = or_(builds.c.ref.in_(sorted(names.own_refs(about.default_ref, about.head))), attempts.c.live)
-    query = _SELECT.where(
-        releases.c.project_id == about.id,
-        releases.c.state == ReleaseState.PACKED,
-        attempts.c.state == AttemptState.SUCCEEDED,
-        own,
-    )
-    found = (_row(row) for row in connection.execute(query))
+    return [] if about is None else _waiting(connection, about)
+
+
+def _waiting(connection: Connection, about: ProjectRow) -> list[ReleaseRow]:
+    own = sorted(names.own_refs(about.default_ref, about.head))
+    found = (_row(row) for row in connection.execute(_THAT_MAY_WAIT, {"project": about.id, "own": own}))
     return sorted((row for row in found if goes_live_by_itself(row, about)), key=_order, reverse=True)
 
 
-def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | None, now: int) -> ReleaseRow:
+def _go_live(
+    connection: Connection, about: ProjectRow, wanted: ReleaseRow, former: ReleaseRow | None, now: int
+) -> ReleaseRow:
     if former is not None:
         replaced = newer(wanted, former, now)
         _step(connection, former.id, former.state, ReleaseState.SUPERSEDED if replaced else ReleaseState.ROLLED_BACK)
-    _step(connection, wanted.id, wanted.state, ReleaseState.LIVE)
-    connection.execute(update(releases).where(releases.c.id == wanted.id).values(activated=now))
-    for other in waiting(connection, wanted.project):
+    _step(connection, wanted.id, wanted.state, ReleaseState.LIVE, activated=now)
+    for other in _waiting(connection, about):
         if other.target == wanted.target and not newer(other, wanted, now):
             _step(connection, other.id, other.state, ReleaseState.SUPERSEDED)
-    row = _existing(connection, wanted.project, wanted.id)
+    row = msgspec.structs.replace(wanted, state=ReleaseState.LIVE, activated=now)
     outbox.note_live(connection, row)
     return row
 
@@ -261,13 +260,12 @@ def latest(connection: Connection, project: str, target: str) -> ReleaseRow | No
 
 def of_build(connection: Connection, build: int) -> list[ReleaseRow]:
     """The releases that a build's attempts have made, oldest first."""
-    query = _SELECT.where(releases.c.build_id == integer(build)).order_by(releases.c.number, releases.c.id)
-    return [_row(row) for row in connection.execute(query)]
+    return [_row(row) for row in connection.execute(_OF_BUILD, {"build": integer(build)})]
 
 
 def get(connection: Connection, project: str, release_id: int) -> ReleaseRow | None:
     """The project's release of this number."""
-    found = connection.execute(_SELECT.where(projects.c.name == project, releases.c.id == integer(release_id))).first()
+    found = connection.execute(_BY_ID, {"project": project, "release": integer(release_id)}).first()
     return None if found is None else _row(found)
 
 
@@ -278,8 +276,7 @@ def live(connection: Connection, project: str, target: str) -> ReleaseRow | None
 
 def all_live(connection: Connection, project: str) -> list[ReleaseRow]:
     """The project's live releases, at most one of each target."""
-    query = _SELECT.where(projects.c.name == project, releases.c.state == ReleaseState.LIVE)
-    return [_row(row) for row in connection.execute(query)]
+    return [_row(row) for row in connection.execute(_LIVE, {"project": project})]
 
 
 def released_projects(connection: Connection, target: str) -> frozenset[str]:
@@ -328,11 +325,16 @@ def _project(connection: Connection, name: str) -> ProjectRow:
     return project
 
 
-def _step(connection: Connection, release_id: int, before: ReleaseState, after: ReleaseState) -> None:
+def _step(
+    connection: Connection, release_id: int, before: ReleaseState, after: ReleaseState, activated: int | None = None
+) -> None:
     check_release(before, after)
-    connection.execute(
-        update(releases).where(releases.c.id == release_id, releases.c.state == before).values(state=after)
-    )
+    if activated is None:
+        connection.execute(_STEP, {"release": release_id, "before": before, "after": after})
+    else:
+        connection.execute(
+            _STEP_LIVE, {"release": release_id, "before": before, "after": after, "activated": activated}
+        )
 
 
 _SELECT = (
@@ -353,6 +355,24 @@ _SELECT = (
     .join(projects, and_(projects.c.id == releases.c.project_id, projects.c.deleted.is_(None)))
     .join(builds, builds.c.id == releases.c.build_id)
     .join(attempts, and_(attempts.c.build_id == releases.c.build_id, attempts.c.number == releases.c.number))
+)
+
+# Made once: what SQLAlchemy does to make a statement takes longer than SQLite takes for it, and people wait for a
+# rollback.
+_STEP = (
+    update(releases)
+    .where(releases.c.id == bindparam("release"), releases.c.state == bindparam("before"))
+    .values(state=bindparam("after"))
+)
+_STEP_LIVE = _STEP.values(activated=bindparam("activated"))
+_BY_ID = _SELECT.where(projects.c.name == bindparam("project"), releases.c.id == bindparam("release"))
+_LIVE = _SELECT.where(projects.c.name == bindparam("project"), releases.c.state == ReleaseState.LIVE)
+_OF_BUILD = _SELECT.where(releases.c.build_id == bindparam("build")).order_by(releases.c.number, releases.c.id)
+_THAT_MAY_WAIT = _SELECT.where(
+    releases.c.project_id == bindparam("project"),
+    releases.c.state == ReleaseState.PACKED,
+    attempts.c.state == AttemptState.SUCCEEDED,
+    or_(builds.c.ref.in_(bindparam("own", expanding=True)), attempts.c.live),
 )
 
 

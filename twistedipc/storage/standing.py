@@ -5,7 +5,7 @@ Why a release isn't live, as a sentence for people. Used by ``server`` (at a bui
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -78,12 +78,17 @@ def standing(connection: Connection, project: str) -> Standing | None:
     return None if about is None else Standing(about, releases.all_live(connection, project))
 
 
-def note_standing(connection: Connection, changed: Iterable[ReleaseRow], now: int) -> None:
-    """Have the attempts of these releases say why theirs aren't live now; nothing, once they are."""
+def note_standing(connection: Connection, changed: Iterable[ReleaseRow], now: int) -> Mapping[str, Standing]:
+    """
+    Have the attempts of these releases say why theirs aren't live now; nothing, once they are. Return what decides now
+    about the releases of their projects, by the project's name.
+    """
+    decides: dict[str, Standing] = {}
     for attempt, project, build in dict.fromkeys((each.attempt, each.project, each.build) for each in changed):
-        about = standing(connection, project)
+        about = decides.get(project) or standing(connection, project)
         if about is None:
             continue
+        decides[project] = about
         made = [each for each in releases.of_build(connection, build) if each.attempt == attempt]
         reasons = [
             f"release {release.id} didn't go live: {why}"
@@ -91,3 +96,4 @@ def note_standing(connection: Connection, changed: Iterable[ReleaseRow], now: in
             if (why := about.why_not_live(release, now))
         ]
         attempts.note_release(connection, attempt, "; ".join(reasons))
+    return decides

@@ -18,7 +18,7 @@ from itertools import chain
 from itertools import count as count_from
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from twistedipc.storage.columns import from_json, text, to_json
@@ -103,33 +103,45 @@ def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | No
     """
     if not well_formed(secret):
         return None
-    parents = tokens.alias("parents")
-    good = [
-        t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now)  # also true where there is no parent
-        for t in (tokens, parents)
-    ]
-    found = connection.execute(
-        select(tokens)
-        .outerjoin(parents, parents.c.id == tokens.c.parent)
-        .outerjoin(people, people.c.id == tokens.c.person)
-        .where(people.c.disabled.is_(None))
-        .where(tokens.c.secret_sha256 == _digest(secret), *good, _in_use(now))
-    ).first()
+    found = connection.execute(_WITH_SECRET, {"secret": _digest(secret), **_at(now)}).first()
     return None if found is None else _rows(connection, [found])[0]
 
 
 def sessions(connection: Connection, now: int) -> list[TokenRow]:
     """Return the browsers' sessions that are good, oldest first."""
+    return _rows(connection, connection.execute(_SESSIONS, _at(now)).all())
+
+
+def _good() -> Select[Any]:
+    """Return the query for the tokens that are valid; its parameters are `_at`'s."""
     parents = tokens.alias("parents")
-    good = [t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now) for t in (tokens, parents)]
-    query = select(tokens).outerjoin(parents, parents.c.id == tokens.c.parent).where(*good, _in_use(now))
-    query = query.where(tokens.c.session)
-    return _rows(connection, connection.execute(query.order_by(tokens.c.id)).all())
+    now, used_since = bindparam("now", type_=BigInteger), bindparam("used_since", type_=BigInteger)
+    return (
+        select(tokens)
+        .outerjoin(parents, parents.c.id == tokens.c.parent)
+        .where(
+            *(
+                t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now)  # true where there is no parent
+                for t in (tokens, parents)
+            )
+        )
+        # It is no session, or one with which something was asked for a short while ago.
+        .where(or_(~tokens.c.session, func.coalesce(tokens.c.last_used, tokens.c.created) > used_since))
+    )
 
 
-def _in_use(now: int) -> ColumnElement[bool]:
-    """Whether a token is no session, or one with which something was asked for a short while ago."""
-    return or_(~tokens.c.session, func.coalesce(tokens.c.last_used, tokens.c.created) > now - SESSION_IDLE)
+def _at(now: int) -> dict[str, int]:
+    return {"now": now, "used_since": now - SESSION_IDLE}
+
+
+# Made once: each request begins with this, and what SQLAlchemy does to make a statement takes longer than SQLite takes
+# for it.
+_WITH_SECRET = (
+    _good()
+    .outerjoin(people, people.c.id == tokens.c.person)
+    .where(people.c.disabled.is_(None), tokens.c.secret_sha256 == bindparam("secret"))
+)
+_SESSIONS = _good().where(tokens.c.session).order_by(tokens.c.id)
 
 
 def touch(connection: Connection, token_id: int, now: int) -> None:

@@ -40,6 +40,7 @@ from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, PublicationRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import PublicKey
+from twistedipc.storage.standing import Standing
 from twistedipc.web.access.audience import Audience
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.domains import Domains
@@ -102,10 +103,10 @@ class ReleaseSwitch(Protocol):
         Fires when the releases of those of these builds that have ended are served, if they are to be; mostly at once.
         """
 
-    def activate(self, project: str, release: int, *, by: Actor) -> Awaitable[ReleaseRow]:
+    def activate(self, project: str, release: int, *, by: Actor) -> Awaitable[tuple[ReleaseRow, Standing]]:
         """
-        Make the release live for ``by``, with its record in the audit. Raises `NoSuchRelease`, `NotProtected`,
-        `LedgerUnavailable`.
+        Make the release live for ``by``, with its record in the audit. Return it, and what decides about the project's
+        releases from then on. Raises `NoSuchRelease`, `NotProtected`, `LedgerUnavailable`.
         """
 
     def has(self, release: ReleaseRow) -> Awaitable[bool]:

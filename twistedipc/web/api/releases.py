@@ -167,9 +167,9 @@ async def promote(call: Call[None, None]) -> Reply[Promoted]:
         if not rebuild and not await context.releasing.has(found.release):
             rebuild = "the files of its release have been removed"
         if not rebuild:
-            row = await context.releasing.activate(build.project, found.release.id, by=call.actor)
+            row, decides = await context.releasing.activate(build.project, found.release.id, by=call.actor)
             context.tell()
-            return Reply(body=Promoted(release=await _shown(call, row), build=None))
+            return Reply(body=Promoted(release=_release(row, decides, context.now()), build=None))
     except NoSuchRelease as error:
         raise not_found(str(error)) from error
     except NotProtected as error:
@@ -256,13 +256,13 @@ async def activate(call: Call[None, None]) -> Reply[Release]:
     """
     context, project, release = call.context, call.project.name, int(call.path["release"])
     try:
-        row = await context.releasing.activate(project, release, by=call.actor)
+        row, decides = await context.releasing.activate(project, release, by=call.actor)
     except NoSuchRelease as error:
         raise not_found(str(error)) from error
     except NotProtected as error:
         raise forbidden(str(error)) from error
     context.tell()
-    return Reply(body=await _shown(call, row))
+    return Reply(body=_release(row, decides, context.now()))
 
 
 async def resume(call: Call[None, None]) -> Reply[Resumed]:
