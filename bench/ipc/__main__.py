@@ -6,7 +6,8 @@
 - ``ipc/jsonrpc``: calls a second of a service, by JSON-RPC and by the link;
 - ``ipc/faces``: the same by what programs write: coroutines, tasks or threads that await a call each, 64 of them;
 - ``ipc/round-trip``: microseconds from a call to its reply, one at a time;
-- ``ipc/sizes``: messages a second against their size.
+- ``ipc/sizes``: messages a second against their size;
+- ``ipc/node-calls``, ``ipc/node-stream``: the package for Node to Python, beside Node's net with JSON by hand.
 
 All over UNIX sockets. Every message carries a number; a measurement counts only if both ends agree on how many there
 were and on their sum. Redis' own process runs on either core.
@@ -90,6 +91,13 @@ def stock(role: str, path: Path, *numbers: int) -> list[str]:
 
 def net(role: str, path: Path, *numbers: int) -> list[str]:
     return node(PEERS / "net.js", role, path, *numbers)
+
+
+def node_to_python(role: str, path: Path, *numbers: int) -> list[str]:
+    """The package for Node asks and sends; a service in Python answers and receives."""
+    if role in ("call", "send"):
+        return node(PEERS / "package.js", role, path, *numbers)
+    return python("bench.ipc.peers.for_node", role, path, *numbers)
 
 
 def zeromq(role: str, path: Path, *numbers: int) -> list[str]:
@@ -211,6 +219,7 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
     yield _jsonrpc(lambda seconds_worth: round(seconds_worth * scale))
     yield _faces(lambda seconds_worth: round(seconds_worth * scale))
     yield _round_trip(round(10_000 * scale))
+    yield from _from_node(lambda seconds_worth: round(seconds_worth * scale))
     yield _sizes(scale, (50, 65_536) if options.quick else (50, 200, 1000, 8000, 65_536))
 
 
@@ -316,6 +325,39 @@ def _round_trip(count: int) -> Asked:
         Candidate("Node net", partial(trips, net, count)),
         Candidate("pyzmq REQ/REP", partial(trips, zeromq, count)),
     ]
+
+
+def _from_node(count: Callable[[int], int]) -> Iterator[Asked]:
+    ours = "the package, to Python"
+    question = Question(
+        name="ipc/node-calls",
+        title="Node to Python: calls a second, 64 in flight",
+        unit="calls/s",
+        ours=ours,
+        bars={"Node net": Bar(0.8)},
+    )
+    yield (
+        question,
+        [
+            Candidate(ours, partial(calls, node_to_python, count(60_000))),
+            Candidate("Node net", partial(calls, net, count(60_000))),
+        ],
+    )
+    question = Question(
+        name="ipc/node-stream",
+        title="Node to Python: items a second of a stream that loses nothing, beside lines that may be lost",
+        unit="items/s",
+        ours=ours,
+        bars={"Node net, a write per message": Bar(0.8)},
+    )
+    yield (
+        question,
+        [
+            Candidate(ours, partial(one_way, node_to_python, "receive", "send", count(200_000))),
+            Candidate("Node net, a write per message", partial(one_way, net, "receive", "send", count(200_000))),
+            Candidate("Node net, corked", partial(one_way, net, "receive", "send-corked", count(500_000))),
+        ],
+    )
 
 
 def _sizes(scale: float, sizes: Sequence[int]) -> Asked:

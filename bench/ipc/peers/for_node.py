@@ -12,7 +12,7 @@ from twisted.internet.task import react
 
 from bench.common.processes import say
 from bench.ipc.message import Tally
-from twistedipc.ipc import Interface, Peer, Request, Service, StreamId, StreamOf, handles, listen
+from twistedipc.ipc import Interface, Peer, Request, Service, StreamId, StreamOf, handles, listen, receives
 
 KEY = b"a key of thirty-two bytes, shared"
 
@@ -69,7 +69,8 @@ class Bench(Service):
     def echo(self, request: Echo, peer: Peer) -> Echoed:
         return Echoed(request.build, request.seq, request.at, request.text)
 
-    def receiver(self, stream: StreamId) -> Shelf:
+    @receives(LINES)
+    def lines(self, stream: StreamId) -> Shelf:
         return self.shelf
 
 

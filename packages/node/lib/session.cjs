@@ -2,9 +2,11 @@
 // One connection's conversation, without the connection: bytes in, events out, and the other way round. Sans-IO: no
 // socket and no clock. `Link` gives it bytes and the time, in milliseconds. See "The link" in docs/protocol.md.
 
-const { CallFailed, CallTimedOut, LocalProtocolError, NotConnected, RemoteProtocolError, TooManyCalls } = require('./errors.cjs');
+const { CallFailed, CallTimedOut, LocalProtocolError, NotConnected, RemoteProtocolError } = require('./errors.cjs');
 const { Greeting } = require('./greeting.cjs');
 const { LineSplitter, NotUtf8, beginning, decode, encode, printable, remoteFault, words } = require('./json.cjs');
+const { OwnCalls } = require('./own_calls.cjs');
+const { Silence } = require('./silence.cjs');
 
 const HANDSHAKE_FRAME_LIMIT = 4096;
 const REASON_LIMIT = 512;
@@ -86,16 +88,8 @@ class Session {
     /** @type {string[]} */
     this._out = [];
     this._owesPong = false;
-    // Silence is counted in heartbeats without a byte, and not by the time that has passed: a process that was stopped
-    // for a minute must look at what waits in its socket before it judges its peer.
-    this._heartbeat = settings.heartbeat;
-    this._silentSince = now;
-    this._silentBeats = 0;
-    this._reading = true;
-    /** @type {Map<number, { type: string, deadline: number }>} */
-    this._calls = new Map();
-    this._lastId = 0;
-    this._earliest = Infinity;
+    this._silence = new Silence(settings.heartbeat, settings.deadAfter, now);
+    this._calls = new OwnCalls(settings.maxCalls);
     /** the calls of the peer that aren't answered; true: the peer doesn't wait any longer @type {Map<number, boolean>} */
     this._asked = new Map();
     if (this._greeting.opening) this.say(this._greeting.opening);
@@ -123,8 +117,7 @@ class Session {
    * @returns {Event[]}
    */
   receive(chunk, now) {
-    this._silentSince = now;
-    this._silentBeats = 0;
+    this._silence.broken(now);
     /** @type {Event[]} */
     const events = [];
     try {
@@ -165,7 +158,7 @@ class Session {
         this.state = 'ready';
         this.peer = agreement.peer;
         this.sendLimit = agreement.sendLimit;
-        this._heartbeat = agreement.heartbeat;
+        this._silence.heartbeat = agreement.heartbeat;
         this._lines.limit = this.settings.frameLimit;
         events.push({ event: 'ready', peer: agreement.peer });
       } else {
@@ -300,7 +293,7 @@ class Session {
   _onReply(frame, events) {
     needId(frame);
     if (frame.reply === undefined) return this._badReply(frame.id, 'reply: `reply` is missing', events);
-    if (this._awaited(frame.id)) events.push({ event: 'replied', id: frame.id, reply: frame.reply });
+    if (this._calls.answered(frame.id)) events.push({ event: 'replied', id: frame.id, reply: frame.reply });
   }
 
   /**
@@ -317,19 +310,7 @@ class Session {
     }
     needId(frame);
     if (!isWhole) this._badReply(id, 'error: `code` and `message` are strings', events);
-    else if (this._awaited(id)) events.push({ event: 'failed', id, error: new CallFailed(code, message, data) });
-  }
-
-  /**
-   * Forget a call, and return what it was, if it waits for its answer. Throws if there never was such a call.
-   *
-   * @param {number} id
-   */
-  _awaited(id) {
-    if (id > this._lastId) throw remoteFault('bad-message', `call ${id} was never made`);
-    const call = this._calls.get(id);
-    this._calls.delete(id);
-    return call;
+    else if (this._calls.answered(id)) events.push({ event: 'failed', id, error: new CallFailed(code, message, data) });
   }
 
   /**
@@ -340,7 +321,7 @@ class Session {
    * @param {Event[]} events
    */
   _badReply(id, complaint, events) {
-    const call = this._awaited(id);
+    const call = this._calls.answered(id);
     if (!call) return;
     const reason = words(`the answer to ${call.type}: ${complaint}`, REASON_LIMIT);
     events.push({ event: 'failed', id, error: new CallFailed('bad-reply', reason) });
@@ -361,7 +342,7 @@ class Session {
 
   /** When `tick` is to be called at the latest; Infinity: never. */
   nextDeadline() {
-    if (this.state === 'ready') return Math.min(this._silentSince + this._heartbeat, this._earliest);
+    if (this.state === 'ready') return Math.min(this._silence.due, this._calls.earliest);
     return this.state === 'closing' ? Infinity : this._greetingDeadline;
   }
 
@@ -375,8 +356,11 @@ class Session {
     /** @type {Event[]} */
     const events = [];
     if (this.state === 'ready') {
-      if (now >= this._earliest) this._expire(now, events);
-      if (now >= this._silentSince + this._heartbeat) this._beat(now, events);
+      for (const [id, { type }] of this._calls.expired(now)) {
+        this.drop(id);
+        events.push({ event: 'failed', id, error: new CallTimedOut(`no reply to ${type} in time`) });
+      }
+      if (now >= this._silence.due) this._beat(now, events);
     } else if (this.state !== 'closing' && now >= this._greetingDeadline) {
       const waited = this.settings.handshakeTimeout;
       this._end({ code: 'handshake-timeout', reason: `no authentication within ${waited / 1000} seconds` }, events);
@@ -388,49 +372,24 @@ class Session {
    * @param {number} now
    * @param {Event[]} events
    */
-  _expire(now, events) {
-    this._earliest = Infinity;
-    for (const [id, { type, deadline }] of this._calls) {
-      if (deadline > now) {
-        this._earliest = Math.min(this._earliest, deadline);
-        continue;
-      }
-      this.drop(id);
-      events.push({ event: 'failed', id, error: new CallTimedOut(`no reply to ${type} in time`) });
-    }
-  }
-
-  /**
-   * @param {number} now
-   * @param {Event[]} events
-   */
   _beat(now, events) {
-    this._silentSince = now;
-    if (!this._reading) {
-      this.say('{"type":"pong"}'); // it can't see the peer's pings
-      return;
-    }
-    this._silentBeats += 1;
-    if (this._silentBeats >= Math.max(2, Math.ceil(this.settings.deadAfter / this._heartbeat))) {
-      const lasted = (this._silentBeats * this._heartbeat) / 1000;
-      this._end({ code: 'silent', reason: `nothing was received for ${lasted} seconds`, abrupt: true }, events);
+    const sign = this._silence.heartbeatPassed(now);
+    if (sign === 'dead') {
+      const reason = `nothing was received for ${this._silence.lasted} seconds`;
+      this._end({ code: 'silent', reason, abrupt: true }, events);
     } else {
-      this.say('{"type":"ping"}');
+      this.say(`{"type":"${sign}"}`);
     }
   }
 
   /**
-   * Note whether this side reads. While it doesn't, the peer's silence means nothing.
+   * Note whether this side reads.
    *
    * @param {boolean} reading
    * @param {number} now
    */
   setReading(reading, now) {
-    this._reading = reading;
-    if (reading) {
-      this._silentSince = now;
-      this._silentBeats = 0;
-    }
+    this._silence.setReading(reading, now);
   }
 
   // -- what this side says
@@ -458,15 +417,10 @@ class Session {
    */
   call(type, fields, deadline) {
     this._checkReady();
-    if (this._calls.size >= this.settings.maxCalls) {
-      throw new TooManyCalls(`${this.settings.maxCalls} calls of this side are in flight, its own limit (maxCalls)`);
-    }
-    const id = this._lastId + 1;
+    const id = this._calls.nextId;
     const line = `{"type":"call","id":${id},"request":${encode(tagged(type, fields), type)}}`;
     this._checkSize(line, type);
-    this._lastId = id;
-    this._calls.set(id, { type, deadline });
-    if (deadline < this._earliest) this._earliest = deadline;
+    this._calls.made(type, deadline);
     this.say(line);
     return id;
   }
@@ -477,7 +431,7 @@ class Session {
    * @param {number} id
    */
   drop(id) {
-    if (this._calls.delete(id)) this.say(`{"type":"drop","id":${id}}`);
+    if (this._calls.forget(id)) this.say(`{"type":"drop","id":${id}}`);
   }
 
   /**
