@@ -21,16 +21,23 @@ SECTION = "Builder and apiserver"
 
 BUILDER: tuple[Subject, ...] = ("builder",)
 
-#: Seconds for a build that is small: a builder may bring tools first.
-_LONG = 60.0
+#: How many times as long as for an answer a small build may take: a builder may bring tools first.
+_LONG = 12
 
 _CREDIT = 1 << 20
+
+#: How large one message of a log may be, by which more than the credit is under way.
+_MESSAGE = 100_000
+
 _ATTEMPT = re.compile(r"[1-9][0-9]*-[1-9][0-9]*\Z")
 _PHASES = ("accepted", "running", "ended")
 
-#: It says 2000 lines, and waits where it is asked to: for its being cancelled.
-_SCRIPT = """i=0
-while [ $i -lt 2000 ]; do i=$((i+1)); echo "line $i of the conformance build"; done
+#: How many lines a build says: some 350 KB of log.
+_LINES = 8000
+
+#: It says them, and waits where it is asked to: for its being cancelled.
+_SCRIPT = f"""i=0
+while [ $i -lt {_LINES} ]; do i=$((i+1)); echo "line $i of the conformance build"; done
 if [ "$CONFORM_WAITS" ]; then sleep 300; fi
 mkdir -p out && echo '<h1>conform</h1>' > out/index.html
 """
@@ -42,7 +49,7 @@ class Server:
     def __init__(self, meeting: Meeting) -> None:
         self.linked = meeting.link()
         self.wire = self.linked.wire
-        first = self.wire.next("call")
+        first = self.wire.next("call", skip=("ping", "pong"))
         self.sync = first["request"]
         self._sync_id = first["id"]
         if self.sync.get("type") != "sync":
@@ -64,11 +71,11 @@ class Server:
         """Send a message about an attempt."""
         self.wire.send({"type": kind, "attempt": about.attempt, "lease": about.lease, **more})
 
-    def said(self, *types: str, within: float = _LONG) -> dict[str, Any]:
+    def said(self, *types: str, within: float | None = None) -> dict[str, Any]:
         """Return the next message of one of these types. A builder may say ``status`` at any time."""
         skip = {"ping", "pong", "status", "started", "checked_out"} - set(types)
         while True:
-            frame = self.wire.next(*types, "call", within=within, skip=skip)
+            frame = self.wire.next(*types, "call", within=within or _LONG * self.wire.soon, skip=skip)
             if frame["type"] != "call":
                 return frame
             self._answer(frame["id"], frame["request"])
@@ -217,7 +224,7 @@ def a_message_with_wrong_fields(meeting: Meeting) -> None:
     server = Server(meeting)
     server.stop_all()
     server.wire.send({"type": "ack", "attempt": 7, "next": "one"})
-    frame = server.said("error", within=5.0)
+    frame = server.said("error", within=server.wire.soon)
     if frame.get("code") != "bad-message" or "id" in frame:
         raise Failed(f"it says {shown(frame)} to a message with wrong fields")
     server.linked.lives()
@@ -243,7 +250,7 @@ def a_build_from_its_offer_to_its_end(meeting: Meeting, repository: Path) -> Non
     log = Log()
     final = _to_its_end(server, log)
     _check_final(final, log, "succeeded")
-    if sum(isinstance(line, str) and "of the conformance build" in line for line in log.lines) != 2000:
+    if sum(isinstance(line, str) and "of the conformance build" in line for line in log.lines) != _LINES:
         raise Failed("its log doesn't have what the build has printed")
     begun = [each["index"] for each in log.lines if isinstance(each, dict) and each["type"] == "step_started"]
     if not begun or begun != list(range(len(begun))):
@@ -262,6 +269,7 @@ def go_twice(meeting: Meeting, repository: Path) -> None:
     log = Log()
     final = _to_its_end(server, log)
     _check_final(final, log, "succeeded")
+    server.wire.quiet(1.0, "log", "final")
     if sum(line == "line 1 of the conformance build" for line in log.lines) != 1:
         raise Failed("it has built twice")
     server.say("final_ack", offer)
@@ -280,17 +288,16 @@ def no_more_than_its_credit(meeting: Meeting, repository: Path) -> None:
         raise NotTried("it declines the build")
     server.say("go", offer)
     log, under_way = Log(), 0
-    deadline = time.monotonic() + _LONG
+    deadline = time.monotonic() + _LONG * server.wire.soon
     while time.monotonic() < deadline:
         try:
-            frame = server.said("log", "final", within=2.0)
+            frame = server.said("log", "final", within=0.4 * server.wire.soon)
         except Failed:
             break  # it waits
         if frame["type"] == "final":
-            break
+            raise Failed(f"it sends all of its log, with a credit of {credit} bytes")
         under_way += log.take(frame)
-    # What was sent before is more than the credit allows only by one message, which may be the first.
-    if under_way > credit * 2:
+    if under_way > credit + _MESSAGE:
         raise Failed(f"it has {under_way} bytes under way, and a credit of {credit}")
     if log.next < 2:
         raise Failed("it sends nothing although it has credit")

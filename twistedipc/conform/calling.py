@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from twistedipc.conform.cases import case
 from twistedipc.conform.meeting import Linked, Meeting
 from twistedipc.conform.wire import Failed, NotTried, shown
@@ -38,7 +40,8 @@ def it_ends_a_link_that_is_dead(meeting: Meeting) -> None:
         linked.wire.send({"type": "pong"})
         linked.wire.frame(beat)
     linked.lives()  # what says something isn't dead
-    while (frame := linked.wire.frame(beat * 4 + 2)) is not None:
+    deadline = time.monotonic() + beat * 4 + 2
+    while (frame := linked.wire.frame(max(0.0, deadline - time.monotonic()))) is not None:
         if frame["type"] == "bye":
             if frame.get("code") != "silent":
                 raise Failed(f"it says {shown(frame)}, and the code must be silent")

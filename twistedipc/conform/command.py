@@ -14,6 +14,7 @@ from twistedipc.conform.cases import Subject
 from twistedipc.conform.codes import Key, read_key
 from twistedipc.conform.meeting import About, Meeting, NoAnswer, place_of
 from twistedipc.conform.running import Outcome, chosen, try_all
+from twistedipc.conform.wire import SOON
 
 #: subject -> the role of this end
 _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "plain": "client"}
@@ -35,6 +36,14 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 @click.option("--name", default="conform", show_default=True, help="This end's name.")
 @click.option("--only", multiple=True, metavar="NUMBER", help="Only this case, or this chapter (2). May be repeated.")
 @click.option("--slow", is_flag=True, help="Also the cases that wait for some 10 to 30 seconds.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0.05),
+    default=SOON,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long an answer may take that should come at once.",
+)
 @click.option("--stream", default="", metavar="NAME", help="A stream that it receives, for 5.2 to 5.5.")
 @click.option("--item", default="", metavar="JSON", help="An item of that stream.")
 @click.option("--wait", default="", metavar="SECONDS", help="How long an apiserver may take to offer a build.")
@@ -64,7 +73,7 @@ def conform(address: str | None, subject: Subject, listen: bool, key: Path | Non
     if not role:
         raise click.UsageError("--role is needed for a link: the one that the other end wants, as calculator-client")
     options = {name: given[name] for name in ("stream", "item", "wait", "folder")}
-    about = About(address, listen, role, given["name"], _key(key), options)
+    about = About(address, listen, role, given["name"], _key(key), options, given["patience"])
     outcomes = _run(about, subject, given)
     failed = sum(outcome.verdict == "failed" for outcome in outcomes)
     if not given["as_json"]:

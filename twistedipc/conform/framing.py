@@ -23,7 +23,7 @@ def _calls(linked: Linked, count: int) -> tuple[list[int], bytes]:
 def _all_answered(linked: Linked, ids: list[int]) -> None:
     found: list[object] = []
     while len(found) < len(ids):
-        found.append(linked.wire.next("error", within=10.0).get("id"))
+        found.append(linked.wire.next("error", within=2 * linked.wire.soon).get("id"))
     if sorted(map(str, found)) != sorted(map(str, ids)):
         raise Failed(f"it answers the calls {found} where {ids} were made")
 
@@ -72,7 +72,7 @@ def a_line_of_the_longest_length(meeting: Meeting) -> None:
     data = begin + b"x" * (linked.limit - len(begin) - 3) + b'"}}\n'
     assert len(data) == linked.limit + 1
     linked.wire.send_bytes(data)
-    if linked.answered(linked.number, 15.0).get("code") != "unknown-type":
+    if linked.answered(linked.number, 3 * linked.wire.soon).get("code") != "unknown-type":
         raise Failed("it doesn't take a line of the longest length")
 
 
@@ -80,14 +80,17 @@ def a_line_of_the_longest_length(meeting: Meeting) -> None:
 def a_line_that_is_too_long(meeting: Meeting) -> None:
     linked = meeting.link()
     linked.wire.send_bytes(b'{"type":"conform-long","x":"' + b"x" * linked.limit + b'"}\n')
-    linked.wire.ends("frame-too-long", within=15.0)
+    linked.wire.ends("frame-too-long", within=3 * linked.wire.soon)
 
 
 def _refused(meeting: Meeting, data: bytes) -> None:
-    """The line must be answered by an error that names no call, or by the link's end; not taken, and not ignored."""
+    """
+    The line, a ping that is malformed, must be answered by an error that names no call, or by the link's end: it isn't
+    taken, and not ignored.
+    """
     linked = meeting.link()
     linked.wire.send_bytes(data + b"\n")
-    frame = linked.wire.next("error", "bye")
+    frame = linked.wire.next("error", "bye", "pong")
     if frame["type"] == "bye":
         if frame.get("code") != "bad-message":
             raise Failed(f"it says {shown(frame)}, and the code must be bad-message")
@@ -108,33 +111,33 @@ def an_empty_line(meeting: Meeting) -> None:
 @case("1.8", SECTION, "invalid UTF-8 (overlong forms and surrogates too)")
 def bytes_that_are_no_utf_8(meeting: Meeting) -> None:
     for wrong in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"):
-        _refused(meeting, b'{"x":"' + wrong + b'","type":"conform"}')
+        _refused(meeting, b'{"x":"' + wrong + b'","type":"ping"}')
         meeting.close_all()
 
 
 @case("1.9", SECTION, "lone surrogates in")
 def half_a_surrogate_pair(meeting: Meeting) -> None:
-    _refused(meeting, b'{"x":"\\ud800","type":"conform"}')
+    _refused(meeting, b'{"x":"\\ud800","type":"ping"}')
 
 
 @case("1.10", SECTION, "`NaN` and `Infinity`")
 def numbers_that_json_has_not(meeting: Meeting) -> None:
-    _refused(meeting, b'{"x":NaN,"type":"conform"}')
+    _refused(meeting, b'{"x":NaN,"type":"ping"}')
 
 
 @case("1.11", SECTION, "raw control characters in strings")
 def a_raw_control_character(meeting: Meeting) -> None:
-    _refused(meeting, b'{"x":"\x01","type":"conform"}')
+    _refused(meeting, b'{"x":"\x01","type":"ping"}')
 
 
 @case("1.12", SECTION, "two objects on one line")
 def two_objects_on_a_line(meeting: Meeting) -> None:
-    _refused(meeting, b'{"type":"conform"}{"type":"conform"}')
+    _refused(meeting, b'{"type":"ping"}{"type":"ping"}')
 
 
 @case("1.13", SECTION, "A byte order mark")
 def a_byte_order_mark(meeting: Meeting) -> None:
-    _refused(meeting, b'\xef\xbb\xbf{"type":"conform"}')
+    _refused(meeting, b'\xef\xbb\xbf{"type":"ping"}')
 
 
 @case("1.14", SECTION, "A frame is one JSON object on one line")
@@ -149,7 +152,7 @@ def deep_nesting(meeting: Meeting) -> None:
     linked = meeting.link()
     deep = b"[" * 100_000 + b"]" * 100_000
     linked.wire.send_bytes(b'{"x":' + deep + b',"type":"conform"}\n')
-    frame = linked.wire.next("error", "bye", within=10.0)
+    frame = linked.wire.next("error", "bye", within=2 * linked.wire.soon)
     if frame["type"] == "bye":
         meeting.close_all()
         linked = meeting.link()  # it lives

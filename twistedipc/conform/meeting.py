@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twistedipc.conform.codes import HELLO, WELCOME, Key, agreed, code, of_welcome
-from twistedipc.conform.wire import Failed, NotTried, Wire, shown
+from twistedipc.conform.wire import SOON, Failed, NotTried, Wire, shown
 
 #: Seconds for the other end to dial (again): it may wait for up to 30.
 PATIENCE = 40.0
@@ -36,6 +36,7 @@ class About:
     name: str = "conform"
     key: Key | None = None
     options: Mapping[str, str] = field(default_factory=dict)  # what some cases need: see ``command``
+    soon: float = SOON  # seconds for an answer that should come at once
 
 
 class Meeting:
@@ -44,6 +45,7 @@ class Meeting:
     def __init__(self, about: About) -> None:
         self.about = about
         self.incarnation = secrets.token_hex(6)
+        self.met = False  # there was a connection
         self._open: list[Wire] = []
         self._server = _listening(about.address) if about.listens else None
 
@@ -53,20 +55,21 @@ class Meeting:
             raise NotTried(f"it needs --{name}")
         return value
 
-    def connect(self, patience: float = PATIENCE) -> Wire:
+    def connect(self) -> Wire:
         """Return a new connection, on which nothing was said. Raises `NoAnswer`."""
         try:
             if self._server is None:
                 connection = _connected(self.about.address)
             else:
-                self._server.settimeout(patience)
+                self._server.settimeout(PATIENCE)
                 connection, _ = self._server.accept()
         except TimeoutError as error:
-            raise NoAnswer(f"nobody dials {self.about.address} within {patience:.0f} s") from error
+            raise NoAnswer(f"nobody dials {self.about.address} within {PATIENCE:.0f} s") from error
         except OSError as error:
             raise NoAnswer(f"{self.about.address} can't be connected to: {error.strerror or error}") from error
-        wire = Wire(connection)
+        wire = Wire(connection, self.about.soon)
         self._open.append(wire)
+        self.met = True
         return wire
 
     def link(self) -> Linked:
@@ -180,7 +183,7 @@ class Linked:
         self.wire.send({"type": "call", "id": self.number, **more, "request": request})
         return self.number
 
-    def answered(self, number: int, within: float = 5.0) -> dict[str, Any]:
+    def answered(self, number: int, within: float | None = None) -> dict[str, Any]:
         """Return the answer to this call; whatever comes before it doesn't matter."""
 
         def is_it(frame: Mapping[str, Any]) -> bool:

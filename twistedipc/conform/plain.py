@@ -73,7 +73,7 @@ def frames_of_the_links_own(meeting: Meeting) -> None:
 def _ends(meeting: Meeting, data: bytes, code: str) -> None:
     wire = meeting.connect()
     wire.send_bytes(data)
-    wire.ends(code, within=15.0)
+    wire.ends(code, within=3 * wire.soon)
 
 
 @case("6.6", SECTION, "no JSON, no object, no `type`, not UTF-8, an empty line", of=PLAIN)
@@ -86,7 +86,7 @@ def what_is_no_line(meeting: Meeting) -> None:
 def deep_nesting_in_a_line(meeting: Meeting) -> None:
     wire = meeting.connect()
     wire.send_bytes(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"type":"conform"}\n')
-    wire.until(lambda frame: frame["type"] in ("error", "bye"), "an error or a bye must come", 10.0)
+    wire.until(lambda frame: frame["type"] in ("error", "bye"), "an error or a bye must come", 2 * wire.soon)
 
 
 @case("6.8", SECTION, "a line over the limit", of=PLAIN)

@@ -47,14 +47,14 @@ def try_all(
     """Try cases. ``told`` is called after each. Raises `NoAnswer` if nothing can be tried at all."""
     outcomes: list[Outcome] = []
     for case in cases:
-        outcome = _tried(meeting, case, slow=slow, first=not any(each.verdict != "not tried" for each in outcomes))
+        outcome = _tried(meeting, case, slow=slow)
         meeting.close_all()
         outcomes.append(outcome)
         told(outcome)
     return outcomes
 
 
-def _tried(meeting: Meeting, case: Case, *, slow: bool, first: bool) -> Outcome:
+def _tried(meeting: Meeting, case: Case, *, slow: bool) -> Outcome:
     listens = not meeting.about.listens  # what is tried
     if case.end != "any" and (case.end == "listens") != listens:
         return Outcome(case, "not tried", f"it is about an end that {case.end}")
@@ -67,9 +67,9 @@ def _tried(meeting: Meeting, case: Case, *, slow: bool, first: bool) -> Outcome:
     except Failed as error:
         return Outcome(case, "failed", str(error))
     except NoAnswer as error:
-        if first:
+        if not meeting.met:
             raise
-        return Outcome(case, "failed", f"{error}, after the cases before")
+        return Outcome(case, "failed", f"{error}, and could be before")
     except (KeyError, TypeError, AttributeError) as error:
         return Outcome(
             case, "failed", f"something that it has sent isn't as it must be: {type(error).__name__} {error}"

@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-#: Seconds for an answer that should come at once.
+#: Seconds for an answer that should come at once, unless the caller has more patience, or less.
 SOON = 5.0
+
+#: What an end may say at any time, of itself: a case that waits for something else skips it.
+OWN = ("ping", "pong", "call", "offer", "status")
 
 #: The longest line that is read.
 _LIMIT = 8 << 20
@@ -32,8 +35,9 @@ def line_of(frame: Any) -> bytes:
 class Wire:
     """A connection. What isn't a frame is `Failed`, whatever the case is about."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, soon: float = SOON) -> None:
         self._socket = connection
+        self.soon = soon
         self._buffer = b""
         self.closed = False  # the other end has closed it
         self.bye: dict[str, Any] | None = None
@@ -45,7 +49,7 @@ class Wire:
 
     def send_bytes(self, data: bytes) -> None:
         """Send bytes. That the other end has closed meanwhile is seen by who reads."""
-        self._socket.settimeout(SOON)
+        self._socket.settimeout(30.0)
         with contextlib.suppress(OSError):
             self._socket.sendall(data)
 
@@ -54,8 +58,9 @@ class Wire:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def frame(self, within: float = SOON) -> dict[str, Any] | None:
+    def frame(self, within: float | None = None) -> dict[str, Any] | None:
         """Return the next frame; None if none comes within these seconds, or the connection is closed."""
+        within = self.soon if within is None else within
         deadline = time.monotonic() + within
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
@@ -80,22 +85,24 @@ class Wire:
             self.send({"type": "pong"})
         return frame
 
-    def next(self, *types: str, within: float = SOON, skip: Iterable[str] = ("ping", "pong", "call")) -> dict[str, Any]:
+    def next(self, *types: str, within: float | None = None, skip: Iterable[str] = OWN) -> dict[str, Any]:
         """Return the next frame, which must be of one of these types; those of ``skip`` don't count."""
+        within = self.soon if within is None else within
         deadline = time.monotonic() + within
         while True:
             frame = self.frame(max(0.0, deadline - time.monotonic()))
             if frame is None:
                 wanted = " or ".join(types)
-                how = "closes the connection" if self.closed else f"is silent for {within:.0f} s"
+                how = "closes the connection" if self.closed else f"is silent for {within:g} s"
                 raise Failed(f"it {how} where {wanted} must come")
             if frame["type"] in types:
                 return frame
             if frame["type"] not in skip:
                 raise Failed(f"it says {shown(frame)} where {' or '.join(types)} must come")
 
-    def until(self, wanted: Callable[[dict[str, Any]], bool], what: str, within: float = SOON) -> dict[str, Any]:
+    def until(self, wanted: Callable[[dict[str, Any]], bool], what: str, within: float | None = None) -> dict[str, Any]:
         """Return the first frame that is wanted; others before it don't matter."""
+        within = self.soon if within is None else within
         deadline = time.monotonic() + within
         while (frame := self.frame(max(0.0, deadline - time.monotonic()))) is not None:
             if wanted(frame):
@@ -103,9 +110,9 @@ class Wire:
             if frame["type"] == "bye":
                 break
         how = f"says {shown(self.bye)}" if self.bye else "closes the connection" if self.closed else "doesn't"
-        raise Failed(f"it {how} within {within:.0f} s where {what}")
+        raise Failed(f"it {how} within {within:g} s where {what}")
 
-    def ends(self, *codes: str, within: float = SOON) -> None:
+    def ends(self, *codes: str, within: float | None = None) -> None:
         """The connection must end, by a ``bye`` with one of these codes if there is any."""
         self.until(lambda frame: frame["type"] == "bye", f"it must say bye ({' or '.join(codes)})", within)
         assert self.bye is not None
