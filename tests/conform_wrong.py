@@ -299,11 +299,10 @@ class End:
                     runs.clear()
                 position = runs.setdefault(run, 5 if self.fault == "begins at 5" else 1)
                 self.send({"type": "stream-position", "id": run, "next": position, "credit": 1000, "opening": opening})
+        elif kind == "stream-close":
+            if run in self.refused and self.fault == "no close of refused ones":
+                raise Ends("bad-message")
         elif kind == "stream-items":
-            if run in self.refused:
-                if self.fault == "no items of refused ones":
-                    raise Ends("bad-message")
-                return True
             if frame["first"] > runs[run] and self.fault != "takes holes":
                 if run not in self.waits:
                     self.send({"type": "stream-position", "id": run, "next": runs[run], "credit": 1000})

@@ -69,7 +69,7 @@ LISTENS = {
     "5.3": "counts twice",
     "5.4": "forgets streams",
     "5.5": "takes holes",
-    "5.6": "no items of refused ones",
+    "5.6": "no close of refused ones",
 }
 DIALS = {
     "2.21": "same nonce",

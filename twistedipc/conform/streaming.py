@@ -106,11 +106,11 @@ def a_hole(meeting: Meeting) -> None:
     _acknowledged(linked, run, 4)
 
 
-@case("5.6", SECTION, "what still comes of it is ignored", of=("link",))
-def items_of_a_stream_that_it_has_refused(meeting: Meeting) -> None:
+@case("5.6", SECTION, "Position and refusal repeat the `opening` that\nthey answer", of=("link",))
+def a_refused_stream_that_is_closed_and_opened_again(meeting: Meeting) -> None:
     linked, run = meeting.link(), secrets.token_hex(8)
-    if _open(linked, "conform-nobody-has-this", run)["type"] != "stream-refused":
-        raise Failed("it takes a stream that it doesn't have")
-    linked.wire.send({"type": "stream-items", "id": run, "first": 1, "items": [{}]})
-    linked.wire.send({"type": "stream-close", "id": run})
+    for opening in (1, 2):
+        if _open(linked, "conform-nobody-has-this", run, opening=opening)["type"] != "stream-refused":
+            raise Failed("it takes a stream that it doesn't have")
+        linked.wire.send({"type": "stream-close", "id": run})
     linked.lives()
