@@ -292,6 +292,22 @@ class StreamedTests(SynchronousTestCase):
             assert len(self.flushLoggedErrors(BadReply)) == 1
         self.assert_free()
 
+    def test_a_wrong_item_is_the_last_one_and_the_handler_goes_on_for_a_while(self) -> None:
+        async def rows(request: Query) -> AsyncIterator[Any]:
+            yield Row(0)
+            yield Row("one")  # type: ignore[arg-type]
+            await self.service.waiting
+
+        self.service.rows = rows
+        done = self.ask(1)
+        assert self.got == [0]
+        self.service.waiting.callback(None)
+        self.settle()
+        error = self.failureResultOf(done, CallFailed).value
+        assert error.code == "internal"
+        assert len(self.flushLoggedErrors(BadReply)) == 1
+        self.assert_free()
+
     def test_a_struct_of_another_class(self) -> None:
         async def rows(request: Query) -> AsyncIterator[Any]:
             yield Row(1)

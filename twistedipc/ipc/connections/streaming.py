@@ -182,10 +182,12 @@ class Streaming:
             await self._link.drain()
 
     async def _rest(self) -> None:
-        """Send all that was collected."""
+        """Send all that was collected. `BadReply` if a turn has ended with an item that isn't what was declared."""
         while self._lines and self._credit <= 0:
             await self._room()
         self._flush()
+        if self._wrong is not None:
+            raise self._wrong
 
     def _go_on(self) -> None:
         waiting, self._waiting = self._waiting, None
