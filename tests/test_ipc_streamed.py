@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_ipc_bad_input import MALFORMED, WRONG
@@ -28,8 +28,10 @@ from twistedipc.ipc import (
     handles,
 )
 from twistedipc.ipc.connections.streamed import CREDIT
+from twistedipc.ipc.connections.streaming import Streaming
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire.errors import BadReply
+from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import Side
 
 #: What isn't a row, or no JSON at all.
@@ -454,6 +456,24 @@ class StreamedTests(SynchronousTestCase):
         assert "sent unasked" in error.message
         assert self.got == [1, 1]
         assert self.remote.peer is not None
+
+    def test_the_link_ends_while_the_peer_does_not_read(self) -> None:
+        """That is no error of the handler's, and isn't logged as one."""
+
+        class Full:
+            writing_is_paused = True
+            send_limit = 10_000
+
+            def answer_items(self, id_: int, items: bytes) -> None: ...
+
+            def drain(self) -> Deferred[None]:
+                return fail(NotConnected("the peer is gone"))
+
+        vocabulary = Vocabulary(answers_items={Query: Row})
+        streaming = Streaming(self.pair.clock, Full(), 1, Query, vocabulary, CREDIT)
+        sent = Deferred.fromCoroutine(streaming.send(self.service.counted(Query(count=9))))
+        self.failureResultOf(sent, CancelledError)
+        assert len(self.service.ended) == 1
 
     def test_one_service_passes_on_what_another_says(self) -> None:
         other = ServicePair(Table())

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twistedipc.ipc.connections.streamed import Arriving
-from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError
+from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.finite import check_finite, one_line
 from twistedipc.ipc.wire.messages import CallReceived, ItemsEnd, Vocabulary, encoder, is_struct, tag_of, unsendable
 from twistedipc.ipc.wire.session import CreditReceived, ItemsReceived
@@ -179,7 +179,10 @@ class Streaming:
             self._waiting = Deferred()
             await self._waiting
         elif self._link.writing_is_paused:
-            await self._link.drain()
+            try:
+                await self._link.drain()
+            except NotConnected:
+                raise CancelledError from None  # the link has ended, and nobody waits for the rest
 
     async def _rest(self) -> None:
         """Send all that was collected. `BadReply` if a turn has ended with an item that isn't what was declared."""
