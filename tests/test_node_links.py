@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+import trustme
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.utils import getProcessOutputAndValue
@@ -29,6 +30,7 @@ from twistedipc.ipc import (
     Service,
     StreamId,
     StreamOf,
+    TLSFiles,
     dial,
     handles,
     listen,
@@ -223,16 +225,62 @@ class NodeLinks(TestCase):
             self.run_node(
                 """
                 const listening = await ipc.listen(given.endpoint, 'calc', {}, { key: Buffer.alloc(32) });
-                setTimeout(() => listening.close(), 1000);
+                const { existsSync } = require('node:fs');
+                const timer = setInterval(() => {
+                  if (!existsSync(given.done)) return;
+                  clearInterval(timer);
+                  listening.close();
+                }, 20);
                 """,
                 endpoint=self.endpoint,
+                done=str(self.folder / "done"),
             )
         )
         remote = dial(reactor, self.endpoint, CALC, key=make_key(), fail_on_refusal=True)
         error: Any = await self.assertFailure(remote.linked(timeout=10), LinkRefused)
         self.assertEqual(error.code, "unauthorized")
         await remote.close()
+        (self.folder / "done").touch()
         await running
+
+    async def test_tls_with_certificates_on_both_sides(self) -> None:
+        authority, key = trustme.CA(), make_key()
+        authority.cert_pem.write_to_path(self.folder / "authority.pem")
+        for side in ("server", "client"):
+            certificate = authority.issue_cert("localhost")
+            certificate.private_key_pem.write_to_path(self.folder / f"{side}.key")
+            for pem in certificate.cert_chain_pems:
+                pem.write_to_path(self.folder / f"{side}.pem", append=True)
+        files = TLSFiles(*(self.folder / name for name in ("server.pem", "server.key", "authority.pem")))
+        listening = await listen(reactor, "tls:0:interface=127.0.0.1", Calculator(), key=key, tls=files)
+        said = await self.run_node(
+            """
+            const key = Buffer.from(given.key, 'hex');
+            const file = (name) => `${given.folder}/${name}`;
+            const authority = file('authority.pem');
+            const both = { certificate: file('client.pem'), key: file('client.key'), authority };
+            const server = { certificate: file('server.pem'), key: file('server.key'), authority };
+            const handlers = { add: () => ({ value: -1 }) };
+            const own = await ipc.listen('tls:0:interface=127.0.0.1', 'calc', { handlers }, { key, tls: server });
+            const said = [];
+            for (const port of [given.port, own.port]) {
+              for (const tls of [both, { authority }, undefined]) {
+                const remote = ipc.dial(`tls:localhost:${port}`, 'calc', { key, tls, failOnRefusal: !tls });
+                const timeout = tls === both ? 20_000 : 500;
+                const called = remote.call('add', { a: 1, b: 2 }, { timeout });
+                said.push(await called.then(({ value }) => value, ({ code }) => code));
+                await remote.close();
+              }
+            }
+            await own.close();
+            console.log(JSON.stringify(said));
+            """,
+            key=key.hex(),
+            folder=str(self.folder),
+            port=listening.port,
+        )
+        self.assertEqual(said, [3, "timed-out", "refused", -1, "timed-out", "refused"])
+        await listening.close()
 
     async def test_a_stream_from_node_through_twenty_destroyed_connections(self) -> None:
         service = Calculator()

@@ -103,7 +103,13 @@ async function listen(text, address, files, connected) {
   const make = () =>
     address.kind === 'tls'
       ? tls.createServer(
-          { minVersion: 'TLSv1.2', ...read(files), requestCert: !!authority, rejectUnauthorized: !!authority },
+          {
+            minVersion: 'TLSv1.2',
+            handshakeTimeout: CONNECT_TIMEOUT,
+            ...read(files),
+            requestCert: !!authority,
+            rejectUnauthorized: !!authority,
+          },
           connected,
         )
       : net.createServer(connected);
