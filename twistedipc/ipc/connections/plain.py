@@ -197,7 +197,10 @@ class PlainProtocol(Connection):
         self._traffic.calls += 1
         if self._traffic.latencies is not None:
             self._traffic.latencies.measure(reply, self._clock.seconds)
-        self._send(frame)
+        cork = self._cork  # as `_send` does it
+        cork.collected += frame
+        if len(cork.collected) >= cork.enough:
+            cork.look()
         return reply
 
     def understands(self, kind: type[msgspec.Struct] | StreamOf[Any], *, exactly: bool) -> bool:
@@ -237,7 +240,10 @@ class PlainProtocol(Connection):
         backlog = self._backlog
         while backlog and self._may_hand_on():
             for event in backlog[0]:
-                if type(event) is Replied:  # as most are, where this side makes calls
+                kind = type(event)  # by which most are known faster than by a match
+                if kind is Asked:
+                    self._call_received(event)
+                elif kind is Replied:
                     if (waiting := self._waiting.pop(event.id, None)) is not None:
                         waiting.callback(event.reply)
                 else:
@@ -257,8 +263,6 @@ class PlainProtocol(Connection):
 
     def _take(self, event: Event) -> None:
         match event:
-            case Asked():
-                self._call_received(event)
             case Failed(id=id_, error=error):
                 self._call_failed(id_, error)
             case Refused(line=line):

@@ -215,7 +215,7 @@ class Conversation(ABC):
         request = type(asked.request)
         expected = self._answers[request]
         try:
-            if is_struct(expected) and not isinstance(reply, expected):
+            if type(reply) is not expected and is_struct(expected) and not isinstance(reply, expected):
                 raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
             content = encoder.encode(reply)
             # As `Session.answer` does it: if something else comes out, it may be because JSON doesn't have it.

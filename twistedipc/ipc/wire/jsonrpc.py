@@ -119,6 +119,7 @@ class _Method:
         config = kind.__struct_config__
         #: what positional parameters are put behind, for a class that is sent as an array
         self.tag = encoder.encode(config.tag) if config.array_like else b""
+        self.is_usual = is_request and not config.array_like
         self.names = [encoder.encode(field.encode_name) for field in msgspec.structs.fields(kind)]
 
 
@@ -189,7 +190,7 @@ class JsonRpcConversation(Conversation):
         return self._events(bodies, ended)
 
     def _events(self, bodies: list[bytes], ended: Ended | None) -> Iterator[Event]:
-        waiting, decoders = self.outgoing.waiting, self._reply_decoders
+        waiting, decoders, methods, in_flight = self.outgoing.waiting, self._reply_decoders, self._methods, self._open
         for body in bodies:
             try:
                 if not body.isascii():
@@ -202,14 +203,24 @@ class JsonRpcConversation(Conversation):
                     yield self._of_no_frame(body)
                 continue
             event: Event | None = None
-            id_, result = frame.id, frame.result
-            if type(id_) is int and id_ in waiting and isinstance(result, msgspec.Raw) and frame.error is _UNSET:
-                # As `_answer` does it, at once: most answers are such.
+            # Most calls and answers are as they should be, and dealt with here, as `_event` and `_answer` do it. What
+            # fails is looked at there.
+            id_, params, result = frame.id, frame.params, frame.result
+            if type(id_) is int:
                 try:
-                    event = Replied(id_, decoders[waiting[id_][0]](result))
-                    del waiting[id_]
+                    if id_ in waiting and isinstance(result, msgspec.Raw) and frame.error is _UNSET:
+                        event = Replied(id_, decoders[waiting[id_][0]](result))
+                        del waiting[id_]
+                    elif (
+                        (method := methods.get(frame.method)) is not None
+                        and method.is_usual
+                        and isinstance(params, msgspec.Raw)
+                        and id_ not in in_flight
+                        and len(in_flight) + self._nulls < self.max_calls
+                    ):
+                        event = in_flight[id_] = Asked(id_, method.decode(params))
                 except BAD:
-                    pass  # which is looked at below
+                    pass
             if event is None:
                 event = self._event(frame, None)
             if event is not None:
@@ -426,7 +437,10 @@ class JsonRpcConversation(Conversation):
         )
         if len(body) > self.limit:
             self._fitting(asked, body, len(body))
-        return self._ended(asked, body)
+        if id_ is None or asked.batch is not None or self._cancelled:
+            return self._ended(asked, body)
+        del self._open[id_]
+        return self._wrap(body)
 
     def refusal(self, asked: Asked, code: str, message: str, data: Any = None) -> bytes:
         id_ = asked.id
