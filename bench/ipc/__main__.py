@@ -281,7 +281,7 @@ def _jsonrpc(count: Callable[[int], int]) -> Asked:
         name="ipc/jsonrpc",
         title="JSON-RPC: calls a second, 64 in flight",
         unit="calls/s",
-        ours="ours, with headers",
+        ours="ours, by lines",
         bars={"ours, the link": Bar(0.8), "vscode-jsonrpc": Bar(2)},
     )
     return question, [

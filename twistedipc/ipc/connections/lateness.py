@@ -22,6 +22,11 @@ class Lateness:
         self._last = 0.0  # when a line has ended, or an answer was sent
         self._began: float | None = None  # when the line did that isn't ended
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether nothing is waited for now that could come too late."""
+        return self._began is None and self._idle_timeout is None and not self.no_more
+
     def active(self, now: float) -> None:
         """Note that something was done, one way or the other."""
         self._last = now

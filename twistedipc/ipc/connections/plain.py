@@ -243,9 +243,11 @@ class PlainProtocol(Connection):
                 kind = type(event)  # by which most are known faster than by a match
                 if kind is Asked:
                     self._call_received(event)
-                elif kind is Replied:
+                elif isinstance(event, Replied):
                     if (waiting := self._waiting.pop(event.id, None)) is not None:
                         waiting.callback(event.reply)
+                    if not self.paused and backlog:  # what else holds events back doesn't hold back replies
+                        continue
                 else:
                     self._take(event)
                 if not self._may_hand_on():
@@ -255,7 +257,8 @@ class PlainProtocol(Connection):
     def _hand_on(self) -> None:
         super()._hand_on()
         self._read_or_not()
-        self._look_for_the_end()
+        if self._lateness.no_more:
+            self._look_for_the_end()
 
     def _read_or_not(self) -> None:
         if not self._lateness.no_more:
@@ -287,7 +290,7 @@ class PlainProtocol(Connection):
         return bool(self._answering.under_way) or (self._application is not None and self._application.is_at_work)
 
     def _look_for_the_end(self) -> None:
-        if self._lateness.no_more and self.life is _OPEN and not (self._backlog or self._is_at_work):
+        if self.life is _OPEN and not (self._backlog or self._is_at_work):
             self.reason = "the peer closed the connection"
             self._end()
             self._close_transport(LAST_ANSWERS)
@@ -372,7 +375,7 @@ class PlainProtocol(Connection):
     def _flush(self) -> None:
         super()._flush()
         if self.life is _OPEN:
-            due = self._due()
+            due = None if self._lateness.is_patient else self._due()
             if self._waiting:
                 earliest = self._conversation.outgoing.earliest
                 due = earliest if due is None else min(due, earliest)

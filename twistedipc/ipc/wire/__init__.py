@@ -23,6 +23,7 @@ messages and deadlines come out.
     conversation.py  what the formats without a session share: events, calls that wait
     plain.py         the plain profile: lines of JSON without a session
     jsonrpc.py       JSON-RPC 2.0
+    methods.py       how a class is a method of it
     answers.py       its errors and their numbers, and the answers to a batch
     content_length.py  its two framings
     node_channel.py  Node's own `process.send()` channel

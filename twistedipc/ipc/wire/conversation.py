@@ -49,7 +49,7 @@ class Dropped(msgspec.Struct, frozen=True):
     asked: Asked
 
 
-class Replied(msgspec.Struct, frozen=True):
+class Replied(msgspec.Struct):
     """The reply to a call of this side's."""
 
     id: int
