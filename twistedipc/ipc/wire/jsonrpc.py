@@ -174,7 +174,6 @@ class JsonRpcConversation(Conversation):
         if self.outgoing.waiting and (answers := self._answers_in(bodies)) is not None:
             yield from answers
             bodies = []
-        waiting, decoders, methods, in_flight = self.outgoing.waiting, self._reply_decoders, self._methods, self._open
         for body in bodies:
             try:
                 if not body.isascii():
@@ -186,31 +185,37 @@ class JsonRpcConversation(Conversation):
                 else:
                     yield self._of_no_frame(body)
                 continue
-            event: Event | None = None
-            # Most calls and answers are as they should be, and dealt with here, as `_event` and `_answer` do it. What
-            # fails is looked at there.
-            id_, params, result = frame.id, frame.params, frame.result
-            if type(id_) is int:
-                try:
-                    if id_ in waiting and isinstance(result, msgspec.Raw) and frame.error is _UNSET:
-                        event = Replied(id_, decoders[waiting[id_][0]](result))
-                        del waiting[id_]
-                    elif (
-                        (method := methods.get(frame.method)) is not None
-                        and method.is_usual
-                        and isinstance(params, msgspec.Raw)
-                        and id_ not in in_flight
-                        and len(in_flight) + self._nulls < self.max_calls
-                    ):
-                        event = in_flight[id_] = Asked(id_, method.decode(params))
-                except BAD:
-                    pass
-            if event is None:
-                event = self._event(frame, None)
+            event = self._usual(frame) or self._event(frame, None)
             if event is not None:
                 yield event
         if ended is not None:
             yield ended
+
+    def _usual(self, frame: _Frame) -> Asked | Replied | None:
+        """
+        Return the call or the answer that a message is, if it is as most are. It is what `_event` would return; where
+        something is amiss, `_event` finds it.
+        """
+        id_, params, result = frame.id, frame.params, frame.result
+        if type(id_) is not int:
+            return None
+        try:
+            if not isinstance(frame.method, str):
+                waiting = self.outgoing.waiting
+                if id_ in waiting and isinstance(result, msgspec.Raw) and frame.error is _UNSET:
+                    replied = Replied(id_, self._reply_decoders[waiting[id_][0]](result))
+                    del waiting[id_]
+                    return replied
+                return None
+            method, in_flight = self._methods.get(frame.method), self._open
+            if method is None or not method.is_usual or not isinstance(params, msgspec.Raw):
+                return None
+            if id_ in in_flight or len(in_flight) + self._nulls >= self.max_calls:
+                return None
+            asked = in_flight[id_] = Asked(id_, method.decode(params))
+            return asked
+        except BAD:
+            return None
 
     def _answers_in(self, bodies: list[bytes]) -> Iterator[Event] | None:
         """Return what messages say that are all usual answers to calls of this side's; None if they aren't."""
