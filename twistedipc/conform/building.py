@@ -291,7 +291,8 @@ def no_more_than_its_credit(meeting: Meeting, repository: Path) -> None:
     deadline = time.monotonic() + _LONG * server.wire.soon
     while time.monotonic() < deadline:
         try:
-            frame = server.said("log", "final", within=0.4 * server.wire.soon)
+            # Of a busy machine the first may be late; behind it comes what the credit allows.
+            frame = server.said("log", "final", within=None if log.next == 1 else 0.4 * server.wire.soon)
         except Failed:
             break  # it waits
         if frame["type"] == "final":
