@@ -196,7 +196,7 @@ class LinkTests(SynchronousTestCase):
         pair = connected_pair((builder(), ours), (listener, theirs))
         self.assertTrue(pair.lost)
         self.assertEqual((ours, theirs), ([], []))
-        self.assertEqual(pair.reason(Side.DIALLER), "the peer said: builder-1 is linked already [refused]")
+        self.assertEqual(pair.reason(Side.DIALLER), "the peer said: builder-1 is linked already [not-accepted]")
 
     def test_nothing_can_be_sent_without_a_connection(self) -> None:
         link = JSONLineProtocol(Side.DIALLER, builder(), Recorders(), Clock(), _Nobody(), make_nonce())

@@ -117,8 +117,6 @@ def test_without_a_key_on_both_sides() -> None:
         ({}, {"key": None}, "unauthorized"),
         ({}, {"role": "viewer"}, "refused"),
         ({"role": "viewer"}, {}, "refused"),
-        ({}, {"accept_peer": lambda peer: "not today"}, "refused"),
-        ({"accept_peer": lambda peer: "not today"}, {}, "refused"),
     ],
 )
 def test_refusals(dialler: dict[str, Any], listener: dict[str, Any], said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from twistedipc.ipc.wire.session import (
     Event,
     ItemsReceived,
     MessageRefused,
+    PongReceived,
+    Proven,
     Ready,
     Session,
 )
@@ -47,9 +50,12 @@ VOCABULARY = Vocabulary(Note | Ask, answers={Ask: Told}, calls={Ask: Told}, call
 class World:
     """A session in some state, and the peer that it has met."""
 
-    def __init__(self, side: Side, state: State, *, older: bool = False) -> None:
+    def __init__(self, side: Side, state: State, what: Input, *, older: bool = False) -> None:
         self.now = 0.0
-        self.session = Session(side, self.settings(side), nonce="1" * 64, now=0.0)
+        settings = self.settings(side)
+        if state is State.DECIDING or (state, what) == (State.AUTHENTICATING, Input.MET):
+            settings = dataclasses.replace(settings, accept_peer=lambda _: None)
+        self.session = Session(side, settings, nonce="1" * 64, now=0.0)
         other = Side.LISTENER if side is Side.DIALLER else Side.DIALLER
         changes: dict[str, Any] = {"features": ()} if older else {}
         self.peer = Session(other, self.settings(other, **changes), nonce="2" * 64, now=0.0)
@@ -78,6 +84,16 @@ class World:
         self.under_way += self.peer.data_to_send().splitlines(keepends=True)
         return self.session.receive(self.under_way.pop(0) if self.under_way else b"", 0.0)
 
+    def go_on(self) -> list[Event]:
+        """The session hears the next line, or that its application takes the peer."""
+        return self.session.accept(0.0) if self.session.state is State.DECIDING else self.meet()
+
+    def be_pinged(self) -> list[Event]:
+        """The peer gives a sign of life: only on a ready session was it asked for one."""
+        if self.session.state is State.READY:
+            self.session.ping()
+        return self.session.receive(b'{"type":"pong"}\n', 0.0)
+
     def become_busy(self) -> None:
         for _ in range(WAITING):
             self.session.call(Ask("x"), 100.0)
@@ -88,6 +104,10 @@ class World:
     def wait(self, seconds: float) -> list[Event]:
         self.now += seconds
         return self.session.tick(self.now)
+
+    def break_a_rule(self) -> list[Event]:
+        too_much = b"x" * (2 << 20) if self.session.state is State.DECIDING else b"{nonsense}\n"
+        return self.session.receive(too_much, 0.0)
 
     def be_silent(self) -> list[Event]:
         self.wait(10.0)
@@ -108,15 +128,16 @@ def _said(world: World, do: Callable[[], None]) -> list[Event]:
 INPUTS: dict[Input, Callable[[World], list[Event]]] = {
     Input.SEND: lambda world: _said(world, lambda: world.session.send(Note(1))),
     Input.COMPLAIN: lambda world: _said(world, lambda: world.session.complain("c", "m")),
+    Input.MET: lambda world: world.meet(),
     Input.CLOSE: lambda world: _said(world, lambda: world.session.close("closed", "enough")),
     Input.TIME: lambda world: world.wait(1.0),
     Input.LATE: lambda world: world.wait(5.0),
     Input.SILENT: World.be_silent,
     Input.BYTES: lambda world: world.session.receive(b'{"type":', 0.0),
     Input.CHALLENGED: World.meet,
-    Input.PROVEN: World.meet,
-    Input.AGREED: World.meet,
-    Input.BROKEN: _line("{nonsense}"),
+    Input.PROVEN: lambda world: world.go_on(),
+    Input.AGREED: lambda world: world.go_on(),
+    Input.BROKEN: World.break_a_rule,
     Input.BYE: _line('{"type":"bye","code":"c","reason":"r"}'),
     Input.MESSAGE: _line('{"type":"note","n":1}'),
     Input.CALL: _line('{"type":"call","id":9,"request":{"type":"ask","what":"x"}}'),
@@ -129,7 +150,7 @@ INPUTS: dict[Input, Callable[[World], list[Event]]] = {
     Input.ERROR: _line('{"type":"error","id":1,"code":"c","message":"m"}\n{"type":"error","code":"d","message":"n"}'),
     Input.DROP: _line(f'{{"type":"drop","id":{OPEN_CALL}}}'),
     Input.PING: _line('{"type":"ping"}'),
-    Input.PONG: _line('{"type":"pong"}'),
+    Input.PONG: lambda world: world.be_pinged(),
     Input.UNKNOWN: _line('{"type":"zzz"}'),
     Input.MISSHAPEN: _line('{"type":"note"}'),
 }
@@ -172,6 +193,8 @@ def _ends(remote: bool) -> Callable[[Outcome], bool]:
 
 #: What each act looks like from outside.
 ACTS: dict[Act, Callable[[Outcome], bool]] = {
+    Act.ASK: lambda o: o.kinds == [Proven] and o.said == [],
+    Act.KEEP: is_quiet,
     Act.GREET: is_quiet,  # half a line
     Act.CONVERSE: is_quiet,
     Act.SAY_HELLO: lambda o: (o.events, o.said) == ([], ["hello"]),
@@ -186,6 +209,7 @@ ACTS: dict[Act, Callable[[Outcome], bool]] = {
     Act.TAKE_ERROR: lambda o: o.kinds == [CallEnded, ErrorReceived] and o.said == [],
     Act.DROP_CALL: lambda o: o.events == [CallDropped(OPEN_CALL)] and o.said == [],
     Act.OWE_PONG: lambda o: (o.events, o.said) == ([], ["pong"]),
+    Act.NOTE_PONG: lambda o: (o.kinds, o.said) == ([PongReceived], ["ping"]),
     Act.REFUSE_MESSAGE: lambda o: o.kinds == [MessageRefused] and o.said == ["error"],
     Act.REFUSE_MISSHAPEN: lambda o: o.kinds == [MessageRefused] and o.said == ["error"],
     Act.SAY_ERROR: lambda o: (o.events, o.said) == ([], ["error"]),
@@ -208,7 +232,15 @@ PAIRS = [
 ]
 
 #: What the session itself finds out, and that can't come in other states than those of the table.
-FOUND_OUT = {Input.LISTEN, Input.CHALLENGED, Input.PROVEN, Input.AGREED, Input.LATE, Input.SILENT}
+FOUND_OUT = {
+    Input.LISTEN,
+    Input.CHALLENGED,
+    Input.PROVEN,
+    Input.AGREED,
+    Input.MET,
+    Input.LATE,
+    Input.SILENT,
+}
 
 
 @pytest.mark.parametrize(("side", "state", "what"), PAIRS)
@@ -217,8 +249,8 @@ def test_each_input_in_each_state(side: Side, state: State, what: Input) -> None
     if act is Act.FORBID or what is Input.LISTEN:
         return  # see below
     # Only a peer that doesn't say what it takes is ready so soon.
-    older = (state, what) == (State.AUTHENTICATING, Input.AGREED)
-    world = World(side, state, older=older)
+    older = state in (State.AUTHENTICATING, State.DECIDING) and what is Input.AGREED
+    world = World(side, state, what, older=older)
     outcome = happen(world, what)
     assert ACTS[act](outcome), (act, outcome)
     assert world.session.state is following
@@ -237,9 +269,12 @@ def test_what_is_forbidden(side: Side, state: State, what: Input) -> None:
     """A peer that says it breaks a rule, and the session ends; what only the session finds out can't come at all."""
     if STEPS[state][what] != (state, Act.FORBID):
         return
-    world = World(side, state)
+    world = World(side, state, what)
     if what not in FOUND_OUT:
         outcome = happen(world, what)
+        if state is State.DECIDING:
+            assert is_quiet(outcome)  # it is kept, and looked at when the peer is taken
+            return
         assert world.session.state is State.CLOSING
         assert [event.code for event in outcome.events if isinstance(event, Closed)] == ["bad-handshake"]
         assert outcome.said[-1:] == ["bye"]

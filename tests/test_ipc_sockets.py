@@ -476,7 +476,7 @@ class RefusalTests(SocketTestCase):
             ("unauthorized", "tcp:0", {"key": key}, None, None),
             ("refused", "tcp:0", {"role": "other"}, None, None),
             ("refused", "tcp:0", {"peer_role": "other"}, None, None),
-            ("refused", "tcp:0", {"accept_peer": lambda info: "not you"}, None, None),
+            ("not-accepted", "tcp:0", {"accept_peer": lambda info: "not you"}, None, None),
             ("unauthorized", "tls:0:interface=127.0.0.1", {}, good, elsewhere),
             ("unauthorized", "tls:0:interface=127.0.0.1", {}, TLSFiles(authority=good.authority), good),
         ]

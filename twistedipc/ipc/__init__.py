@@ -122,10 +122,12 @@ from twistedipc.ipc.wire.errors import (
     TooManyCalls,
 )
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
+from twistedipc.ipc.wire.identity import PeerCertificate, PeerInfo, names_by_certificate, names_by_uid
 from twistedipc.ipc.wire.interface import Interface, Message, Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
-from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
+from twistedipc.ipc.wire.names import Names
+from twistedipc.ipc.wire.settings import SessionSettings
 from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
 
 if TYPE_CHECKING:
@@ -198,6 +200,7 @@ __all__ = [
     "Message",
     "Misunderstood",
     "NamedKey",
+    "Names",
     "NoParentChannel",
     "NodeApplication",
     "NodeApplicationFactory",
@@ -208,6 +211,7 @@ __all__ = [
     "Outbox",
     "OutboxFull",
     "Peer",
+    "PeerCertificate",
     "PeerInfo",
     "PlainOptions",
     "QueueFull",
@@ -251,6 +255,8 @@ __all__ = [
     "listening_service",
     "make_key",
     "make_named_key",
+    "names_by_certificate",
+    "names_by_uid",
     "parent_channel",
     "read_key",
     "read_named_key",

@@ -39,9 +39,11 @@ from twistedipc.ipc.wire.errors import (
     NotConnected,
     RemoteProtocolError,
 )
+from twistedipc.ipc.wire.identity import Accept
 from twistedipc.ipc.wire.interface import Interface, StreamOf, vocabulary
 from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import name_of
+from twistedipc.ipc.wire.names import Names, SameName
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
 
@@ -70,6 +72,8 @@ def side_settings(
     limits: Limits,
     nonce: Callable[[], str] = make_nonce,
     keys: Keys | None = None,
+    accept: Accept | None = None,
+    same_name: SameName = "allow",
 ) -> SessionSettings:
     """Return the settings of one side's links."""
     return SessionSettings(
@@ -81,6 +85,8 @@ def side_settings(
         vocabulary=vocabulary(answered, asked),
         keys=keys,
         streams={} if answered is None else {each.name: each.items for each in answered.streams.values()},
+        accept_peer=accept,
+        names=None if same_name == "allow" else Names(same_name),
         **limits,
     )
 
@@ -388,6 +394,8 @@ async def listen(
     name: str = "",
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
+    accept: Accept | None = None,
+    same_name: SameName = "allow",
     nonce: Callable[[], str] = make_nonce,
     **limits: Unpack[Limits],
 ) -> Listening:
@@ -409,6 +417,11 @@ async def listen(
         Receivers know a stream by it
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
+    :param accept: called with the `PeerInfo` of each peer that is proven: returns None to take the peer, or a reason to
+        refuse it; or something to await for that, within the ``handshake_timeout``. The peer hears the reason, with the
+        code ``not-accepted``. If ``accept`` raises, that is logged, and the peer is refused with the code ``internal``
+    :param same_name: what becomes of a peer whose name another linked peer has: ``refuse``, ``supersede`` or ``allow``,
+        as `Names` has them. With ``refuse``, a peer whose old link is dead has its place within 2 seconds
     :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
         this side from the next
     :param limits: any of ``heartbeat``, ``dead_after``, ``handshake_timeout`` (seconds), ``frame_limit``,
@@ -418,7 +431,9 @@ async def listen(
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     interface = service.interface
-    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits, nonce, keys)
+    settings = side_settings(
+        interface.role, interface.peer_role, interface, calls, key, name, limits, nonce, keys, accept, same_name
+    )
     listening = Listening(reactor, service, calls, named=bool(name), frame_limit=settings.frame_limit)
     listening.start(
         listen_for_links(

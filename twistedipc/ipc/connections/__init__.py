@@ -9,6 +9,7 @@ One connection on a Twisted transport, in each of its formats, and what the form
 
     cork.py          what is written, and when: `Cork`
     timer.py         one timer for all deadlines of a connection: `Timer`
+    acceptance.py    whether a proven peer is taken: `Acceptance`
     answering.py     the calls that are answered later: `Answering`
     streaming.py     streamed replies on their way out
     streamed.py      streamed replies as they come: `StreamedReply`

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from twistedipc.ipc.connections.acceptance import Acceptance
 from twistedipc.ipc.connections.answering import Answering
 from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
@@ -26,6 +27,7 @@ from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.streaming import ItemCalls
 from twistedipc.ipc.connections.traffic import Queues
+from twistedipc.ipc.places.credentials import origin_of
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
 from twistedipc.ipc.wire.catalogue import CALL, ITEMS, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
@@ -41,13 +43,17 @@ from twistedipc.ipc.wire.session import (
     Event,
     ItemsReceived,
     MessageRefused,
+    PongReceived,
+    Proven,
     Ready,
     Session,
 )
 from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 #: The ends of a handshake that come again until people change something.
-_REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})
+_REFUSALS = frozenset(
+    {Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.NOT_ACCEPTED, Code.NAME_TAKEN, Code.BAD_HANDSHAKE}
+)
 
 # To look a member up in its enumeration costs as much as an encoding.
 _OPEN = Life.OPEN
@@ -98,7 +104,6 @@ class JSONLineProtocol(Connection, LineReceiver):
         super().__init__(clock, settings.outbound_limit)
         self._begin = partial(Session, side, settings, nonce=nonce)
         self._application_factory = application_factory
-        self._seconds = clock.seconds
         self._owner = owner
         self._application: Application | None = None
         self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
@@ -107,12 +112,15 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._items = ItemCalls(clock, self, settings.vocabulary)
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
+        self._acceptance = Acceptance(clock, settings.accept_peer, settings.names, self)
         self._misunderstood = Misunderstandings(self._log, self._name)
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
     def _made(self, address: str) -> None:
-        self._session = session = self._begin(now=self._seconds(), address=address or "unix")
+        self._session = session = self._begin(
+            now=self._clock.seconds(), origin=lambda: origin_of(self.transport, address or "unix")
+        )
         self._cork.collected = session.out
         refusal = self._owner.link_made(self)
         if refusal is not None:
@@ -123,7 +131,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         if self.life is not _OPEN:
             return
         session, cork, polling = self._session, self._cork, self._polling
-        now = self._seconds()
+        now = self._clock.seconds()
         if polling is not None:
             polling.arrived(now)
         cork.begin_chunk()
@@ -134,7 +142,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._hand_on()
         self._flush()
         if polling is not None and cork.has_written and self.life is _OPEN:
-            polling.begin(self._seconds())
+            polling.begin(self._clock.seconds())
 
     def _why_lost(self, failure: Failure) -> str:
         if is_refused_by_tls(failure):
@@ -178,7 +186,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             if self.life is not _OPEN or get_ident() != self._thread:
                 self._check_open()
             session = self._session
-            id_ = session.call(request, self._seconds() + timeout)
+            id_ = session.call(request, self._clock.seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
@@ -186,7 +194,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         traffic = self._traffic
         traffic.calls += 1
         if traffic.latencies is not None:
-            traffic.latencies.measure(reply, self._seconds)
+            traffic.latencies.measure(reply, self._clock.seconds)
         if len(session.out) >= self._cork.enough:
             self._cork.look()
         return reply
@@ -272,7 +280,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def resumeProducing(self) -> None:
         """See `Connection.resumeProducing`."""
         if self.paused and self.life is _OPEN:
-            self._session.resume_reading(self._seconds())
+            self._session.resume_reading(self._clock.seconds())
         super().resumeProducing()
 
     def _hand_on_events(self) -> None:
@@ -320,6 +328,37 @@ class JSONLineProtocol(Connection, LineReceiver):
             self.close(error.code, error.reason)
         else:
             self._broken("while a message was received")
+
+    # -- whether the peer is taken -----------------------------------------------------------------------------------
+
+    def _proven(self, proven: Proven) -> None:
+        self._acceptance.begin(proven.peer)
+        if not self._acceptance.is_over:
+            self._read_or_not()  # what the peer says now can't be handed on yet
+
+    def _may_hand_on(self) -> bool:
+        return not self.paused and self._acceptance.is_over
+
+    def take_name(self) -> None:
+        """Make the link: the peer is taken, and its name is this link's."""
+        if self.life is _OPEN:
+            self._acceptance.is_over = True
+            self._backlog.append(iter(self._session.accept(self._clock.seconds())))
+            self._hand_on()
+            self._cork.wait_for_turn()
+
+    def probe(self, heard: Callable[[bool], None]) -> None:
+        """Find out whether the peer is alive. See `Claimant`."""
+        # Its words lie unread in the socket while this side doesn't read: then silence is no news of the peer.
+        if self.paused or self.life is not _OPEN:
+            heard(self.paused)
+            return
+        self._session.ping()
+        self._look()
+        self._acceptance.wait_for_sign(heard, self._session)
+
+    def _pong_received(self, pong: PongReceived) -> None:
+        self._acceptance.heard(True)
 
     # -- what the session tells --------------------------------------------------------------------------------------
 
@@ -458,6 +497,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._session.close(Code.CLOSED, self.reason)  # answers that are still to come are dropped
         if self._session.settings.keys is not None and self._session.peer is not None:
             self._session.settings.keys.forget(self._session.peer.key, self)
+        self._acceptance.end()
         waiting, self._waiting = self._waiting, {}
         self._traffic.calls_failed += len(waiting)
         for each in waiting.values():
@@ -466,6 +506,8 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._answering.end()
         if self._application is not None:
             self._guard(self._application.connection_lost, "connection_lost", self._name(), self.reason)
+        if self._session.settings.names is not None:
+            self._session.settings.names.release(self)
 
     def _broken(self, when: str) -> None:
         """Close the link, as the application raised: its view of the link can't be trusted any longer."""
@@ -483,7 +525,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _time_came(self) -> None:
         self._cork.begin_chunk()
         later: list[Event] = []
-        events = self._session.tick(self._seconds())
+        events = self._session.tick(self._clock.seconds())
         if self._is_closing():
             self._detach()
         for event in events:
@@ -508,7 +550,9 @@ class JSONLineProtocol(Connection, LineReceiver):
 #: What is done about each event of the session; all others are the application's messages. By the exact type, which
 #: costs less than `isinstance`.
 _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
+    Proven: JSONLineProtocol._proven,
     Ready: JSONLineProtocol._ready,
+    PongReceived: JSONLineProtocol._pong_received,
     CallReceived: JSONLineProtocol._call_received,
     CallDropped: JSONLineProtocol._call_dropped,
     CallEnded: JSONLineProtocol._call_ended,

@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.streamed import Arriving, AsksForItems, StreamedReply
 from twistedipc.ipc.connections.traffic import Queues, Traffic
+from twistedipc.ipc.wire.identity import PeerInfo
 from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
-from twistedipc.ipc.wire.settings import PeerInfo
 
 R = TypeVar("R")
 

@@ -34,8 +34,8 @@ from twistedipc.ipc.wire.conversation import (
     Replied,
 )
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected
+from twistedipc.ipc.wire.identity import PeerInfo
 from twistedipc.ipc.wire.interface import StreamOf
-from twistedipc.ipc.wire.settings import PeerInfo
 
 #: Bytes that may wait for a peer that doesn't read what it is sent, before its connection is closed.
 OUTBOUND_LIMIT = 64 << 20

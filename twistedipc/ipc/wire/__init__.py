@@ -9,7 +9,9 @@ messages and deadlines come out.
     schema.py        the JSON Schema of what is declared, and the fingerprints of its parts
     catalogue.py     what one side takes, as it tells the other
     keyring.py       the named keys that one side knows
-    settings.py      what one side brings to its links, and what it knows of a proven peer
+    identity.py      who the peer is: what is proven of it, and what is its own word
+    names.py         which link has which name, and what becomes of a second peer of one
+    settings.py      what one side brings to its links
     greeting.py      one side's way through the handshake
     outgoing.py      this side's calls that wait for their replies
     incoming.py      the peer's calls that this side hasn't answered

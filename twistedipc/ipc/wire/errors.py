@@ -22,7 +22,10 @@ class Code(StrEnum):
     CLOSED = "closed"  # an orderly end
     VERSION = "version"  # no protocol version in common
     UNAUTHORIZED = "unauthorized"  # the message authentication code is missing or wrong
-    REFUSED = "refused"  # known, and not wanted now (or as this role)
+    REFUSED = "refused"  # the wrong role, another name than the key's, or a user that isn't allowed
+    NOT_ACCEPTED = "not-accepted"  # proven, and the application doesn't want it
+    NAME_TAKEN = "name-taken"  # another peer of this name is linked, and alive
+    SUPERSEDED = "superseded"  # a newer link has the name
     BAD_HANDSHAKE = "bad-handshake"  # not what is expected before authentication
     HANDSHAKE_TIMEOUT = "handshake-timeout"  # not authenticated in time
     BAD_MESSAGE = "bad-message"  # malformed; of an ``error``: a message has the wrong fields

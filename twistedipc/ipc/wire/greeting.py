@@ -5,7 +5,7 @@ by ``session``. ``handshake`` has the frames and what is authenticated by them; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -25,9 +25,10 @@ from twistedipc.ipc.wire.handshake import (
     same_mac,
     welcome_mac,
 )
+from twistedipc.ipc.wire.identity import Origin, PeerInfo
 from twistedipc.ipc.wire.keyring import NamedKey
 from twistedipc.ipc.wire.messages import Bye, encode
-from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 from twistedipc.ipc.wire.states import Input
 
 #: What stands for a key that isn't known. It opens nothing.
@@ -73,16 +74,21 @@ class Greeting:
     a hello. After that each may say what it takes, and be told the same.
 
     :param nonce: 64 random hexadecimal digits, new for each session
-    :param address: the peer's, for people
+    :param origin: what the transport tells of the peer, once the handshake is over
     :param deadline: when the handshake must be complete
     """
 
-    def __init__(self, side: Side, settings: SessionSettings, nonce: str, address: str, deadline: float) -> None:
+    def __init__(
+        self, side: Side, settings: SessionSettings, nonce: str, origin: Callable[[], Origin], deadline: float
+    ) -> None:
         self.opening = b""
+        #: what the handshake has come to, while the application decides; and what the peer has sent meanwhile
+        self.end: Greeted | None = None
+        self.kept = bytearray()
         self.deadline = deadline
         self._settings = settings
         self._nonce = nonce
-        self._address = address
+        self._origin = origin
         self._challenge: Challenge | None = None
         self._hello: Hello | None = None
         self._agreement: Agreement | None = None  # once both are proven
@@ -172,9 +178,7 @@ class Greeting:
         key = self._proven(challenge, hello)
         self._check_role(hello.role)
         id_, secret = ("", settings.key) if key is None else (key.id, key.secret)
-        features = self._common(hello.features)
-        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address, id_, features)
-        self._check_welcome(peer)
+        peer = self._peer(hello.name, hello.role, hello.incarnation, hello.version, id_, hello.features)
         welcome = Welcome(
             incarnation=settings.incarnation,
             heartbeat=max(10, round(settings.heartbeat * 1000)),
@@ -190,11 +194,7 @@ class Greeting:
         assert hello is not None, "a dialler has said hello before it is welcome"
         id_ = "" if welcome.key is msgspec.UNSET else welcome.key
         self._check_mac(self._welcome_mac(challenge, hello, welcome), welcome.mac, offered=bool(welcome.mac))
-        features = self._common(challenge.features)
-        peer = PeerInfo(
-            challenge.name, challenge.role, welcome.incarnation, hello.version, self._address, id_, features
-        )
-        self._check_welcome(peer)
+        peer = self._peer(challenge.name, challenge.role, welcome.incarnation, hello.version, id_, challenge.features)
         return self._met(b"", self._agreed(peer, welcome.heartbeat / 1000, challenge.frame_limit))
 
     # -- what each takes
@@ -210,7 +210,7 @@ class Greeting:
             return Greeted(Input.AGREED, answer, agreement)
         self._agreement = agreement
         self._expected = _INTRODUCTION
-        return Greeted(Input.PROVEN, answer + self._settings.catalogue.lines)
+        return Greeted(Input.PROVEN, answer + self._settings.catalogue.lines, agreement)
 
     def _on_introduction(self, frame: Introduction) -> Greeted:
         self._introduced.add(frame)
@@ -305,10 +305,29 @@ class Greeting:
         if role != self._settings.peer_role:
             raise RemoteProtocolError(Code.REFUSED, f"the peer is {role}; {self._settings.peer_role} is wanted")
 
-    def _check_welcome(self, peer: PeerInfo) -> None:
-        reason = self._settings.accept_peer(peer) if self._settings.accept_peer is not None else None
-        if reason is not None:
-            raise RemoteProtocolError(Code.REFUSED, reason)
+    def _peer(
+        self,
+        name: str,
+        role: str,
+        incarnation: str,
+        version: int,
+        key: str,
+        features: list[str] | msgspec.UnsetType,
+    ) -> PeerInfo:
+        origin = self._origin()
+        return PeerInfo(
+            name,
+            role,
+            incarnation,
+            version,
+            origin.address,
+            key,
+            self._common(features),
+            uid=origin.uid,
+            gid=origin.gid,
+            pid=origin.pid,
+            certificate=origin.certificate,
+        )
 
 
 def _list(versions: Sequence[int]) -> str:

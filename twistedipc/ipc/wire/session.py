@@ -30,6 +30,7 @@ from twistedipc.ipc.wire.fastpath import FastPath, encode_all
 from twistedipc.ipc.wire.finite import check_finite, one_line
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 from twistedipc.ipc.wire.greeting import Agreement, Greeted, Greeting
+from twistedipc.ipc.wire.identity import Origin, PeerInfo
 from twistedipc.ipc.wire.incoming import IncomingCalls
 from twistedipc.ipc.wire.items import read_items
 from twistedipc.ipc.wire.messages import (
@@ -60,12 +61,15 @@ from twistedipc.ipc.wire.messages import (
     words,
 )
 from twistedipc.ipc.wire.outgoing import OutgoingCalls
-from twistedipc.ipc.wire.settings import HANDSHAKE_FRAME_LIMIT, PeerInfo, SessionSettings, Side
+from twistedipc.ipc.wire.settings import HANDSHAKE_FRAME_LIMIT, SessionSettings, Side
 from twistedipc.ipc.wire.silence import Sign, Silence
 from twistedipc.ipc.wire.states import MAY_SEND, STEPS, Act, Input, State
 
 #: Reasons and messages of ours are cut to this length, since they may quote the peer.
 _REASON_LIMIT = 512
+
+#: Bytes that a transport may bring although it isn't read any more.
+_CHUNK = 1 << 16
 
 
 # To look a member up in its enumeration costs as much as an encoding.
@@ -79,6 +83,15 @@ _MESSAGE = Input.MESSAGE
 # What an application gets is an event itself, and comes out as it was decoded: one-way messages; calls, as
 # `CallReceived`, which want `Session.answer` or `Session.refuse` for their id; and replies to calls of ours, as
 # `CallReplied`.
+
+
+class Proven(msgspec.Struct, frozen=True, gc=False):
+    """
+    The peer is authenticated. Decide whether this side takes it: call `Session.accept`, or `Session.close`. Comes only
+    if the settings have something to decide by, and is followed by nothing until then.
+    """
+
+    peer: PeerInfo
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +135,10 @@ class ErrorReceived(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class PongReceived(msgspec.Struct, frozen=True, gc=False):
+    """The peer has given a sign of life that was asked for by `Session.ping`."""
+
+
 class MessageRefused(msgspec.Struct, frozen=True, gc=False):
     """A message of the peer wasn't understood, and the peer knows. To be logged."""
 
@@ -145,8 +162,8 @@ class Closed(msgspec.Struct, frozen=True, gc=False):
         return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
 
 
-#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `ItemsReceived`, `CreditReceived`, `CallEnded`,
-#: `ErrorReceived`, `MessageRefused`, `Closed`; or a message.
+#: `Proven`, `Ready`, `PongReceived`, `CallReceived`, `CallDropped`, `CallReplied`, `ItemsReceived`, `CreditReceived`,
+#: `CallEnded`, `ErrorReceived`, `MessageRefused`, `Closed`; or a message.
 Event = msgspec.Struct
 
 
@@ -156,10 +173,18 @@ class Session:
 
     :param nonce: 64 random hexadecimal digits, new for each session
     :param now: the time, in seconds, on the clock that all later times are on
-    :param address: the peer's, for people
+    :param origin: tells, when the handshake is over, what the transport knows of the peer
     """
 
-    def __init__(self, side: Side, settings: SessionSettings, *, nonce: str, now: float, address: str = "") -> None:
+    def __init__(
+        self,
+        side: Side,
+        settings: SessionSettings,
+        *,
+        nonce: str,
+        now: float,
+        origin: Callable[[], Origin] = Origin,
+    ) -> None:
         self.side = side
         self.settings = settings
         self.state = State.CONNECTING
@@ -170,7 +195,7 @@ class Session:
         self.send_limit = settings.frame_limit
         self._vocabulary = settings.vocabulary
         self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
-        self._greeting = Greeting(side, settings, nonce, address, now + settings.handshake_timeout)
+        self._greeting = Greeting(side, settings, nonce, origin, now + settings.handshake_timeout)
         self._silence = Silence(settings.heartbeat, settings.dead_after, now)
         self._pong_due = False
         self._outgoing = OutgoingCalls()
@@ -207,6 +232,10 @@ class Session:
         silence.since = now
         silence.heartbeats = 0
         events: list[Event] = []
+        self._take(data, events)
+        return events
+
+    def _take(self, data: bytes, events: list[Event]) -> None:
         try:
             self._step(_BYTES, data, events)
         except RemoteProtocolError as error:
@@ -215,7 +244,6 @@ class Session:
             # One for all the pings of a chunk: a flood of them isn't worth more.
             self._pong_due = False
             self._queue(encode(Pong()))
-        return events
 
     def data_to_send(self) -> bytes:
         """Return what is to be written to the connection, and forget it."""
@@ -293,6 +321,8 @@ class Session:
                 pass  # it goes on
             case Input.BYE:
                 self._step(Input.BYE, greeted.bye, events)
+            case Input.PROVEN | Input.AGREED if self.settings.decides and self.state is State.AUTHENTICATING:
+                self._step(Input.MET, greeted, events)
             case Input.AGREED:
                 self._step(Input.AGREED, greeted, events)
             case happened:
@@ -302,6 +332,36 @@ class Session:
 
     def _say(self, frame: bytes, events: list[Event]) -> None:
         self._queue(frame)
+
+    def _ask(self, greeted: Greeted, events: list[Event]) -> None:
+        assert greeted.agreement is not None, "who is met is proven"
+        self._greeting.end = greeted
+        events.append(Proven(greeted.agreement.peer))
+
+    def _keep(self, data: bytes, events: list[Event]) -> None:
+        kept = self._greeting.kept
+        if len(kept) + len(data) > self.settings.frame_limit + _CHUNK:
+            raise RemoteProtocolError(Code.OVERFLOW, "too much was sent before the link was accepted")
+        kept += data
+
+    def accept(self, now: float) -> list[Event]:
+        """
+        Take the peer that is `Proven`. Return what comes of that, and of what the peer has sent meanwhile. Nothing
+        happens if the session has ended.
+        """
+        events: list[Event] = []
+        self._silence.broken(now)
+        kept = bytes(self._greeting.kept)
+        self._greeting.kept.clear()
+        end = self._greeting.end
+        assert end is not None, "nothing is accepted that isn't proven"
+        if end.happened is Input.AGREED:
+            self._step(Input.AGREED, end, events)
+        else:
+            self._step(Input.PROVEN, end.answer, events)
+        if kept:
+            self._take(kept, events)
+        return events
 
     def _begin(self, greeted: Greeted, events: list[Event]) -> None:
         agreement = self._agreement = greeted.agreement
@@ -404,6 +464,12 @@ class Session:
     def _on_ping(self, ping: Ping, events: list[Event]) -> None:
         self._pong_due = True
 
+    def _on_pong(self, pong: Pong, events: list[Event]) -> None:
+        # Its bytes have broken the silence, which is all that counts for the heartbeat.
+        if self._silence.is_sign_wanted:
+            self._silence.is_sign_wanted = False
+            events.append(PongReceived())
+
     def _on_unknown(self, unknown: UnknownType, events: list[Event]) -> None:
         self._refuse_message(Code.UNKNOWN_TYPE, f"{unknown.name!r} is not received here", events)
 
@@ -473,6 +539,21 @@ class Session:
     def _say_error(self, complaint: tuple[str, str], events: list[Event]) -> None:
         code, message = complaint
         self._queue(encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT))))
+
+    def ping(self) -> None:
+        """
+        Ask the peer for a sign of life, which comes as `PongReceived`.
+
+        :raises NotConnected: the session is over
+        """
+        if self.state not in MAY_SEND:
+            self._step(Input.SEND, None, [])
+        self._silence.is_sign_wanted = True
+        self._queue(encode(Ping()))
+
+    def has_heard(self, since: float) -> bool:
+        """Return whether anything was received after this time."""
+        return self._silence.since > since and self._silence.heartbeats == 0
 
     def call(self, request: msgspec.Struct, deadline: float) -> int:
         """
@@ -690,6 +771,8 @@ _ACTS: dict[Act, Callable[[Session, Any, list[Event]], None]] = {
     Act.GREET: Session._greet,
     Act.SAY_HELLO: Session._say,
     Act.INTRODUCE: Session._say,
+    Act.ASK: Session._ask,
+    Act.KEEP: Session._keep,
     Act.BEGIN: Session._begin,
     Act.CONVERSE: Session._converse,
     Act.HAND_ON: Session._hand_on,
@@ -701,6 +784,7 @@ _ACTS: dict[Act, Callable[[Session, Any, list[Event]], None]] = {
     Act.TAKE_ERROR: Session._on_error,
     Act.DROP_CALL: Session._on_drop,
     Act.OWE_PONG: Session._on_ping,
+    Act.NOTE_PONG: Session._on_pong,
     Act.REFUSE_MESSAGE: Session._on_unknown,
     Act.REFUSE_MISSHAPEN: Session._on_misshapen,
     Act.SAY_ERROR: Session._say_error,

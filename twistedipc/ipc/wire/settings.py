@@ -1,8 +1,8 @@
-"""What one side brings to each of its links, and what it knows of the peer once that is proven. Pure."""
+"""What one side brings to each of its links. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -12,8 +12,10 @@ import msgspec
 from twistedipc.ipc.wire.catalogue import Catalogue, catalogue_of
 from twistedipc.ipc.wire.errors import BadKey
 from twistedipc.ipc.wire.handshake import FEATURES, check_identity
+from twistedipc.ipc.wire.identity import Accept
 from twistedipc.ipc.wire.keyring import SHORTEST_SECRET, Keys
 from twistedipc.ipc.wire.messages import Vocabulary
+from twistedipc.ipc.wire.names import Names
 
 #: Bytes of a frame, without its newline, once the peer is authenticated; and before.
 FRAME_LIMIT = 1 << 20
@@ -28,19 +30,6 @@ class Side(StrEnum):
 
     DIALLER = "dialler"
     LISTENER = "listener"
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
-    """Who is at the other end, once that is proven."""
-
-    name: str  # as the peer gave it to `dial` or `listen`
-    role: str  # of an interface's two sides: "calculator-server", "calculator-client"
-    incarnation: str  # changes each time the peer's process starts
-    version: int  # of the protocol
-    address: str  # for people; not proven: "127.0.0.1:4711", "unix"
-    key: str = ""  # the id of the named key by which it is proven; "" is the shared key, or none
-    features: frozenset[str] = frozenset()  # what both ends can do beside the version: "interface"
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,10 @@ class SessionSettings:
     frame_limit: int = FRAME_LIMIT  # of a message that is taken; what is sent is bounded by the peer's as well
     max_calls: int = MAX_CALLS  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
-    accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
+    #: gives a reason to refuse a peer, or None; or something to await for that, within the ``handshake_timeout``. What
+    #: it raises is logged, and refuses the peer
+    accept_peer: Accept | None = None
+    names: Names | None = None  # what becomes of a second peer of one name; None: there may be several
     #: for how long, at most, the process looks for the next message instead of sleeping, after it has answered one. It
     #: does so only while the peer's words have come that soon several times in a row: to be woken takes most of a round
     #: trip's time. 0 is never, a millisecond the most.
@@ -81,6 +73,11 @@ class SessionSettings:
     def has_key(self) -> bool:
         """Whether a peer must prove that it has a key."""
         return self.key is not None or (self.keys is not None and not self.keys_optional)
+
+    @property
+    def decides(self) -> bool:
+        """Whether something is to be decided about each peer that is proven."""
+        return self.accept_peer is not None or self.names is not None
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)

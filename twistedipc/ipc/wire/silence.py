@@ -28,6 +28,7 @@ class Silence:
         self.heartbeat = heartbeat
         self.since = now  # when the last byte came, or the last heartbeat was missed
         self.heartbeats = 0  # that have passed since a byte came
+        self.is_sign_wanted = False  # whether the application waits for a sign of life
         self.reading = True  # false while this side doesn't read: then silence is no news of the peer
         self._dead_after = dead_after
 

@@ -17,6 +17,7 @@ class State(StrEnum):
     CONNECTING = "connecting"  # a dialler that hasn't received the challenge
     AUTHENTICATING = "authenticating"
     INTRODUCING = "introducing"  # both are proven, and the peer is to say what it takes
+    DECIDING = "deciding"  # the peer is proven, and this side's application decides whether it takes it
     READY = "ready"
     CLOSING = "closing"  # a `bye` was sent or received; nothing that comes in counts any more
 
@@ -36,6 +37,7 @@ class Input(StrEnum):
     # the peer's bytes, and what they amount to
     BYTES = "bytes"
     CHALLENGED = "challenged"  # the challenge was good, and is to be answered
+    MET = "met"  # the peer is who it says, and this side's application is to decide
     PROVEN = "proven"  # the peer is who it says, and is to say what it takes
     AGREED = "agreed"  # the handshake is complete, and good
     BROKEN = "broken"  # the peer has broken a rule of the link
@@ -62,6 +64,8 @@ class Act(StrEnum):
     GREET = "read a line of the handshake"
     SAY_HELLO = "say hello"
     INTRODUCE = "say what is taken here"
+    ASK = "ask the application"
+    KEEP = "keep for later"
     BEGIN = "begin"  # send what completes the handshake, and tell the application that the session is ready
     CONVERSE = "read frames"
     HAND_ON = "hand on"  # give the message to the application
@@ -73,6 +77,7 @@ class Act(StrEnum):
     TAKE_ERROR = "take error"
     DROP_CALL = "drop call"
     OWE_PONG = "owe a pong"
+    NOTE_PONG = "note a pong"
     REFUSE_MESSAGE = "refuse message"
     REFUSE_MISSHAPEN = "refuse what is misshapen"
     SAY_ERROR = "say error"
@@ -126,6 +131,7 @@ STEPS: dict[State, dict[Input, Step]] = {
             I.COMPLAIN: (S.AUTHENTICATING, A.IGNORE),
             I.TIME: (S.AUTHENTICATING, A.WATCH_GREETING),
             I.BYTES: (S.AUTHENTICATING, A.GREET),
+            I.MET: (S.DECIDING, A.ASK),
             I.PROVEN: (S.INTRODUCING, A.INTRODUCE),
             I.AGREED: (S.READY, A.BEGIN),  # a peer that is older doesn't say what it takes
             **_GREETING,
@@ -141,6 +147,21 @@ STEPS: dict[State, dict[Input, Step]] = {
             I.BYTES: (S.INTRODUCING, A.GREET),
             I.AGREED: (S.READY, A.BEGIN),
             **_GREETING,
+        },
+        A.FORBID,
+    ),
+    S.DECIDING: _steps(
+        S.DECIDING,
+        {
+            I.SEND: (S.DECIDING, A.REFUSE_EARLY),
+            I.COMPLAIN: (S.DECIDING, A.IGNORE),
+            I.TIME: (S.DECIDING, A.WATCH_GREETING),
+            I.BYTES: (S.DECIDING, A.KEEP),
+            I.PROVEN: (S.INTRODUCING, A.INTRODUCE),
+            I.AGREED: (S.READY, A.BEGIN),
+            I.CLOSE: (S.CLOSING, A.SAY_BYE),
+            I.LATE: (S.CLOSING, A.SAY_BYE),
+            I.BROKEN: (S.CLOSING, A.SAY_BYE),
         },
         A.FORBID,
     ),
@@ -164,7 +185,7 @@ STEPS: dict[State, dict[Input, Step]] = {
             I.ERROR: (S.READY, A.TAKE_ERROR),
             I.DROP: (S.READY, A.DROP_CALL),
             I.PING: (S.READY, A.OWE_PONG),
-            I.PONG: (S.READY, A.IGNORE),  # its bytes have broken the silence, which is all that counts
+            I.PONG: (S.READY, A.NOTE_PONG),
             I.UNKNOWN: (S.READY, A.REFUSE_MESSAGE),
             I.MISSHAPEN: (S.READY, A.REFUSE_MISSHAPEN),
         },
