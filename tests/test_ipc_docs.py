@@ -85,7 +85,7 @@ def test_every_program_is_run_here() -> None:
     run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py hovers.py starts_node.py forks.mjs".split()
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
     run += ["twisted/plugins/calculator_plugin.py", "calculator_tap.py"]
-    run += "finds_primes.py asks_for_primes.py".split()
+    run += "finds_primes.py asks_for_primes.py accepts.py".split()
     used_by_those = "calculator.py events.py primes.py hover.py language_server.py".split()
     used_by_those += "script.mjs forked.py child.py".split()
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
@@ -104,10 +104,11 @@ def test_all_links_lead_somewhere() -> None:
         )
 
 
-def test_the_calculator(start: Start) -> None:
+@pytest.mark.parametrize("program", ["answers.py", "accepts.py"])
+def test_the_calculator(start: Start, program: str) -> None:
     # In the order that is harder: the call waits for a link.
     asks = start("asks.py")
-    answers = start("answers.py")
+    answers = start(program)
     assert said(asks) == "Sum(value=5)\n"
     assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", line(answers))
 
