@@ -29,6 +29,7 @@ from twistedipc.ipc import (
 )
 from twistedipc.ipc.remote import Remote
 from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.wire.compatible import compare
 from twistedipc.ipc.wire.interface import reply_of
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "ipc.md").read_text("utf-8")
@@ -89,6 +90,9 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "a request is added": (None, request()),
     "a message is added": (None, message()),
     "a stream is added": (None, StreamOf("s", Plain)),
+    "a request is removed": (request(), None),
+    "a message is removed": (message(), None),
+    "a stream is removed": (StreamOf("s", Plain), None),
 }
 
 
@@ -175,6 +179,8 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize(("change", "new_asks", "old_asks"), ROWS[:-1], ids=lambda text: text[:45])
 def test_each_row(change: str, new_asks: str, old_asks: str) -> None:
     old, new = CHANGES[change]
+    compared = compare(interface(old).schema(), interface(new).schema())
+    breaks: set[tuple[str, str]] = set()
     for words, asks, answers in ((new_asks, new, old), (old_asks, old, new)):
         if asks is None or asks == {}:
             assert words == "works"  # the old side doesn't use what it hasn't got
@@ -182,3 +188,11 @@ def test_each_row(change: str, new_asks: str, old_asks: str) -> None:
         found = outcome(asks, answers)
         expected = "works" if words.startswith("works") else words.split("`")[1]
         assert found == expected, words
+        if expected != "works" and answers is not None:
+            asker, answerer = ("new", "old") if asks is new else ("old", "new")
+            breaks.add((answerer if expected == "bad-reply" else asker, expected))
+    # And the comparison of the two schemas finds the same.
+    if new is None:
+        breaks.add(("old", "stream" if isinstance(old, StreamOf) else "unknown-type"))
+    assert {(each.sender, each.costs.rpartition(", ")[2]) for each in compared.breaks} == breaks
+    assert len(compared.added) == (old is None)

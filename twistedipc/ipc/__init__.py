@@ -37,7 +37,7 @@ and the face, which stands on all of them::
     broadcast.py      `send_to`: one message to many peers
     services.py       `listening_service`, `dialling_service`: both for `twistd`
     handling.py       how handlers are run                       futures.py    between Deferreds and asyncio
-    testing.py        links in memory, for tests
+    testing.py        links in memory, for tests                  __main__.py   `dump` and `diff` of interfaces
     typescript.py     an interface's types for the package for Node: `python -m twistedipc.ipc typescript`
 
 ``docs/ipc.md`` is the tutorial, ``docs/ipc-reference.md`` is drawn from the docstrings of the names below, and

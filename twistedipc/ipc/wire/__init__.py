@@ -7,6 +7,7 @@ messages and deadlines come out.
     interface.py     what two sides say to one another, declared once: `Interface`, `Message`, `Request`
     handshake.py     the first frames, and what they prove
     schema.py        the JSON Schema of what is declared, and the fingerprints of its parts
+    compatible.py    what breaks between two versions of an interface
     catalogue.py     what one side takes, as it tells the other
     keyring.py       the named keys that one side knows
     identity.py      who the peer is: what is proven of it, and what is its own word

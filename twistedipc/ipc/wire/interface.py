@@ -39,6 +39,7 @@ from msgspec import inspect
 
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
+from twistedipc.ipc.wire.schema import mark_left_out, schemas
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
 R_co = TypeVar("R_co", covariant=True)
@@ -159,6 +160,34 @@ class Interface:
     def kinds(self) -> tuple[type[msgspec.Struct], ...]:
         """The classes of all messages and requests."""
         return (*self.messages, *self.calls, *self.streamed)
+
+    def schema(self) -> dict[str, Any]:
+        """
+        Return the JSON Schema of all that goes over a link of this interface: ``messages`` and ``streams`` by name, and
+        ``requests`` each with its ``request`` and ``reply``. ``python -m twistedipc.ipc`` prints it (``dump``), and
+        compares it with that of another version (``diff``).
+
+        :raises BadVocabulary: something has no schema: a default in it can't be JSON, say
+        """
+        requests, items = list(self.calls), [stream.items for stream in self.streams.values()]
+        kinds = [*self.messages, *requests, *self.calls.values(), *items]
+        try:
+            found, definitions = schemas(kinds)
+            mark_left_out(kinds, definitions)
+        except Exception as error:
+            raise BadVocabulary(f"the interface {self.name} has no JSON Schema: {error}") from error
+        parts = iter(found)
+        messages = {name_of(kind): next(parts) for kind in self.messages}
+        asked = {name_of(kind): next(parts) for kind in requests}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "format": 1,
+            "interface": self.name,
+            "messages": messages,
+            "requests": {name: {"request": request, "reply": next(parts)} for name, request in asked.items()},
+            "streams": {name: next(parts) for name in self.streams},
+            "$defs": definitions,
+        }
 
     @property
     def role(self) -> str:

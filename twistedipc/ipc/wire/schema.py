@@ -12,6 +12,7 @@ import hashlib
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 #: Hexadecimal digits of a fingerprint.
 DIGITS = 16
@@ -40,6 +41,9 @@ _KEYWORDS = (
     "maxProperties",
 )
 
+#: Marks a field of a dumped schema that its sender may leave out. All others are sent, also those with a default.
+LEFT_OUT = "x-left-out"
+
 #: Where msgspec is told to put what is referred to.
 REF = "#/$defs/"
 
@@ -52,6 +56,41 @@ def schemas(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """
     found, definitions = msgspec.json.schema_components(kinds, schema_hook=_anything, ref_template=REF + "{name}")
     return list(found), definitions
+
+
+#: Types that may hold themselves.
+_HOLDERS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType)
+
+
+def mark_left_out(kinds: list[Any], definitions: dict[str, Any]) -> None:
+    """Mark the fields in ``definitions`` that the structs in these types may leave out when they are encoded."""
+    seen: set[type] = set()
+    waiting: list[Any] = list(inspect.multi_type_info(kinds))
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, _HOLDERS):
+            if kind.cls in seen:
+                continue  # it may hold itself
+            seen.add(kind.cls)
+        if isinstance(kind, inspect.StructType):
+            _mark_struct(kind, definitions)
+        if isinstance(kind, msgspec.Struct):
+            for name in kind.__struct_fields__:
+                value = getattr(kind, name)
+                waiting += value if isinstance(value, tuple) else [value]
+
+
+def _mark_struct(kind: inspect.StructType, definitions: dict[str, Any]) -> None:
+    omits = kind.cls.__struct_config__.omit_defaults
+    names = {
+        field.encode_name
+        for field in kind.fields
+        if not field.required and (omits or field.default is field.default_factory is msgspec.NODEFAULT)
+    }
+    for definition in definitions.values():
+        if names and definition.get("title") == kind.cls.__name__:
+            for name in names & definition.get("properties", {}).keys():
+                definition["properties"][name][LEFT_OUT] = True
 
 
 def fingerprint(kind: Any) -> str:
