@@ -39,7 +39,11 @@ THEMES: list[tuple[str, str, list[str]]] = [
     ("Answering", "", ["Service", "handles", "receives", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "StreamedReply", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),
-    ("The other end", "", ["Peer", "PeerInfo", "PeerCertificate", "names_by_uid", "names_by_certificate", "send_to"]),
+    (
+        "The other end",
+        "",
+        ["Peer", "PeerInfo", "Complaint", "PeerCertificate", "names_by_uid", "names_by_certificate", "send_to"],
+    ),
     ("Figures", "", ["Traffic", "Queues", "Latencies"]),
     (
         "Keys, certificates, reactors",

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ipc_example import Ask, Note, Told, apiserver, builder
+from tests.ipc_example import Ask, Note, Recorders, Told, apiserver, builder
 from tests.test_ipc_session import NONCES, ConnectionPair, closed, listener
+from twistedipc.builder.link import VOCABULARY as BUILDER
 from twistedipc.ipc import (
     BadVocabulary,
+    Complaint,
     Interface,
     Message,
     Peer,
@@ -28,7 +30,7 @@ from twistedipc.ipc import (
     handles,
     receives,
 )
-from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.testing import ServicePair, connected_pair
 from twistedipc.ipc.wire import handshake
 from twistedipc.ipc.wire.catalogue import CALL, MESSAGE, STREAM, Catalogue, Introduced, catalogue_of
 from twistedipc.ipc.wire.errors import RemoteProtocolError
@@ -38,6 +40,7 @@ from twistedipc.ipc.wire.schema import UNTOLD, fingerprint
 from twistedipc.ipc.wire.session import Ready, Session
 from twistedipc.ipc.wire.settings import HANDSHAKE_FRAME_LIMIT, Side
 from twistedipc.ipc.wire.states import State
+from twistedipc.server.builder_link import VOCABULARY as APISERVER
 
 FP = "0123456789abcdef"
 
@@ -442,3 +445,60 @@ def test_what_can_not_be_told() -> None:
         raw: msgspec.Raw = msgspec.Raw(b"1")
 
     assert fingerprint(Odd) == UNTOLD
+
+
+# -- what is told to the sender's program ----------------------------------------------------------------------------
+
+
+def test_a_message_that_is_not_taken_is_told_to_its_senders_program() -> None:
+    class Clerk(Service):
+        interface = Interface("clerk", NewerSaid)
+
+        def __init__(self) -> None:
+            self.complaints: list[Complaint] = []
+
+        @handles(NewerSaid)
+        def newer(self, message: NewerSaid, peer: Peer) -> None: ...
+
+        def complaint_received(self, peer: Peer, complaint: Complaint) -> None:
+            self.complaints.append(complaint)
+            raise ZeroDivisionError
+
+    clerk = Clerk()
+    pair = ServicePair(Old(), asks=NEW, answers=clerk)
+    told: list[Complaint] = []
+    pair.remote.when_complained = told.append
+    pair.remote.send(NewerSaid("x"))
+    pair.pump()
+    assert clerk.complaints == [Complaint("unknown-type", "'newersaid' is not received here")]
+    assert pair.remote.peer is not None, "what it raises costs nothing"
+    clerk.complaint_received = lambda peer, complaint: None  # type: ignore[method-assign]
+    pair.remote.send(NewerSaid("x"))
+    pair.pump()
+    assert told == clerk.complaints
+
+
+def test_a_newer_builder_does_not_end_an_older_apiservers_link() -> None:
+    """The platform's own vocabulary, and what one of a later version may say."""
+    made = Recorders()
+    sides = [
+        (builder(vocabulary=BUILDER), made),
+        (apiserver(vocabulary=APISERVER), made),
+    ]
+    pair = connected_pair(*sides)
+    (there,) = (each for each in made if each.peer.info.role == "builder")
+    pair.dialler.dataReceived = lambda data: None  # type: ignore[method-assign]  # it has made no calls
+    lease = '"attempt":"1-1","lease":"0123456789abcdef"'
+    for line in (
+        '{"type":"telemetry","temperature":[1,2,{"a":null}]}',
+        '{"type":"status","slots":2,"colour":"green"}',
+        '{"type":"log",LEASE,"batches":[{"type":"table","first":2,"columns":{"a":[1]}}]}',
+        '{"type":"log",LEASE,"batches":[{"type":"lines","first":1,"time":1,"step":0,"lines":[{"type":"odd","x":1}]}]}',
+        '{"type":"decline",LEASE,"reason":{"code":"later"}}',
+        '{"type":"call","id":1,"request":{"type":"estimate","of":1}}',
+        '{"type":"call","id":2,"request":{"type":"sync","slots":2,"attempts":[{"phase":"hibernating"}]}}',
+    ):
+        pair.wire(Side.DIALLER).write(line.replace("LEASE", lease).encode() + b"\n")
+        pair.pump()
+    assert not pair.lost, pair.reason(Side.LISTENER)
+    assert [type(each).__name__ for each in there.messages] == ["Status", "UnreadLog", "Log"]

@@ -75,7 +75,7 @@ from typing import TYPE_CHECKING, Any
 from twistedipc.ipc.broadcast import send_to
 from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
-from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Complaint, Peer
 from twistedipc.ipc.connections.streamed import StreamedReply
 from twistedipc.ipc.connections.traffic import Latencies, Queues, Traffic
 from twistedipc.ipc.handlers import Service, handles, receives
@@ -172,6 +172,7 @@ __all__ = [
     "CannotStart",
     "ChildExit",
     "Code",
+    "Complaint",
     "CreditWindow",
     "DialService",
     "DiallingService",

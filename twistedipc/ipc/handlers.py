@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, overload
 
 import msgspec
 
-from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.peer import Complaint, Peer
 from twistedipc.ipc.streams.receiver import Receiver, StreamId
 from twistedipc.ipc.wire.errors import BadService
 from twistedipc.ipc.wire.interface import Interface, StreamOf
@@ -195,6 +195,12 @@ class Service:
 
     def peer_ready(self, peer: Peer) -> None:
         """Called when a peer has linked, before anything from the peer arrives. Does nothing unless overridden."""
+
+    def complaint_received(self, peer: Peer, complaint: Complaint) -> None:
+        """
+        Called when the peer says that it hasn't taken a one-way message, or a reply, that this side has sent. That is
+        logged as well, at the level ``warn``. Does nothing unless overridden. What it raises is logged.
+        """
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.link import JSONLineProtocol
-from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.peer import Complaint, Peer
 from twistedipc.ipc.connections.streamed import AsksForItems, StreamedReply
 from twistedipc.ipc.connections.traffic import Queues, Traffic, tell
 from twistedipc.ipc.handlers import Service
@@ -158,6 +158,9 @@ def dial(
 
 class Remote:
     """A service, over one link after another. Made by `dial`."""
+
+    #: called with a `Complaint` each time that the service hasn't taken a one-way message; None. It is logged, too
+    when_complained: Callable[[Complaint], None] | None = None
 
     def __init__(
         self,
@@ -422,6 +425,11 @@ class _RemoteApplication(ServiceApplication):
 
     def link_ready(self) -> None:
         self._remote.linked_with(self.peer)
+
+    def complaint_received(self, complaint: Complaint) -> None:
+        super().complaint_received(complaint)
+        if self._remote.when_complained is not None:
+            self._remote.when_complained(complaint)
 
     def link_ended(self, reason: str) -> None:
         self._remote.lost(self.peer, reason)

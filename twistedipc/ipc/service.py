@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.load import Load
-from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.peer import Complaint, Peer
 from twistedipc.ipc.connections.traffic import Queues, Traffic, tell
 from twistedipc.ipc.handlers import Service
 from twistedipc.ipc.handling import LONG, Handling, handling_of
@@ -186,6 +186,11 @@ class ServiceApplication:
         self._ended = True
         if self._outgoing is not None:
             self._outgoing.link_lost(self.peer)
+
+    def complaint_received(self, complaint: Complaint) -> None:
+        """See `Application`."""
+        if self._service is not None:
+            self._service.complaint_received(self.peer, complaint)
 
     def connection_lost(self, reason: str) -> None:
         """See `Application`."""

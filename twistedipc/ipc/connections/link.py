@@ -22,7 +22,7 @@ from twistedipc.ipc.connections.acceptance import Acceptance
 from twistedipc.ipc.connections.answering import Answering
 from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
-from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Complaint, Peer
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.streaming import ItemCalls
@@ -417,6 +417,11 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def _error_received(self, error: ErrorReceived) -> None:
         self._misunderstood.add("{peer} didn't understand: {message!r} [{code!r}]", error.message, error.code)
+        if (told := getattr(self._application, "complaint_received", None)) is not None:
+            try:
+                told(Complaint(error.code, error.message))
+            except Exception:
+                self._log.failure("{peer}: complaint_received failed", peer=self._name())
 
     def _message_refused(self, refused: MessageRefused) -> None:
         self._misunderstood.add("a message of {peer} was refused: {message!r}", refused.message)

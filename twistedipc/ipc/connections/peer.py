@@ -6,6 +6,7 @@ the other side of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
@@ -18,6 +19,20 @@ from twistedipc.ipc.wire.identity import PeerInfo
 from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """
+    A peer's word that it hasn't taken something of this side's that has no other answer: a one-way message, or a reply.
+
+    :param code: for programs: ``unknown-type`` (the peer is older, say), ``bad-message`` or ``bad-reply`` (wrong
+        fields), or what the peer's program has said
+    :param message: for people; it names the message
+    """
+
+    code: str
+    message: str
 
 
 class Application(Protocol):
@@ -33,6 +48,8 @@ class Application(Protocol):
     Two more methods are called if there are any: ``link_ready()``, when it has been made, before anything is received;
     and ``link_ended(reason: str)``, as soon as nothing can be sent any more, which is before calls fail for that, and
     before the last that has come is received. What stands for the peer over several links lets go of this one there.
+    ``complaint_received(complaint: Complaint)`` is called when the peer says that it hasn't taken something. What that
+    raises is logged, and the link goes on.
     """
 
     def message_received(self, message: Any) -> None:

@@ -304,19 +304,19 @@ class _Faults:
         if (fallback := self._fallbacks.get(name)) is not None:
             try:
                 return msgspec.structs.replace(fallback.decode(readable), complaint=complaint)
-            except msgspec.ValidationError:
+            except UNDECODABLE:
                 pass  # it isn't even that
         if name in self._losable:
             return Misshapen(name, f"{name}: {complaint}")
         if name == "error" and not isinstance(error, msgspec.ValidationError):
             try:
                 return _error_decoder.decode(_beginning(line))  # only its data can't be read
-            except msgspec.ValidationError:
+            except UNDECODABLE:
                 pass
         if name in _OF_A_CALL:
             try:
                 return Misshapen(name, complaint, _id_decoder.decode(readable).id)
-            except msgspec.ValidationError:
+            except UNDECODABLE:
                 pass  # the call can't be known
         raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
 
