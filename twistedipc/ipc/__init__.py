@@ -77,6 +77,7 @@ from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Complaint, Peer
 from twistedipc.ipc.connections.streamed import StreamedReply
+from twistedipc.ipc.connections.tracing import trace_context
 from twistedipc.ipc.connections.traffic import Latencies, Queues, Traffic
 from twistedipc.ipc.handlers import Service, handles, receives
 from twistedipc.ipc.links.dial import DialService, dial_links
@@ -267,6 +268,7 @@ __all__ = [
     "spawn",
     "spawn_jsonrpc",
     "spawn_node",
+    "trace_context",
     "write_key",
     "write_named_key",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from contextvars import copy_context
 from types import CoroutineType
 from typing import Any, cast
 
@@ -93,8 +94,10 @@ class Handling:
 
         result: Deferred[Any] = Deferred()
 
+        context = copy_context()
+
         def work() -> Any:
-            return None if result.called else method(*arguments)
+            return None if result.called else context.run(method, *arguments)
 
         deferToThreadPool(cast(Any, self._clock), threads(), work).chainDeferred(result)
         return result

@@ -15,6 +15,7 @@ One connection on a Twisted transport, in each of its formats, and what the form
     streamed.py      streamed replies as they come: `StreamedReply`
     lateness.py      how long a peer without a session may take
     misunderstandings.py  what one side didn't understand of the other, in the log, bounded
+    tracing.py       what calls are a part of: `trace_context`
     traffic.py       what goes over links, counted: `Traffic`
     drains.py        the Deferreds of `drain`: fired when there is room again
     failing.py       calls that fail at once, as there is no link

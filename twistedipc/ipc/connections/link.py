@@ -26,6 +26,7 @@ from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Com
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.streaming import ItemCalls
+from twistedipc.ipc.connections.tracing import trace_context
 from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.credentials import origin_of
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
@@ -186,7 +187,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             if self.life is not _OPEN or get_ident() != self._thread:
                 self._check_open()
             session = self._session
-            id_ = session.call(request, self._clock.seconds() + timeout)
+            id_ = session.call(request, self._clock.seconds() + timeout, trace_context.get())
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
@@ -202,7 +203,8 @@ class JSONLineProtocol(Connection, LineReceiver):
     def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int:
         """See `Peer.stream_call`."""
         self._check_open()
-        id_ = self._session.call_for_items(request, credit)
+        id_ = self._session.call_for_items(request, credit, trace_context.get())
+        self._traffic.calls += 1
         self._items.arriving[id_] = arriving
         end: Deferred[Any] = Deferred()
         self._waiting[id_] = end
@@ -382,8 +384,18 @@ class JSONLineProtocol(Connection, LineReceiver):
         self.close(Code.UNAUTHORIZED, "the key of this link was revoked")
 
     def _call_received(self, call: CallIn) -> None:
-        assert self._application is not None
         self._traffic.calls_received += 1
+        if not call.trace:
+            self._answer_call(call)
+            return
+        outer = trace_context.set(call.trace)
+        try:
+            self._answer_call(call)
+        finally:
+            trace_context.reset(outer)
+
+    def _answer_call(self, call: CallIn) -> None:
+        assert self._application is not None
         try:
             answer = self._application.call_received(call.request)
             if isinstance(answer, msgspec.Struct) or not isinstance(answer, _LATER):

@@ -6,6 +6,7 @@ given. Used by ``remote``, which bounds it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ class _Call:
 
     def __init__(self, request: msgspec.Struct, deadline: float, cancelled: Callable[[_Call], None]) -> None:
         self.request = request
+        self.context = copy_context()  # in which the call was made: what it is a part of
         self.deadline = deadline
         self.timer: IDelayedCall | None = None
         self.asked: Deferred[Any] | None = None
@@ -141,7 +143,7 @@ class Unsent:
     def _ask(self, call: _Call, peer: Peer) -> None:
         self._forget(call)
         left = max(0.0, call.deadline - self.clock.seconds())
-        call.asked = maybeDeferred(peer.call, call.request, left)
+        call.asked = call.context.run(maybeDeferred, peer.call, call.request, left)
         call.asked.chainDeferred(call.reply)
 
     def _forget(self, call: _Call) -> None:

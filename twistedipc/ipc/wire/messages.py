@@ -30,6 +30,12 @@ from twistedipc.ipc.wire.finite import check_finite, has_raw, is_exact, one_line
 CallId = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 
 
+#: The characters of a call's trace context, at most.
+TRACE_LIMIT = 512
+
+Trace = Annotated[str, msgspec.Meta(max_length=TRACE_LIMIT)]
+
+
 class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     """The base of the session's own frames."""
 
@@ -47,6 +53,7 @@ class Call(Frame, frozen=True, kw_only=True, gc=False, tag="call"):
     id: CallId
     request: msgspec.Raw
     credit: Credit | Literal[0] = 0
+    trace: Trace = ""
 
 
 _Content = TypeVar("_Content")
@@ -58,6 +65,7 @@ class CallReceived(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag
     id: CallId
     request: _Content
     credit: Credit | Literal[0] = 0
+    trace: Trace = ""
 
 
 class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
@@ -125,19 +133,21 @@ class Bye(Frame, frozen=True, kw_only=True, gc=False, tag="bye"):
     reason: str
 
 
-class CallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="call"):
+class CallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="call", omit_defaults=True):
     """A `Call` on its way out, encoded together with its request."""
 
     id: int
     request: msgspec.Struct
+    trace: str = ""
 
 
-class ItemsCallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="call"):
+class ItemsCallToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="call", omit_defaults=True):
     """A `Call` for items on its way out."""
 
     id: int
     request: msgspec.Struct
     credit: int
+    trace: str = ""
 
 
 class ReplyToSend(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="reply"):

@@ -34,6 +34,7 @@ from twistedipc.ipc.wire.identity import Origin, PeerInfo
 from twistedipc.ipc.wire.incoming import IncomingCalls
 from twistedipc.ipc.wire.items import read_items
 from twistedipc.ipc.wire.messages import (
+    TRACE_LIMIT,
     Bye,
     Call,
     CallItems,
@@ -407,7 +408,7 @@ class Session:
             self._refuse(call.id, Code.UNKNOWN_TYPE, f"{request.name!r} is not a call that is answered here")
             return
         self._incoming.open[call.id] = type(request)
-        events.append(CallReceived(call.id, request, call.credit))
+        events.append(CallReceived(call.id, request, call.credit, call.trace))
 
     def _on_reply(self, reply: Reply, events: list[Event]) -> None:
         request = self._outgoing.end(reply.id)
@@ -555,12 +556,13 @@ class Session:
         """Return whether anything was received after this time."""
         return self._silence.since > since and self._silence.heartbeats == 0
 
-    def call(self, request: msgspec.Struct, deadline: float) -> int:
+    def call(self, request: msgspec.Struct, deadline: float, trace: str = "") -> int:
         """
         Send a call, and return its id, which comes back in one `CallReplied` or `CallEnded`, unless the session ends
         before.
 
         :param deadline: when the call is ended by `CallTimedOut`
+        :param trace: what the peer is told of what this call is a part of: any text; "" is nothing
         :raises TooManyCalls: too many calls are in flight
         """
         if self.state not in MAY_SEND:
@@ -579,7 +581,7 @@ class Session:
         out = self.out
         before = len(out)
         try:
-            encode_into(CallToSend(id_, request), out, before)
+            encode_into(CallToSend(id_, request, trace[:TRACE_LIMIT]), out, before)
             if len(out) - before > self.send_limit:
                 raise too_long(len(out) - before, self.send_limit)
             if kind not in self._vocabulary.exact:
@@ -597,7 +599,7 @@ class Session:
             outgoing.earliest = deadline
         return id_
 
-    def call_for_items(self, request: msgspec.Struct, credit: int) -> int:
+    def call_for_items(self, request: msgspec.Struct, credit: int, trace: str = "") -> int:
         """
         Send a call for items, and return its id, as `call` does. The items come in `ItemsReceived`; then comes a
         `CallReplied`, of an `ItemsEnd` or None, or a `CallEnded`. There is no deadline.
@@ -614,7 +616,7 @@ class Session:
             limit = self.settings.max_calls
             raise TooManyCalls(f"{limit} calls of this side are in flight, its own limit (max_calls)")
         id_ = outgoing.last_id + 1
-        self._encode(request, ItemsCallToSend(id_, request, credit))
+        self._encode(request, ItemsCallToSend(id_, request, credit, trace[:TRACE_LIMIT]))
         outgoing.last_id = id_
         outgoing.for_items[id_] = kind
         return id_
