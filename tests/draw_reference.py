@@ -310,7 +310,7 @@ def _entry(found: Name, anchors: dict[str, str]) -> str:
         case ast.ClassDef():
             parts += _class(found, node, anchors)
         case ast.Assign():
-            parts.append(_code(ast.unparse(node)))
+            parts.append(_code("\n".join(found.lines[node.lineno - 1 : node.end_lineno])))
             parts.append(_prose(_comment(found.lines, node), anchors))
         case _:
             parts.append(_code(_signature(found, node)))
