@@ -143,7 +143,7 @@ class Unsent:
     def _ask(self, call: _Call, peer: Peer) -> None:
         self._forget(call)
         left = max(0.0, call.deadline - self.clock.seconds())
-        call.asked = call.context.run(maybeDeferred, peer.call, call.request, left)
+        call.asked = call.context.run(lambda: maybeDeferred(peer.call, call.request, left))
         call.asked.chainDeferred(call.reply)
 
     def _forget(self, call: _Call) -> None:
