@@ -16,7 +16,9 @@ import pytest
 import trustme
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from twistedipc.ipc import (
     BadEndpoint,
@@ -149,13 +151,16 @@ class Doubler(Service):
     @handles(Count)
     async def count(self, request: Count, peer: Peer) -> AsyncIterator[Value]:
         try:
+            if request.upto < 0:
+                yield Value(0)
+                await asyncio.sleep(DEADLINE)
             for n in range(request.upto):
                 if n % 100 == 1:
                     await asyncio.sleep(0)
                     await succeed(None)
                 yield Value(n)
         finally:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
             self.cancelled.set()
 
     @handles(Note)
@@ -319,6 +324,29 @@ def test_a_streamed_reply(run: Run) -> None:
             await doubler.cancelled.wait()
 
     run(test)
+
+
+def test_a_streamed_reply_that_is_left_takes_its_time_to_end(run: Run) -> None:
+    failures: list[Any] = []
+
+    @implementer(ILogObserver)
+    def observe(event: Any) -> None:
+        failures.extend([event["log_failure"]] if "log_failure" in event else [])
+
+    async def test(doubler: Doubler, remote: aio.Remote, listening: aio.Listening) -> None:
+        async with remote.stream_call(Count(upto=-1)) as rows:
+            assert (await anext(rows)).value == 0
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(DEADLINE):
+            await doubler.cancelled.wait()
+            assert (await remote.call(Double(of=1))).value == 2
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        run(test)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert failures == []
 
 
 def test_without_a_listener(tmp_path: Path) -> None:

@@ -91,6 +91,19 @@ class Broadcast(SynchronousTestCase):
         self.assertEqual(self.news(), [["it rains", "it snows"]] * 3)
         self.assertEqual([self.successResultOf(each) for each in sent], [3, 3])
 
+    def test_many_that_wait_for_a_slow_one_do_not_flood_it(self) -> None:
+        self.pairs = [ServicePair(Teller(), answers=self.listeners[0], high_water=1000, outbound_limit=300_000)]
+        self.peers = [peer for pair in self.pairs for peer in pair.listening.peers]
+        self.make_slow(0)
+        texts = [f"{n}" * 100_000 for n in range(9)]
+        sent = [send_to(self.peers, News(text=text), slow="wait") for text in texts]
+        self.read_again(0)
+        for _ in texts:
+            self.pump()
+            self.pairs[0].advance(0)
+        self.assertEqual([self.successResultOf(each) for each in sent], [1] * 9)
+        self.assertEqual(self.news()[0], texts)
+
     def test_a_slow_one_that_goes_meanwhile(self) -> None:
         self.make_slow(1)
         sent = send_to(self.peers, News(text="it rains"), slow="wait")

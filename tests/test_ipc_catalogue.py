@@ -311,6 +311,15 @@ def test_a_peer_that_says_it_without_end() -> None:
     assert closed(session, session.receive(encode(part), 0.0)).code == "bad-handshake"
 
 
+def test_many_lines_of_it_at_once() -> None:
+    session = proven()
+    part = encode(handshake.Introduction(takes=[["later"]], more=True))
+    last = encode(handshake.Introduction(takes=[]))
+    events = session.receive(part * 2000 + last + b'{"type":"ping"}\n', 0.0)
+    assert [type(each) for each in events] == [Ready]
+    assert session.data_to_send().endswith(b'{"type":"pong"}\n')
+
+
 def test_a_line_of_it_that_is_too_long() -> None:
     session = proven()
     line = b'{"type":"link-interface","takes":[["later","%b"]]}' % (b"x" * HANDSHAKE_FRAME_LIMIT)

@@ -92,6 +92,17 @@ class Table(Service):
             self.ended.append(error)
             raise
 
+    async def stubborn(self, request: Query) -> AsyncIterator[Row]:
+        """Doesn't notice that it is cancelled."""
+        yield Row(0, request.text)
+        while self.made < 10_000:
+            self.made += 1
+            try:
+                await self.waiting
+            except Exception:
+                self.waiting = Deferred()
+            yield Row(1, request.text)
+
     async def fails(self, request: Query) -> AsyncIterator[Row]:
         for n in range(request.count):
             yield Row(n, request.text)
@@ -253,6 +264,25 @@ class StreamedTests(SynchronousTestCase):
         assert self.successResultOf(kept) == 0
         self.assert_free()
 
+    def test_leaving_a_handler_that_does_not_notice(self) -> None:
+        """It is ended where it goes on, whether or not there is credit."""
+        self.service.rows = self.service.stubborn
+        for size in (10, CREDIT):
+            self.got.clear()
+            self.successResultOf(self.ask(1, "x" * size, most=1))
+            self.settle()
+            self.assert_free()
+
+    def test_two_at_a_time_are_refused(self) -> None:
+        self.service.rows = self.service.waits
+        reply: Any = self.remote.stream_call(Query(count=1), None)
+        first, second, third = (Deferred.fromCoroutine(reply.__anext__()) for _ in range(3))
+        for each in (second, third):
+            assert "another task waits" in str(self.failureResultOf(each, RuntimeError).value)
+        self.settle()
+        assert self.successResultOf(first) == Row(0)
+        self.successResultOf(Deferred.fromCoroutine(reply.aclose()))
+
     def test_cancelling_the_iteration(self) -> None:
         self.service.rows = self.service.waits
         done = self.ask(2)
@@ -352,6 +382,22 @@ class StreamedTests(SynchronousTestCase):
         self.successResultOf(self.ask(3))
         self.assert_free()
 
+    def test_one_that_is_left_as_another_ends_with_the_link(self) -> None:
+        self.service.rows = self.service.waits
+        one, other = (self.remote.stream_call(Query(count=1)) for _ in range(2))
+
+        async def both() -> None:
+            async with other:
+                async for row in one:
+                    self.got.append(row.n)
+
+        first, second = Deferred.fromCoroutine(both()), self.iterate(other)
+        self.settle()
+        self.pair.cut()
+        self.failureResultOf(first, NotConnected)
+        self.successResultOf(second)
+        assert self.got == [0, 0]
+
     def test_without_a_link_it_waits(self) -> None:
         self.pair.cut()
         done = self.ask(3, timeout=10)
@@ -442,6 +488,21 @@ class StreamedTests(SynchronousTestCase):
             assert [failure.value.code for failure in failed] == codes, text
             assert pair.remote.peer is not None, text
             assert not wire.dialler._items.arriving
+
+    def test_items_that_answer_a_call_for_a_reply(self) -> None:
+        """They cost the call, and no other; and it doesn't wait for ever."""
+        assert self.pair.wire is not None
+        calls = [self.remote.call(Ask(n=n)) for n in (1, 2)]
+        self.pair.clock.advance(0)
+        self.pair.wire.wire(Side.DIALLER).buffer.clear()
+        self.pair.wire.wire(Side.LISTENER).write(
+            b'{"type":"call-items","id":1,"items":[]}\n{"type":"call-items","id":1,"items":[]}\n'
+            b'{"type":"reply","id":1,"reply":{"n":1}}\n{"type":"reply","id":2,"reply":{"n":2}}\n'
+        )
+        self.pair.pump()
+        error = self.failureResultOf(calls[0], CallFailed).value
+        assert (error.code, error.message) == ("bad-reply", "the reply to ask came as items")
+        assert self.successResultOf(calls[1]) == Row(2)
 
     def test_more_than_the_credit(self) -> None:
         assert self.pair.wire is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from twistedipc.ipc import (
     handles,
     listen,
 )
+from twistedipc.ipc.connections.failing import AT_ONCE
 from twistedipc.ipc.testing import ServicePair
 
 DEADLINE = 60.0
@@ -150,6 +152,38 @@ def test_it_is_closed_while_threads_wait(tmp_path: Path, doubler: Doubler) -> No
             assert isinstance(each.exception(DEADLINE), NotConnected)
         for done in closing:
             assert done.result(DEADLINE) is None
+
+
+def test_a_call_at_the_last_moment_fails_too(tmp_path: Path, doubler: Doubler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that would fail in the turn of the loop after its last one."""
+    remote = SyncRemote(f"unix:{tmp_path}/socket", DOUBLER)
+    remote.linked(DEADLINE)
+    remote._wait(lambda: remote._remote.close())
+    remote._remote._failing._count = AT_ONCE - 1
+    begun, held, submitted = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        held.wait(DEADLINE)
+
+    submit = remote._submit
+
+    def submit_and_tell(act: Callable[[], object]) -> None:
+        submit(act)
+        submitted.set()
+
+    monkeypatch.setattr(remote, "_submit", submit_and_tell)
+    remote._loop.call_soon_threadsafe(hold)
+    assert begun.wait(DEADLINE)
+    with ThreadPoolExecutor(2) as threads:
+        call = threads.submit(remote.call, Double(of=1))
+        assert submitted.wait(DEADLINE)
+        stopping = threads.submit(remote._stop)
+        while not remote._is_closed:
+            time.sleep(0.001)
+        held.set()
+        assert isinstance(call.exception(DEADLINE), NotConnected)
+        stopping.result(DEADLINE)
 
 
 def test_without_a_listener(tmp_path: Path) -> None:

@@ -95,6 +95,21 @@ class Counted(SynchronousTestCase):
             mine = [each for each in self.told if each.startswith(side)]
             self.assertEqual(mine, [f"{side} + {other}", f"{side} - {other}"])
 
+    def test_a_link_that_is_closed_before_it_is_made(self) -> None:
+        """It isn't counted, and no hook hears of it."""
+
+        class Closing(Doubler):
+            def peer_ready(self, peer: Peer) -> None:
+                peer.close("closed", "not now")
+
+        self.pair = ServicePair(self.service, answers=Closing(), linked=False)
+        self.told.clear()
+        self.follow(self.pair.remote, "remote")
+        self.pair.link()
+        self.pair.advance(0)
+        self.pair.pump()
+        self.assertEqual((self.pair.remote.traffic.links, self.pair.remote.traffic.lost, self.told), (0, 0, []))
+
     def test_a_hook_that_raises_harms_nothing(self) -> None:
         def wrong(*_: object) -> None:
             raise ZeroDivisionError

@@ -48,7 +48,8 @@ class _Sending:
         if not peer.paused:
             return succeed(self._send_now(peer))
         if slow == "wait":
-            return peer._link.drain().addCallbacks(lambda _: self._send_now(peer), _gone)
+            # Of many that wait, the first may fill the wire again.
+            return peer._link.drain().addCallbacks(lambda _: self.send(peer, slow), _gone)
         if slow == "close":
             peer.close(Code.OVERFLOW, "the peer doesn't keep up with what is sent to all")
         return succeed(0)

@@ -150,13 +150,16 @@ class _TaskItems:
         self._items = items
         self._handling = handling
         self._name = name
+        # A task that is cancelled ends later, and until then the generator can't be closed.
+        self._lock = asyncio.Lock()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
         async def step() -> Any:
-            return await self._items.__anext__()
+            async with self._lock:
+                return await self._items.__anext__()
 
         return await self._handling.run(step(), self._name)
 
@@ -165,7 +168,8 @@ class _TaskItems:
 
         async def step() -> None:
             if close is not None:
-                await close()
+                async with self._lock:
+                    await close()
 
         await self._handling.run(step(), self._name)
 

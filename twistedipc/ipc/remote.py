@@ -220,12 +220,13 @@ class Remote:
 
     def lost(self, peer: Peer, reason: str) -> None:
         """Take note that the link with this peer has ended. Internal to the library."""
-        self.traffic.lost += 1
         self._unsent.stop(peer)
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
-        tell(self.on_loss, peer, reason)
+        if self.traffic.lost < self.traffic.links:  # else this one was closed before it was made, and ``on_link`` told
+            self.traffic.lost += 1
+            tell(self.on_loss, peer, reason)
 
     def not_linked(self, reason: str) -> None:
         """Take note why there is no link now, for what waits for one. Internal to the library."""

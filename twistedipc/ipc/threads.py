@@ -48,6 +48,7 @@ class SyncRemote:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._waits: set[Future[Any]] = set()  # for what is under way, in the link's thread
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"link to {endpoint}", daemon=True)
         self._thread.start()
@@ -106,6 +107,8 @@ class SyncRemote:
         try:
             self._loop.run_forever()
         finally:
+            for each in list(self._waits):  # what was begun last, and would have failed in the loop's next turn
+                each.set_exception(NotConnected("it was closed here"))
             self._loop.close()
 
     def _stop(self) -> None:
@@ -138,6 +141,8 @@ class SyncRemote:
             done.set_exception(failure.value)
 
         def do() -> None:
+            self._waits.add(done)
+            done.add_done_callback(self._waits.discard)
             try:
                 under_way.append(begin().addCallbacks(done.set_result, failed))
             except BaseException as error:

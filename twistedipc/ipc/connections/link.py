@@ -222,7 +222,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     def drop(self, id_: int) -> None:
         """Drop a call for items."""
         if self._items.arriving.pop(id_, None) is not None:
-            del self._waiting[id_]
+            self._waiting.pop(id_, None)  # when the link ends, all calls are taken out of it before the first one fails
             self._session.drop(id_)
             self._look()
 
@@ -425,6 +425,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             reply.errback(ended.error)
 
     def _call_dropped(self, dropped: CallDropped) -> None:
+        self._items.stop(dropped.id)
         self._answering.cancel(dropped.id)
 
     def _error_received(self, error: ErrorReceived) -> None:
@@ -520,6 +521,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another
                 each.errback(NotConnected(self.reason))
+        self._items.stop_all()
         self._answering.end()
         if self._application is not None:
             self._guard(self._application.connection_lost, "connection_lost", self._name(), self.reason)

@@ -154,6 +154,7 @@ class StreamedReply(Generic[R]):
         self._arriving = Arriving()
         self._batch: Iterator[R] = iter(())
         self._size = 0  # of the batch, in bytes
+        self._is_asked = False  # for the next item, which has not come
 
     def __aiter__(self) -> StreamedReply[R]:
         return self
@@ -164,6 +165,9 @@ class StreamedReply(Generic[R]):
         return await self._next_batch()
 
     async def _next_batch(self) -> R:
+        if self._is_asked:
+            raise RuntimeError("the items are taken by one after the other: another task waits for the next one")
+        self._is_asked = True
         arriving = self._arriving
         try:
             if self._find_link is not None:
@@ -179,6 +183,8 @@ class StreamedReply(Generic[R]):
         except BaseException:
             arriving.stop()
             raise
+        finally:
+            self._is_asked = False
         items, self._size = batch
         self._batch = iter(items)
         return next(self._batch)
@@ -194,7 +200,12 @@ class StreamedReply(Generic[R]):
             await waiting
             return
         said = f"no item of {tag_of(type(self._request))} within {self._timeout:g} seconds"
-        timer = self._clock.callLater(self._timeout, waiting.errback, CallTimedOut(said))
+
+        def late() -> None:
+            if not waiting.called:  # in a task, this may come between the items and the task's next step
+                waiting.errback(CallTimedOut(said))
+
+        timer = self._clock.callLater(self._timeout, late)
         try:
             await waiting
         finally:

@@ -75,6 +75,16 @@ class ItemCalls:
         if (streaming := self.streaming.get(received.id)) is not None:
             streaming.more(received.credit)
 
+    def stop(self, id_: int) -> None:
+        """The peer doesn't wait for the items of a call any longer, if they are items."""
+        if (streaming := self.streaming.get(id_)) is not None:
+            streaming.stop()
+
+    def stop_all(self) -> None:
+        """Nothing can be sent any more."""
+        for streaming in self.streaming.values():
+            streaming.stop()
+
     def begin(self, call: CallReceived[msgspec.Struct], items: AsyncIterator[Any]) -> Awaitable[ItemsEnd]:
         """
         Return what sends the items, when it is awaited, and gives the reply that ends them.
@@ -121,7 +131,7 @@ class Streaming:
         self._turn: IDelayedCall | None = None
         self._waiting: Deferred[None] | None = None
         self._count = 0
-        self._wrong: BadReply | None = None  # what the end of a turn has found
+        self._wrong: Exception | None = None  # why nothing more is taken of the handler: the end of a turn has found it
 
     async def send(self, source: AsyncIterator[Any]) -> ItemsEnd:
         """Send all items, and return the reply that ends them. What there was before an error is sent before it."""
@@ -143,6 +153,10 @@ class Streaming:
             if close is not None:
                 await close()
         return ItemsEnd(self._count)
+
+    def stop(self) -> None:
+        """Take nothing more of the handler, which may go on although it is cancelled: nobody waits for it."""
+        self._wrong = CancelledError()
 
     def more(self, credit: int) -> None:
         """The caller has taken so many bytes."""
@@ -173,6 +187,8 @@ class Streaming:
 
     async def _room(self) -> None:
         """Send what was collected, if there is credit, and wait for what is missing of credit, time and a free wire."""
+        if self._wrong is not None:
+            raise self._wrong
         if self._credit > 0:
             self._flush()
         if self._credit <= 0 or self._turn_bytes >= TURN_BYTES:
@@ -220,10 +236,12 @@ class Streaming:
             return
         self._items, self._lines, self._bytes = [], [], 0
         try:
-            self._say(self._of.array(items, lines), len(items))
+            array = self._of.array(items, lines)
         except Exception:
             for item, line in zip(items, lines, strict=True):
                 self._say(self._of.array_of_one(item, line), 1)
+        else:
+            self._say(array, len(items))
 
     def _say(self, array: bytes, count: int) -> None:
         self._credit -= len(array)

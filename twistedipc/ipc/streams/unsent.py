@@ -123,22 +123,27 @@ class Unsent:
             return
         except LocalProtocolError:
             # All could be sent when they were added: one of them was changed since.
-            self._send_singly(run, peer)
+            run = self._send_singly(run, peer)
         for each in run:
             if each in self._queue:  # the link may have ended meanwhile, and its end have dropped them
                 del self._queue[each]
                 self.bytes -= each.size
 
-    def _send_singly(self, run: list[_Message], peer: Peer) -> None:
-        """Send messages one by one: one that can't be sent any more is dropped alone."""
-        for each in run:
+    def _send_singly(self, run: list[_Message], peer: Peer) -> list[_Message]:
+        """
+        Send messages one by one: one that can't be sent any more is dropped alone. Return those that were dealt with:
+        all, unless the link has ended.
+        """
+        for number, each in enumerate(run):
             try:
                 peer.send(each.message)
             except NotConnected:
-                return
+                self._to = None
+                return run[:number]
             except LocalProtocolError:
                 kind = type(each.message).__qualname__
                 self._log.failure("a message ({kind}) that has waited for a link can't be sent", kind=kind)
+        return run
 
     def _ask(self, call: _Call, peer: Peer) -> None:
         self._forget(call)

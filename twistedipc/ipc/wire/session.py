@@ -302,16 +302,23 @@ class Session:
     # -- the handshake -----------------------------------------------------------------------------------------------
 
     def _greet(self, data: bytes, events: list[Event]) -> None:
-        """Take one line of the handshake, or a part of one. See "Handshake" in docs/protocol.md."""
-        if not data:
-            return
-        # The rest is a step of its own: the line that makes the session ready also raises the limit.
-        end = data.find(b"\n") + 1 or len(data)
+        """Take lines of the handshake, or parts of them. See "Handshake" in docs/protocol.md."""
+        while data:
+            if STEPS[self.state][_BYTES][1] is not Act.GREET:
+                # The rest is a step of its own: the line that makes the session ready also raises the limit.
+                self._step(_BYTES, data, events)
+                return
+            end = data.find(b"\n") + 1 or len(data)
+            self._greet_line(data[:end], events)
+            data = data[end:]
+
+    def _greet_line(self, data: bytes, events: list[Event]) -> None:
+        """Take one line, or a part of one."""
         if not self._lines.pending and not data.startswith(b"{"):
             # HTTP, TLS and the like are answered at once: their clients might never end a line.
             raise RemoteProtocolError(Code.BAD_HANDSHAKE, self._greeting.expectation + self._greeting.hint)
         try:
-            line = self._lines.feed(data[:end])
+            line = self._lines.feed(data)
         except FrameTooLong as error:
             raise RemoteProtocolError(Code.FRAME_TOO_LONG, f"{error} before authentication") from None
         if not line:
@@ -328,8 +335,6 @@ class Session:
                 self._step(Input.AGREED, greeted, events)
             case happened:
                 self._step(happened, greeted.answer, events)
-        if end < len(data):
-            self._step(Input.BYTES, data[end:], events)
 
     def _say(self, frame: bytes, events: list[Event]) -> None:
         self._queue(frame)
@@ -433,7 +438,10 @@ class Session:
     def _on_items(self, items: CallItems, events: list[Event]) -> None:
         request = self._outgoing.for_items.get(items.id)
         if request is None:
-            self._outgoing.end(items.id)  # it was dropped, unless it was never made, or for one reply
+            request = self._outgoing.end(items.id)
+            if request is not None:  # else it was dropped
+                self._queue(encode(Drop(id=items.id)))
+                self._end_badly(items.id, f"the reply to {tag_of(request)} came as items", events)
             return
         found, complaint = read_items(self._vocabulary.items.decoders[request], items.items)
         events.append(ItemsReceived(items.id, found, memoryview(items.items).nbytes))
