@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from twistedipc.ipc import (
     QueueFull,
     Request,
     Service,
+    StreamedRequest,
     SyncRemote,
     Unlinked,
     aio,
@@ -65,7 +66,12 @@ class Note(Message):
     text: str
 
 
+class Count(StreamedRequest[Value]):
+    upto: int
+
+
 DOUBLER = Interface("doubler", Double, Wait, Note)
+COUNTER = Interface("counter", Count)
 
 
 class Doubler(Service):
@@ -379,6 +385,36 @@ class BlockingHandlers(SynchronousTestCase):
         self.pair.pump()
         self.assertEqual(self.successResultOf(reply), Value(0))
         self.assertEqual(self.logged, ["Blocking.wait has blocked this process for 3.0 seconds"])
+
+    def test_a_generator(self) -> None:
+        clock = Clock()
+        waiting: Deferred[None] = Deferred()
+
+        class Counter(Service):
+            interface = COUNTER
+
+            @handles(Count)
+            async def count(self, request: Count, peer: Peer) -> AsyncIterator[Value]:
+                yield Value(0)
+                await waiting
+                clock.advance(3)
+                yield Value(1)
+
+        pair = ServicePair(Counter(), clock=clock)
+
+        async def ask() -> list[int]:
+            return [row.value async for row in pair.remote.stream_call(Count(upto=2))]
+
+        asked = Deferred.fromCoroutine(ask())
+        pair.advance(20)  # it waits, and blocks nothing
+        self.assertEqual(self.logged, [])
+        waiting.callback(None)
+        for _ in range(3):
+            pair.advance(0)
+            pair.pump()
+        self.assertEqual(self.successResultOf(asked), [0, 1])
+        self.assertEqual(len(self.logged), 1)
+        self.assertIn("Counter.count has blocked this process for 3.0 seconds", self.logged[0])
 
     def test_one_that_raises_too(self) -> None:
         self.pair.remote.send(Note(text="x"))

@@ -65,6 +65,10 @@ class Handling:
         """Return what is to be awaited for the result of a coroutine."""
         return Steps(work, self.seconds, LONG, lambda took: self.blocked(name, took))
 
+    def sending(self, work: Coroutine[Any, Any, Any], name: str) -> Awaitable[Any]:
+        """Return what is to be awaited to send the items that a handler gives: a generator runs in its sender."""
+        return self.run(work, name)
+
     def blocked(self, name: str, seconds: float) -> None:
         """Log that code of a service has kept the process waiting."""
         self._log.warn(
@@ -116,6 +120,9 @@ class TaskHandling(Handling):
     def run(self, work: Coroutine[Any, Any, Any], name: str) -> Awaitable[Any]:
         steps = TaskSteps(work, self.seconds, LONG, lambda took: self.blocked(name, took))
         return run_in_task(steps, self._loop)
+
+    def sending(self, work: Coroutine[Any, Any, Any], name: str) -> Awaitable[Any]:
+        return work  # each item is made in a task of its own, and measured there
 
     def _bind(self, method: Handler) -> Handler:
         bound = super()._bind(method)

@@ -11,7 +11,7 @@ See `twistedipc.ipc.remote` for the side that asks.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import msgspec
@@ -176,6 +176,11 @@ class ServiceApplication:
         finally:
             if (took := self._seconds() - began) > LONG:
                 self._blocked(request, took)
+
+    def measured(self, request: Any, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        """Return ``work``, which sends the items that a handler gives, so that what the handler does is measured."""
+        assert self._service is not None
+        return self._handling.sending(work, type(self._service)._handlers[type(request)].__qualname__)
 
     def _blocked(self, message: msgspec.Struct, seconds: float) -> None:
         assert self._service is not None

@@ -407,6 +407,8 @@ class JSONLineProtocol(Connection, LineReceiver):
                 return
             if isinstance(answer, AsyncIterator):
                 answer = self._items.begin(call, answer)
+                if (measured := getattr(self._application, "measured", None)) is not None:
+                    answer = measured(call.request, answer)
         except Exception:
             self._answering.failed(Failure(), call)
             return

@@ -7,7 +7,7 @@ Items are sent in frames of about `FRAME_BYTES`, and what there is at the end of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -85,7 +85,7 @@ class ItemCalls:
         for streaming in self.streaming.values():
             streaming.stop()
 
-    def begin(self, call: CallReceived[msgspec.Struct], items: AsyncIterator[Any]) -> Awaitable[ItemsEnd]:
+    def begin(self, call: CallReceived[msgspec.Struct], items: AsyncIterator[Any]) -> Coroutine[Any, Any, ItemsEnd]:
         """
         Return what sends the items, when it is awaited, and gives the reply that ends them.
 
