@@ -368,6 +368,18 @@ def test_a_header_bomb(tmp_path: Path) -> None:
         unpack(path, tmp_path / "target")
 
 
+def test_many_headers_that_are_not_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take a reader a moment, and an archive of some megabytes can have 200,000 of them."""
+    monkeypatch.setattr("twistedipc.publish.members._MAX_HEADERS", 3000)
+    folder = member("files/folder", kind=tarfile.DIRTYPE)
+    folder[0].pax_headers = {"comment": "x" * 1000}
+    path = forge(tmp_path / "a", Manifest(files=[entry("a")]), [folder] * 2 + [member("files/a")])
+    unpack(path, tmp_path / "target")
+    path = forge(tmp_path / "b", Manifest(files=[entry("a")]), [folder] * 3 + [member("files/a")])
+    with pytest.raises(BadArchive, match="too large together"):
+        unpack(path, tmp_path / "other")
+
+
 def _cut(data: bytes, at: int) -> bytes:
     return data[:at]
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ from click.testing import CliRunner
 
 from tests.integration.platform import wait_for
 from twistedipc.conform.command import conform
-from twistedipc.conform.running import all_cases
+from twistedipc.conform.meeting import About, Meeting
+from twistedipc.conform.running import all_cases, try_all
+from twistedipc.conform.wire import Failed, Wire
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
@@ -95,6 +99,25 @@ def test_our_end_that_dials(folder: Path) -> None:
     assert [(each["number"], each["why"]) for each in found if each["verdict"] == "failed"] == []
     assert code == 0
     assert sum(each["verdict"] == "passed" for each in found) >= 39
+
+
+def test_what_can_t_be_printed_is_no_frame() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"type":"x","text":"\\ud800"}\n')
+        with pytest.raises(Failed, match="no JSON in UTF-8"):
+            Wire(ours).frame()
+
+
+@pytest.mark.parametrize("error", [ValueError("no number"), IndexError(), OverflowError(), KeyError("next")])
+def test_a_case_that_meets_what_nobody_thought_of_has_failed(error: Exception, tmp_path: Path) -> None:
+    def run(_: Meeting) -> None:
+        raise error
+
+    about = About(f"unix:{tmp_path}/nobody", False, "x-client")
+    case = replace(all_cases()[0], run=run)
+    (outcome,) = try_all(Meeting(about), [case])
+    assert (outcome.verdict, type(error).__name__ in outcome.why) == ("failed", True)
 
 
 def test_the_list_needs_nothing_else() -> None:

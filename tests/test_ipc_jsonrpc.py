@@ -222,6 +222,23 @@ class CostTests(SynchronousTestCase):
             assert not world.wire.disconnecting
             self.flushLoggedErrors(ZeroDivisionError)
 
+    def test_whole_numbers_with_a_fraction_of_nothing(self) -> None:
+        """So languages without integers may write an id."""
+        world = World()
+        call = b'{"jsonrpc":"2.0","id":7.0,"method":"math/subtract","params":[5,3]}'
+        assert world.say(call) == [result(7, 2)]
+        assert world.say(b"[" + call + b"]") == [[result(7, 2)]]
+        (answer,) = world.say(b'{"jsonrpc":"2.0","id":7.0,"method":"nobody"}')
+        assert (answer["id"], answer["error"]["code"]) == (7, -32601)
+        (answer,) = world.say(b'{"jsonrpc":"2.0","id":7.0,"method":1}')
+        assert (answer["id"], answer["error"]["code"]) == (7, -32600)
+        world.say(rpc("later", 8))
+        (answer,) = world.say(b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":8.0}}')
+        assert (answer["id"], answer["error"]["code"]) == (8, -32800)
+        for wrong in (b"1e300", b"7.5", b"-9007199254740994.0"):
+            (answer,) = world.say(call.replace(b"7.0", wrong))
+            assert (answer["id"], answer["error"]["code"]) == (None, -32600), wrong
+
     def test_in_a_batch_each_costs_itself(self) -> None:
         for line, expected in COSTS:
             if b"[" in line[:2] or (None, -32700) in expected or not line.strip():
@@ -410,6 +427,15 @@ class OtherSideTests(SynchronousTestCase):
             found = self.failureResultOf(failed, CallFailed).value
             assert (found.code, found.data) == (code, data)
             assert self.successResultOf(other) == Sum(1)
+
+    def test_ids_of_answers_as_languages_without_integers_write_them(self) -> None:
+        right, wrong = self.remote.call(Later()), self.remote.call(Later())
+        self.hear(
+            b'{"jsonrpc":"2.0","id":1.0,"result":{"value":5}}',
+            b'{"jsonrpc":"2.0","id":2.0,"error":{"code":7,"message":"no"}}',
+        )
+        assert self.successResultOf(right) == Sum(5)
+        assert self.failureResultOf(wrong, CallFailed).value.code == "7"
 
     def test_answers_that_are_none(self) -> None:
         wrong, right = self.remote.call(Later()), self.remote.call(Later())

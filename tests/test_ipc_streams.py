@@ -444,6 +444,15 @@ class StreamTests(SynchronousTestCase):
         self.pair.pump()
         assert self.pair.remote.peer is None
 
+    def test_what_is_not_safe_from_a_crash_yet_is_not_sent(self) -> None:
+        """A crash could take it from here alone; then another item would have its number, and be lost."""
+        self.pair.pump()
+        self.write(1)
+        self.stream._acked(StreamAck(id=self.stream.id, next=1))  # it comes in the same turn
+        assert self.stream._window.next == 1
+        self.pair.pump()
+        assert self.numbers() == [1]
+
     def test_a_position_in_the_middle_acknowledges_nothing(self) -> None:
         """What has come before a hole may not be kept: the receiver may be killed while it takes it."""
         self.pair.pump()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.cli_server import Asked, Say, Server, as_json, problem, serving
 from tests.test_cli_why import FAILURE, FOUND
 from twistedipc.cli.client import Client
 from twistedipc.cli.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES, Budget
-from twistedipc.cli.mcp.methods import MCP, Called, CallTool, Result
+from twistedipc.cli.mcp.methods import MCP, Called, CallTool, Ping, Result
 from twistedipc.cli.mcp.protocol import HANDSHAKE, STATELESS, Protocol
 from twistedipc.cli.mcp.serving import THREADS, WAITING, Serving
 from twistedipc.cli.mcp.tools import TOOLS, Asking
@@ -490,6 +491,54 @@ def test_what_is_cancelled_is_not_answered(held: Held, talk: Talk) -> None:
     answered = {answer["id"] for answer in talk.end()}
     assert answered == {50, *range(THREADS + 2)} - {0, THREADS}
     assert not held.going_on.acquire(blocking=False) or THREADS + 1 in answered
+
+
+class Late(Held):
+    """Answers a ping when nothing else is open: so a call can end between its being cancelled and what comes before."""
+
+    talk: Talk
+
+    def answer(self, request: Any) -> Result:
+        if isinstance(request, Ping):
+            self.let_go.set()
+            while len(self.talk.serving._conversation._open) > 1:
+                time.sleep(0.001)
+        return super().answer(request)
+
+
+def test_a_call_that_has_ended_is_not_taken_for_another() -> None:
+    late = Late()
+    talk = late.talk = Talk(late)
+    try:
+        talk.send("tools/call", 1)
+        late.going_on.acquire(timeout=30)
+        ping = b'{"jsonrpc":"2.0","method":"ping","id":2}\n'
+        cancelled = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}\n'
+        talk.say(ping + cancelled)
+        talk.wait(1)
+        talk.send("tools/call", 1)  # its id is free again
+        answer = talk.wait(2)[1]
+        assert (answer["id"], "result" in answer) == (1, True)
+        assert talk.serving._dropped == []
+    finally:
+        late.let_go.set()
+        talk.end()
+
+
+def test_the_end_does_not_wait_for_calls_that_nobody_gets_to(
+    held: Held, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twistedipc.cli.mcp.serving.LAST_SECONDS", 0.2)
+    for id in range(THREADS):
+        talk.send("tools/call", id)
+        held.going_on.acquire(timeout=30)
+    for id in range(THREADS, THREADS + WAITING):
+        talk.send("tools/call", id)
+    with talk.more:
+        talk.ended = True
+        talk.more.notify_all()
+    talk.thread.join(10)
+    assert not talk.thread.is_alive()
 
 
 def test_what_was_asked_is_answered_after_the_end(held: Held, talk: Talk) -> None:

@@ -70,7 +70,7 @@ def _tried(meeting: Meeting, case: Case, *, slow: bool) -> Outcome:
         if not meeting.met:
             raise
         return Outcome(case, "failed", f"{error}, and could be before")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         return Outcome(
             case, "failed", f"something that it has sent isn't as it must be: {type(error).__name__} {error}"
         )

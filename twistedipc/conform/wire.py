@@ -138,6 +138,7 @@ class Wire:
 def _decoded(line: bytes) -> dict[str, Any]:
     try:
         frame = json.loads(line.decode(), parse_constant=_no_constant)
+        json.dumps(frame, ensure_ascii=False).encode()  # half of a surrogate pair can't be, nor be printed
     except (ValueError, RecursionError) as error:
         raise Failed(f"it sends a line that is no JSON in UTF-8 ({error}): {line[:100]!r}") from error
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):

@@ -17,6 +17,9 @@ BLOCK = 512
 #: The largest header that holds a long name, or pax records.
 _MAX_HEADER = 64 << 10
 
+#: All such headers of one archive: with many, small ones would keep a reader busy for hours.
+_MAX_HEADERS = 128 << 20
+
 #: What may follow the last member: GNU tar fills its last record (10,240 bytes, and 1 MiB at most).
 _MAX_END = 1 << 20
 
@@ -54,6 +57,7 @@ class Members:
     def __init__(self, stream: Readable, max_folders: int) -> None:
         self._stream = stream
         self._folders = max_folders
+        self._headers = _MAX_HEADERS
 
     def next(self) -> Member | None:
         """Return the next file; None when the archive ends here, in which case all of it was read."""
@@ -84,6 +88,9 @@ class Members:
     def _long(self, info: tarfile.TarInfo) -> bytes:
         if info.size > _MAX_HEADER:
             raise BadArchive("it has a header that is too large")
+        self._headers -= info.size
+        if self._headers < 0:
+            raise BadArchive("its headers are too large together")
         return padded(self._stream, info.size)
 
     def _end(self) -> None:
@@ -136,14 +143,16 @@ def _check_pax(values: dict[str, str], size: int) -> None:
 def _pax(data: bytes) -> dict[str, str]:
     """The records of a pax header: "LENGTH KEY=VALUE\\n"."""
     values: dict[str, str] = {}
-    while data:
-        length, _, rest = data.partition(b" ")
-        if not length.isdigit() or len(length) > 6 or int(length) <= len(length) + 1 or int(length) > len(data):
+    at = 0
+    while at < len(data):
+        space = data.find(b" ", at, at + 7)
+        length = data[at : max(at, space)]
+        if not length.isdigit() or not len(length) + 1 < int(length) <= len(data) - at:
             raise BadArchive("it has a header that can't be read")
-        record = rest[: int(length) - len(length) - 1]
-        key, equals, value = record.partition(b"=")
+        end = at + int(length)
+        key, equals, value = data[space + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n"):
             raise BadArchive("it has a header that can't be read")
         values[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
-        data = data[int(length) :]
+        at = end
     return values

@@ -83,7 +83,8 @@ function connect({ kind, path, host, port }, files, ready) {
   const connecting = socket;
   const timer = setTimeout(() => connecting.destroy(new Error('no connection within 10 seconds')), CONNECT_TIMEOUT);
   timer.unref();
-  connecting.once('connect', () => clearTimeout(timer));
+  // The handshake of TLS is in that time too: a server that takes connections and says nothing would hold it for ever.
+  connecting.once(kind === 'tls' ? 'secureConnect' : 'connect', () => clearTimeout(timer));
   connecting.once('close', () => clearTimeout(timer));
   return connecting;
 }

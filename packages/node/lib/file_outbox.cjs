@@ -68,7 +68,7 @@ class FileOutbox extends MemoryOutbox {
     this._segments.set(this._last, size + line.length);
     this._bytes += line.length;
     this._unsynced = true;
-    return super.append(item);
+    return this._keep(item); // the disk has it, so it has its number, also if it has taken the last of the room
   }
 
   sync() {
@@ -119,7 +119,13 @@ class FileOutbox extends MemoryOutbox {
     if (!found) {
       if (this._firsts().length) throw new BadOutbox(`${this._folder} has items, but its file \`id\` is missing`);
       found = crypto.randomBytes(16).toString('hex');
-      fs.writeFileSync(path.join(this._folder, '.id'), `${found}\n`, { mode: 0o600 });
+      const made = fs.openSync(path.join(this._folder, '.id'), 'w', 0o600);
+      try {
+        fs.writeSync(made, `${found}\n`);
+        fs.fsyncSync(made); // or after the machine's crash it could be empty
+      } finally {
+        fs.closeSync(made);
+      }
       fs.renameSync(path.join(this._folder, '.id'), file);
     }
     return found.slice(0, 64);
@@ -149,17 +155,17 @@ class FileOutbox extends MemoryOutbox {
         this._last = first;
         this._file = fs.openSync(this._path(first), 'r+');
         fs.ftruncateSync(this._file, good); // a line that was being written: its number was never given out
+        if (this._durable) fs.fdatasyncSync(this._file); // what the process before wrote at its end, perhaps
       }
     }
   }
 
   /** @param {number} first */
   _begin(first) {
+    // The one before is whole on the disk before there is another: only the last may end with half a line.
+    if (this._file >= 0 && this._durable) fs.fdatasyncSync(this._file);
     const file = fs.openSync(this._path(first), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
-    if (this._file >= 0) {
-      if (this._durable) fs.fdatasyncSync(this._file);
-      fs.closeSync(this._file);
-    }
+    if (this._file >= 0) fs.closeSync(this._file);
     this._file = file;
     this._last = first;
     this._segments.set(first, 0);

@@ -113,7 +113,7 @@ class Link {
    */
   constructor(socket, side, settings, answers, owner, { nonce, address, unref }) {
     this.socket = socket;
-    this.session = new Session(side, settings, { nonce, now: now(), address });
+    this.session = new Session(side, this._accepting(settings), { nonce, now: now(), address });
     /** @type {Peer | undefined} */
     this.peer = undefined;
     /** @type {import('./sender.cjs').Outgoing | undefined} */
@@ -165,9 +165,30 @@ class Link {
 
   // -- what happens
 
+  /**
+   * The settings, with an `accept` that refuses the peer where it fails: nobody else is to suffer.
+   *
+   * @param {Settings} settings
+   * @returns {Settings}
+   */
+  _accepting(settings) {
+    const { accept } = settings;
+    if (!accept) return settings;
+    const guarded = (/** @type {PeerInfo} */ peer) => {
+      try {
+        return accept(peer);
+      } catch (error) {
+        this._owner.fault(error, `accept, of ${peer.name}`);
+        return 'an error inside; see the log there';
+      }
+    };
+    return { ...settings, accept: guarded };
+  }
+
   /** @param {import('./session.cjs').Event[]} events */
   _events(events) {
     for (const event of events) {
+      if (this._ended) break; // a handler has closed it: nothing is received from then on
       switch (event.event) {
         case 'replied': {
           const asked = this._asked.get(event.id);
@@ -220,7 +241,7 @@ class Link {
       this._forgetKey = this._settings.keys?.watch(peer.info.key, revoked) ?? this._forgetKey;
     }
     this._guard('peerReady', () => this._answers.peerReady?.(peer));
-    this._owner.linkReady(this);
+    if (!this._ended) this._owner.linkReady(this);
   }
 
   /**

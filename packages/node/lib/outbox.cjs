@@ -42,6 +42,11 @@ class MemoryOutbox {
   /** @param {string} item */
   append(item) {
     if (!this.room) throw new BadOutbox(`${this._size} bytes wait to be acknowledged`, 'outbox-full');
+    return this._keep(item);
+  }
+
+  /** @param {string} item is kept in memory, whether there is room or not */
+  _keep(item) {
     this._items.push(item);
     this._size += Buffer.byteLength(item);
     return this.next++;

@@ -114,6 +114,7 @@ class Stream {
     this._onLink = undefined;
     this._window = new SendWindow();
     this._below = outbox.first;
+    this._synced = outbox.next; // items below it are safe from the machine's crash: only those are sent
     /** @type {Array<{ number: number, resolve: () => void, reject: (error: Error) => void }>} */
     this._flushed = [];
     this._room = new Waiting();
@@ -330,6 +331,7 @@ class Stream {
   _sync() {
     try {
       this._outbox.sync();
+      this._synced = this._outbox.next;
       return true;
     } catch (error) {
       const why = /** @type {Error} */ (error).message;
@@ -342,7 +344,9 @@ class Stream {
   pump() {
     while (this._onLink?.phase === 'sending') {
       const { link } = this._onLink;
-      if (link.paused || this._window.free <= 0) return;
+      // An item that the receiver had and a crash took here would leave its number to another, which would be lost.
+      const most = this._synced - this._window.next;
+      if (link.paused || this._window.free <= 0 || most <= 0) return;
       let items;
       try {
         items = this._outbox.read(this._window.next, Math.min(FRAME_BYTES, this._limit >> 1, this._window.free));
@@ -352,6 +356,7 @@ class Stream {
         return;
       }
       if (!items.length) return;
+      if (items.length > most) items = items.slice(0, most);
       const array = `[${items.join(',')}]`;
       const size = Buffer.byteLength(array);
       const first = this._window.next;

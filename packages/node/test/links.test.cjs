@@ -10,6 +10,8 @@ const { test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const ipc = require('../index.cjs');
 const { STEPS, Delays, step } = require('../lib/dialling.cjs');
+const { connect } = require('../lib/endpoints.cjs');
+const { Outgoing } = require('../lib/sender.cjs');
 
 const { CallFailed, CallTimedOut, FileOutbox, LinkRefused, MemoryOutbox, NotConnected, QueueFull, RefuseStream, dial, listen } = ipc;
 const KEY = Buffer.alloc(32, 1);
@@ -371,6 +373,34 @@ test('a line that was being written is cut off, at every place; damage elsewhere
   assert.throws(() => new FileOutbox(outbox), /item 1 is damaged/);
 });
 
+test('a file outbox gives the item that fills it its number, and takes no more', (t) => {
+  const { folder } = place(t);
+  const made = new FileOutbox(`${folder}/outbox`, { limit: 100 });
+  let last = 0;
+  while (made.room) assert.equal(made.append(`"item ${last + 1}"`), ++last);
+  assert.throws(() => made.append('"one more"'), { code: 'outbox-full' });
+  assert.equal(made.next, last + 1);
+  made.close();
+  const opened = new FileOutbox(`${folder}/outbox`, { limit: 100 });
+  assert.deepEqual([opened.next, opened.read(last, 1000)], [last + 1, [`"item ${last}"`]]);
+  opened.close();
+});
+
+test('an item is sent once it is safe from the machine\'s crash, and not before', async () => {
+  const sent = [];
+  const link = { sendLimit: 1 << 20, paused: false, sendStreamFrame() {}, sendStreamItems: (_, first, items) => sent.push(items) };
+  const outgoing = new Outgoing(1 << 20, (_, work) => work());
+  const stream = outgoing.stream('events', {});
+  outgoing.linkMade(link);
+  outgoing.received(link, { type: 'stream-position', id: stream.id, next: 1, credit: 1 << 20 });
+  await stream.write('one');
+  outgoing.received(link, { type: 'stream-ack', id: stream.id, next: 1 }); // in the same turn
+  assert.deepEqual(sent, []);
+  await new Promise((turned) => setImmediate(turned));
+  assert.deepEqual(sent, ['["one"]']);
+  stream.close();
+});
+
 test('a side with a file outbox needs a name', async (t) => {
   const here = place(t);
   const outbox = new FileOutbox(`${here.folder}/outbox`);
@@ -378,7 +408,57 @@ test('a side with a file outbox needs a name', async (t) => {
   outbox.close();
 });
 
+// -- what handlers do to a link
+
+test('an `accept` that fails refuses its peer, and ends nothing else', async (t) => {
+  const here = place(t);
+  const faults = [];
+  let fails = true;
+  const accept = () => {
+    if (fails) throw new Error('the list of peers is gone');
+  };
+  const listening = await here.listen(add, { accept });
+  listening.on('fault', (error, what) => faults.push(`${what}: ${error.message}`));
+  await assert.rejects(here.dial({ failOnRefusal: true }).linked({ timeout: 5000 }), { code: 'refused' });
+  assert.match(faults[0], /^accept, of calc-client.*: the list of peers is gone$/);
+  fails = false;
+  assert.deepEqual(await here.dial().call('add', { a: 2, b: 3 }), { value: 5 });
+});
+
+test('a peer that `peerReady` sends away is none of the peers', async (t) => {
+  const here = place(t);
+  let count = 0;
+  const listening = await here.listen({ ...add, peerReady: (peer) => void (count++ || peer.close('later', 'not yet')) });
+  assert.deepEqual(await here.dial().call('add', { a: 2, b: 3 }), { value: 5 });
+  assert.deepEqual([count, listening.peers.size], [2, 1]);
+});
+
+test('what has come behind a message whose handler closes the link is not handed on', async (t) => {
+  const here = place(t);
+  const heard = [];
+  const note = ({ n }, peer) => {
+    heard.push(n);
+    peer.close();
+  };
+  await here.listen({ handlers: { note } });
+  const remote = here.dial();
+  for (const n of [1, 2, 3]) remote.send('note', { n }); // they are sent in one piece
+  await once(remote, 'loss');
+  assert.deepEqual(heard, [1]);
+});
+
 // -- dialling
+
+test('a server that takes connections, and says nothing of TLS, is given up', { timeout: 10_000 }, async (t) => {
+  const server = net.createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+  t.after(() => server.close());
+  await once(server, 'listening');
+  const { setTimeout: real } = globalThis;
+  t.mock.method(globalThis, 'setTimeout', (work, after) => real(work, after === 10_000 ? 100 : after));
+  const where = { kind: 'tls', path: '', host: '127.0.0.1', port: server.address().port };
+  const [error] = await once(connect(where, undefined, () => {}), 'error');
+  assert.match(error.message, /no connection within 10 seconds/);
+});
 
 test('all inputs in all states of a side that dials', () => {
   const inputs = ['reached', 'failed', 'ready', 'lost', 'due', 'stop'];

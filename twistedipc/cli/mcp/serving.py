@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twistedipc.cli.mcp.methods import MCP, CallTool
@@ -50,6 +51,8 @@ class Serving:
         while data := self._read():
             with self._alone:
                 events = list(self._conversation.receive(data))
+                # Now, while none of them can be answered: what is answered isn't dropped any more.
+                self._dropped += [event.asked for event in events if isinstance(event, Dropped)]
             for event in events:
                 self._take(event)
                 if isinstance(event, Ended):
@@ -69,10 +72,8 @@ class Serving:
             case Refused(line=line):
                 with self._alone:
                     self._write(line)
-            case Dropped(asked=asked):
-                # What a tool has changed by then stays changed.
-                with self._alone:
-                    self._dropped.append(asked)
+            case Dropped():
+                pass  # it is noted; what a tool has changed by then stays changed
             case Ended(code=code, reason=reason):
                 with self._alone:
                     self._write(self._conversation.bye(code, reason))
@@ -82,7 +83,7 @@ class Serving:
     def _work(self) -> None:
         while (asked := self._calls.get()) is not None:
             with self._alone:
-                dropped = asked in self._dropped
+                dropped = any(each is asked for each in self._dropped)
             if dropped:
                 self._refuse(asked, Code.CLOSED, "it was cancelled")
             else:
@@ -111,6 +112,7 @@ class Serving:
     def _finish(self) -> None:
         deadline = time.monotonic() + LAST_SECONDS
         for _ in self._threads:
-            self._calls.put(None)
+            with suppress(queue.Full):  # calls wait that nobody gets to: the process ends, and they with it
+                self._calls.put(None, timeout=max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -160,7 +160,8 @@ class _Items:
 class _Turn:
     """What was written in this turn of the reactor, at whose end it is sent."""
 
-    def __init__(self, clock: IReactorTime, at_end: Callable[[], None]) -> None:
+    def __init__(self, clock: IReactorTime, at_end: Callable[[], None], synced: int) -> None:
+        self.synced = synced  # items below it are safe from the machine's crash: only those are sent
         self._clock = clock
         self._at_end = at_end
         self._end: IDelayedCall | None = None
@@ -258,7 +259,7 @@ class Stream(Generic[T]):
         self._on_link: _OnLink | None = None
         self._window = SendWindow(CreditWindow(1))
         self._acknowledged = _Acknowledged(outbox.first)
-        self._turn = _Turn(clock, self._at_turn_end)
+        self._turn = _Turn(clock, self._at_turn_end, outbox.next)
         self._failed: LinkError | None = None
         self._refusal: StreamFailed | None = None
         self._closed = False
@@ -448,13 +449,16 @@ class Stream(Generic[T]):
         except OSError as error:
             self._give_up(StreamFailed("outbox", f"the outbox can't be written: {error.strerror}"))
             return False
+        self._turn.synced = self._outbox.next
         return True
 
     def _pump(self) -> None:
         """Send what there is, as far as credit and the link allow."""
         while (on_link := self._on_link) is not None and on_link.phase is Phase.SENDING:
             peer, window = on_link.peer, self._window
-            if peer.paused or window.free <= 0:
+            # An item that the receiver has and a crash took from here would leave its number to another: lost there.
+            most = self._turn.synced - window.next
+            if peer.paused or window.free <= 0 or most <= 0:
                 return
             try:
                 items = self._outbox.read(window.next, min(self._items.frame_bytes, window.free))
@@ -463,6 +467,7 @@ class Stream(Generic[T]):
                 return
             if not items:
                 return
+            items = items[:most]
             array = b"[" + b",".join(items) + b"]"
             first = window.next
             if len(array) > self._items.limit + 2:

@@ -17,6 +17,7 @@ Batches are answered as such. This side sends none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -100,7 +101,14 @@ class _Frame(msgspec.Struct, gc=False):
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _LooseFrame(_Frame, gc=False):
+    """A message with whatever id."""
+
+    id: Any = msgspec.UNSET
+
+
 _decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_loose = msgspec.json.Decoder(_LooseFrame).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -182,10 +190,10 @@ class JsonRpcConversation(Conversation):
             except BAD:
                 if body.lstrip(b" \t\r\n").startswith(b"["):
                     yield from self._of_a_batch(body)
-                else:
-                    yield self._of_no_frame(body)
-                continue
-            event = self._usual(frame) or self._event(frame, None)
+                    continue
+                event = self._of_no_frame(body)
+            else:
+                event = self._usual(frame) or self._event(frame, None)
             if event is not None:
                 yield event
         if ended is not None:
@@ -255,8 +263,8 @@ class JsonRpcConversation(Conversation):
             if not isinstance(event, Asked | Refused) and (line := batch.put(None, b"")):
                 yield Refused(self._wrap(line))  # the last part of it needs no answer
 
-    def _of_no_frame(self, body: bytes, batch: Batch | None = None) -> Event:
-        """Return what is to be done about something that is no message."""
+    def _of_no_frame(self, body: bytes, batch: Batch | None = None) -> Event | None:
+        """Return what is to be done about something that isn't a message as it is usually written."""
         try:
             value = _decode_any(body)
         except BAD as error:
@@ -266,11 +274,17 @@ class JsonRpcConversation(Conversation):
         if value.get("type") == "challenge" and "nonce" in value:
             said = "the other side is a link, which begins with a handshake, and not a server of JSON-RPC: use dial"
             return Ended(Code.BAD_HANDSHAKE, said, refused=True)
+        given = value.get("id")
+        id_ = given if _is_id(given) else None
+        if isinstance(id_, float):
+            id_ = int(id_)
+            with suppress(msgspec.ValidationError):
+                frame = _decode_loose(body)
+                frame.id = id_
+                return self._event(frame, batch)
         if "method" not in value and ("result" in value or "error" in value):
             # Never answered: the two sides would go on answering one another.
             return Misunderstood("an answer that isn't as JSON-RPC has it")
-        given = value.get("id")
-        id_ = given if _is_id(given) else None
         return self._refused(
             batch,
             id_,
@@ -481,9 +495,12 @@ class JsonRpcConversation(Conversation):
 
 
 _COMMA = ord(",")
+_LARGEST_FLOAT = 2**53
 
 
 def _is_id(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= ID_LIMIT
+    if isinstance(value, float):  # 1.0 is 1, as languages write it that have no integers
+        return value.is_integer() and abs(value) <= _LARGEST_FLOAT
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
