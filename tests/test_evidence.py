@@ -208,7 +208,7 @@ def test_files_that_exports_leaves_out() -> None:
     now = contents({"exports": "./a.js"}, "a.js lib/b.js")
     assert remarks(now, before)[0] == (
         "warning",
-        "2 files that could be asked for by their paths can't be any more: ./a.js, ./lib/b.js; exports is new, and "
+        "2 files that could be asked for by path can't be any more: ./a.js, ./lib/b.js; exports is new, and "
         f"leaves them out{BREAKS}",
     )
 

@@ -110,6 +110,7 @@ def give_builder_key(folder: Path) -> None:
         if builder.link.key == path and _is_good(config, builder.name, read_named_key(path).id):
             return
     key = make_named_key(builder.name, "builder")
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # the apiserver's, which may never have run
     sealed = SecretBox(config.secret_key).seal(key.secret.hex())
     write_in_ledger(config, _keep_builder_key, key, sealed, milliseconds())
     path.unlink(missing_ok=True)

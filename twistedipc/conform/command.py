@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.output import whole_json_option
 from twistedipc.conform.cases import Subject
 from twistedipc.conform.codes import Key, read_key
 from twistedipc.conform.meeting import About, Meeting, NoAnswer, place_of
@@ -49,7 +50,7 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 @click.option("--wait", default="", metavar="SECONDS", help="How long an apiserver may take to offer a build.")
 @click.option("--folder", default="", metavar="PATH", help="Where repositories are made that a builder can read.")
 @click.option("--list", "lists", is_flag=True, help="Print the cases, and try none.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@whole_json_option
 def conform(address: str | None, subject: Subject, listen: bool, key: Path | None, **given: Any) -> None:
     """Try an implementation of either end of a link against docs/protocol.md.
 

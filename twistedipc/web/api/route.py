@@ -123,7 +123,8 @@ def route(
     method, _, rule = line.partition(" ")
     query, body, answer, websocket = _annotated(function)
     success = 101 if websocket else status or (204 if answer is None else 200)
-    kind = "application/json" if answer is bytes else answer
+    # Bytes are of the other type, if there is one.
+    kind = next(iter(more_types), "application/json") if answer is bytes else answer
     return Route(
         name=name,
         method=method,
