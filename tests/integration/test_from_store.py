@@ -164,8 +164,7 @@ def test_no_token_is_needed_where_the_registry_trusts_the_apiserver(platform: Pl
             platform.commit(repository, {f"packages/{each}/package.json": json.dumps(packed)})
         done = platform.succeed(platform.build("trusted"))
         assert {each["status"] for each in done["attempts"][0]["published"]} == {"published"}
-        # Which commit it is, the apiserver knows at the end of a build.
-        commit = done["attempts"][0]["commit"] if at == "apiserver" else None
+        commit = done["attempts"][0]["commit"]
         assert {(each["attempt"], each.get("commit")) for each in said} == {(f"{done['id']}-1", commit)}
         assert registry.packages["@trusted/app"]["dist-tags"] == {"latest": version}
         assert set(registry.state.accounts) & set(re.findall(r"npm_exchanged\d+", platform.log(done["id"]))) == set()
