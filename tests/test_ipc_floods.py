@@ -53,8 +53,10 @@ from twistedipc.ipc.wire.states import State
 reactor = cast(LinkReactor, global_reactor)
 
 #: How much more may be allocated at any moment of a flood than before it, in bytes: so often as a line of the greatest
-#: length is copied on its way (what is kept of it until it ends, the block, what it is decoded to), and a bit.
-GROWTH = 6 << 20
+#: length is copied on its way (what is kept of it until it ends, the block, what it is decoded to), and a bit. A call
+#: that waits for its answer takes more than a KiB, with the steps, the context and the times of its handler: the flood
+#: of those that are never answered, and whose refusals aren't read, comes to 5.8 to 6.5 million bytes.
+GROWTH = 7 << 20
 
 #: How much waits for a peer that doesn't read, before it is closed; here as in its settings.
 OUTBOUND = 1 << 20
