@@ -415,7 +415,7 @@ def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
 
 
 def by_tar(archive: Path, files: dict[str, bytes], *options: str) -> Path:
-    """An archive as somebody makes it who has a folder, a manifest and GNU tar."""
+    """Make an archive from a folder and a manifest with GNU tar."""
     folder = archive.with_name(f"{archive.name}-folder")
     tree(folder / "files", files)
     manifest = Manifest(files=[entry(path, files[path]) for path in sorted(files, key=str.encode)])

@@ -213,7 +213,7 @@ class DialTests(SynchronousTestCase):
         assert service.events[-1] == Event("b"), "a type that is received is no answer"
 
     def test_no_bad_line_is_answered_or_ends_it(self) -> None:
-        """But for requests, whose answer says it: this side has chosen whom it dials, and that is no browser."""
+        """A bad request is answered, other bad lines are logged: the dialler chose the server, so nobody attacks it."""
         for line, _, _ in BAD_LINES:
             hears = Hears()
             world = World(hears)

@@ -92,7 +92,7 @@ class NodeParent(TestCase):
         await child.close()
 
     async def test_without_a_channel(self) -> None:
-        """The error is told to whoever runs the program by itself."""
+        """A program that was started by hand, without a parent, ends with a sentence that says so."""
         script = "require(process.argv[1]).dial('parent:', 'calc')"
         done: Any = getProcessOutputAndValue(str(need_node() / "node"), ["-e", script, str(PACKAGE)], os.environ)
         _, errors, code = await done

@@ -373,7 +373,7 @@ def a_build_that_is_stopped(meeting: Meeting, repository: Path) -> None:
     server.said("log")
     server.say("stop", offer)
     server.linked.lives()
-    time.sleep(1.0)
+    time.sleep(1.0)  # nothing answers a stop: only the next sync shows whether the builder has forgotten the attempt
     server.wire.close()
     server = Server(meeting)
     if any(each["attempt"] == offer.attempt for each in server.sync["attempts"]):

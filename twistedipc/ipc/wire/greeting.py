@@ -114,7 +114,7 @@ class Greeting:
 
     @property
     def hint(self) -> str:
-        """What may be wrong if the handshake doesn't begin, for the person who has dialled; "" if it has begun."""
+        """What the caller of `dial` reads if no handshake begins: what the other side may be. "" once it has begun."""
         if self._expected is not _CHALLENGE:
             return ""
         return ": the other side doesn't speak the link's handshake: is it a plain server? dial_plain"
