@@ -656,6 +656,11 @@ def _store(memory: dict[str, Any], fault: str) -> type[http.server.BaseHTTPReque
     return Store
 
 
+def _broken_off(handler: http.server.BaseHTTPRequestHandler) -> None:
+    """Answer an upload by nothing."""
+    handler.close_connection = True
+
+
 class Wrong:
     """A program with one fault, at a UNIX socket: it listens there, or dials it again and again."""
 
@@ -666,7 +671,10 @@ class Wrong:
         self._server: socket.socket | None = None
         self._http: http.server.ThreadingHTTPServer | None = None
         if kind is Apiserver:
-            self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _store(self._memory, fault))
+            store = _store(self._memory, fault)
+            if fault == "breaks uploads off":
+                store.do_PUT = _broken_off  # type: ignore[attr-defined]
+            self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), store)
             self._memory["uploads"] = f"http://127.0.0.1:{self._http.server_port}"
             threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         if not dials:

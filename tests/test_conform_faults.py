@@ -136,6 +136,7 @@ MORE: list[tuple[Subject, bool, str, str]] = [
     ("apiserver", False, "8.10", "any offset"),
     ("apiserver", False, "8.10", "any content"),
     ("apiserver", False, "8.10", "any digest"),
+    ("apiserver", False, "8.10", "breaks uploads off"),
 ]
 TABLE: list[tuple[Subject, bool, str, str]] = [
     *(("link", False, number, fault) for number, fault in LISTENS.items()),

@@ -6,6 +6,7 @@ folders say truly what is in them, only one room writes attempts, and nothing be
 from __future__ import annotations
 
 import ast
+import gc
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -167,9 +168,23 @@ def parsed(path: Path) -> ast.Module:
 
 
 @cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
+def inside(tree: ast.Module) -> tuple[ast.AST, ...]:
     """All that a module's source is made of: to walk through it takes as long as to read it."""
-    return tuple(ast.walk(parsed(path)))
+    return tuple(ast.walk(tree))
+
+
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return inside(parsed(path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """The trees are millions of objects: none is looked at for garbage while they are made, and none is kept behind."""
+    gc.disable()
+    yield
+    for each in (parsed, inside):
+        each.cache_clear()
+    gc.enable()
 
 
 @cache
@@ -442,23 +457,24 @@ ALSO_WRITTEN = {
 def aliases(tree: ast.Module) -> dict[str, str]:
     """What a module calls other modules of the storage, and functions of theirs: name -> "module" or "module.name"."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in inside(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("twistedipc.storage"):
-            inside = node.module.removeprefix("twistedipc.storage").lstrip(".")
+            room = node.module.removeprefix("twistedipc.storage").lstrip(".")
             for alias in node.names:
-                found[alias.asname or alias.name] = f"{inside}.{alias.name}" if inside else alias.name
+                found[alias.asname or alias.name] = f"{room}.{alias.name}" if room else alias.name
     return found
 
 
 def names_in(node: ast.AST, known: dict[str, str]) -> Iterator[str]:
     """The full names, as ``module.name``, of what is mentioned of the storage."""
-    for each in ast.walk(node):
+    for each in inside(node) if isinstance(node, ast.Module) else ast.walk(node):
         if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id in known:
             yield f"{known[each.value.id]}.{each.attr}"
         elif isinstance(each, ast.Name) and each.id in known:
             yield known[each.id]
 
 
+@cache
 def writers_of_attempts() -> set[str]:
     """The functions of the storage that write the table, by themselves or by one that they mention."""
     mentions: dict[str, set[str]] = {}
@@ -498,8 +514,8 @@ def test_only_the_lifecycle_writes_attempts() -> None:
         (str(path.relative_to(ROOT)), name)
         for path in modules(PACKAGE)
         if path.parent != PACKAGE / "storage" and str(path.relative_to(ROOT)) != LIFECYCLE
-        for tree in [parsed(path)]
-        for name in names_in(tree, aliases(tree))
+        if (known := aliases(parsed(path)))
+        for name in names_in(parsed(path), known)
         if name in writers
     }
     assert found == ALSO_WRITTEN
@@ -518,7 +534,7 @@ BY_NAME = {
 
 def named_modules(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of each module of the package that a string names; docstrings aren't looked at."""
-    all_nodes = list(ast.walk(tree))
+    all_nodes = inside(tree)
     documentation = {
         id(node.body[0].value)
         for node in all_nodes

@@ -203,7 +203,7 @@ def its_sync(meeting: Meeting) -> None:
     for each in sync["attempts"]:
         if not _ATTEMPT.match(each["attempt"]) or each["phase"] not in _PHASES or each["next"] < 1:
             raise Failed(f"an attempt in its sync isn't as it must be: {shown(each)}")
-    server.wire.quiet(0.5)  # before its sync is answered it says nothing else
+    server.wire.quiet()  # before its sync is answered it says nothing else
     server.stop_all()
     server.linked.lives()
 
@@ -245,7 +245,7 @@ def messages_about_a_lease_that_it_does_not_have(meeting: Meeting) -> None:
 @_with_repository
 def a_build_from_its_offer_to_its_end(meeting: Meeting, repository: Path) -> None:
     server, offer = _accepted(meeting, repository)
-    server.wire.quiet(0.5, "started", "log", "final")  # it starts when it is told to
+    server.wire.quiet("started", "log", "final")  # it starts when it is told to
     server.say("go", offer)
     log = Log()
     final = _to_its_end(server, log)
@@ -256,7 +256,7 @@ def a_build_from_its_offer_to_its_end(meeting: Meeting, repository: Path) -> Non
     if not begun or begun != list(range(len(begun))):
         raise Failed(f"its steps have the numbers {begun}")
     server.say("final_ack", offer)
-    server.wire.quiet(1.0, "log", "final")
+    server.wire.quiet("log", "final")
     server.linked.lives()
 
 
@@ -269,7 +269,7 @@ def go_twice(meeting: Meeting, repository: Path) -> None:
     log = Log()
     final = _to_its_end(server, log)
     _check_final(final, log, "succeeded")
-    server.wire.quiet(1.0, "log", "final")
+    server.wire.quiet("log", "final")
     if sum(line == "line 1 of the conformance build" for line in log.lines) != 1:
         raise Failed("it has built twice")
     server.say("final_ack", offer)
@@ -373,9 +373,14 @@ def a_build_that_is_stopped(meeting: Meeting, repository: Path) -> None:
     server.said("log")
     server.say("stop", offer)
     server.linked.lives()
-    time.sleep(1.0)  # nothing answers a stop: only the next sync shows whether the builder has forgotten the attempt
-    server.wire.close()
-    server = Server(meeting)
-    if any(each["attempt"] == offer.attempt for each in server.sync["attempts"]):
-        raise Failed("its sync has an attempt that it was to forget")
+    # Nothing answers a stop: only a sync shows whether the builder has forgotten the attempt, once all is killed.
+    deadline = time.monotonic() + 2 * server.wire.soon
+    forgotten = False
+    while not forgotten:
+        late = time.monotonic() > deadline
+        server.wire.close()
+        server = Server(meeting)
+        forgotten = all(each["attempt"] != offer.attempt for each in server.sync["attempts"])
+        if late and not forgotten:
+            raise Failed("its sync has an attempt that it was to forget")
     server.stop_all()

@@ -34,7 +34,7 @@ def _error(wire: Wire, line: Any, *codes: str) -> dict[str, Any]:
 @case("6.1", SECTION, "The server says nothing until it is asked or has\nsomething to say.", of=PLAIN)
 def it_does_not_speak_first(meeting: Meeting) -> None:
     wire = meeting.connect()
-    wire.quiet(0.3, "challenge", "ping")
+    wire.quiet("challenge", "ping")
     _lives(wire)
 
 

@@ -173,7 +173,7 @@ def the_log_of_an_attempt(meeting: Meeting) -> None:
     if (again := builder.until("resend", about))["next"] != 3:
         raise Failed(f"it says {shown(again)} where the records from 3 on are missing")
     builder.log(about, 7, "seven")
-    builder.wire.quiet(0.5, "resend")  # it has said so once
+    builder.wire.quiet("resend")  # it has said so once
     builder.log(about, 2, "two", "three", "four", "five")
     builder.log(about, 6, "six")
     while (ack := builder.until("ack", about))["next"] < 7:
@@ -182,7 +182,7 @@ def the_log_of_an_attempt(meeting: Meeting) -> None:
         raise Failed(f"it acknowledges the records below {ack['next']}, and those below 7 were sent")
     lines = ["one", "two", "three", "four", "five", "six"]
     builder.fail(about, 6, hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest())
-    builder.wire.quiet(0.5, "resend")
+    builder.wire.quiet("resend")
 
 
 @case("8.10", UPLOADS, "Broken off, an upload goes on from what `HEAD` says.", of=APISERVER)
@@ -229,12 +229,17 @@ def _asked(uploads: str, method: str, path: str, headers: dict[str, str], body: 
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=20.0)
     try:
+        connection.connect()
+    except OSError as error:
+        connection.close()
+        raise NotTried(f"{uploads} can't be reached: {error}") from error
+    try:
         connection.request(method, parts.path.rstrip("/") + path, body=body or None, headers=headers)
         answer = connection.getresponse()
         answer.read()
         offset = answer.getheader("Upload-Offset")
         return answer.status, None if offset is None else int(offset)
     except (OSError, http.client.HTTPException) as error:
-        raise NotTried(f"{uploads} can't be reached: {error}") from error
+        raise Failed(f"it doesn't answer {method} {path}: {type(error).__name__} {error}") from error
     finally:
         connection.close()

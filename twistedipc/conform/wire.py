@@ -12,6 +12,9 @@ from typing import Any
 #: Seconds for an answer that should come at once, unless the caller has more patience, or less.
 SOON = 5.0
 
+#: Seconds in which what mustn't come would have come.
+QUIET = 0.4
+
 #: What an end may say at any time, of itself: a case that waits for something else skips it.
 OWN = ("ping", "pong", "call", "offer", "status")
 
@@ -122,9 +125,9 @@ class Wire:
         if not self.closed:
             raise Failed("it doesn't close the connection behind its bye")
 
-    def quiet(self, seconds: float, *types: str) -> None:
-        """No frame of these types (of any, without) may come for so long; heartbeats don't count."""
-        deadline = time.monotonic() + seconds
+    def quiet(self, *types: str) -> None:
+        """No frame of these types (of any, without) may come just now; heartbeats don't count."""
+        deadline = time.monotonic() + QUIET
         while (frame := self.frame(max(0.0, deadline - time.monotonic()))) is not None:
             if frame["type"] in types or (not types and frame["type"] not in ("ping", "pong")):
                 raise Failed(f"it says {shown(frame)} where nothing may come")
