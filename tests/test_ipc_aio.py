@@ -222,6 +222,15 @@ def test_calls_and_messages(run: Run) -> None:
     run(test)
 
 
+def test_a_peer_is_always_the_same(run: Run) -> None:
+    async def test(doubler: Doubler, remote: aio.Remote, listening: aio.Listening) -> None:
+        peer = await remote.linked()
+        assert remote.peer is peer
+        assert {await remote.linked(), peer} == {peer}
+
+    run(test)
+
+
 def test_calls_the_other_way(run: Run) -> None:
     """A handler awaits calls, several at a time, and Deferreds."""
 

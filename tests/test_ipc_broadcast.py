@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.ipc import Interface, LocalProtocolError, Message, Peer, Service, handles, send_to
@@ -103,6 +104,21 @@ class Broadcast(SynchronousTestCase):
             self.pairs[0].advance(0)
         self.assertEqual([self.successResultOf(each) for each in sent], [1] * 9)
         self.assertEqual(self.news()[0], texts)
+
+    def test_none_overtakes_another_that_waits(self) -> None:
+        """Also if it is sent while those that have waited are sent."""
+        self.make_slow(1)
+        sent: list[Deferred[int]] = []
+
+        def tell(text: str) -> None:
+            sent.append(send_to(self.peers[1:2], News(text=text), slow="wait"))
+
+        self.peers[1].drain().addCallback(lambda _: tell("last"))
+        tell("first")
+        sent[0].addCallback(lambda _: tell("very last"))
+        tell("second")
+        self.read_again(1)
+        self.assertEqual(self.news()[1], ["first", "second", "last", "very last"])
 
     def test_a_slow_one_that_goes_meanwhile(self) -> None:
         self.make_slow(1)

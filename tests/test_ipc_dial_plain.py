@@ -257,6 +257,37 @@ class DialTests(SynchronousTestCase):
         assert self.successResultOf(call) == Sum(5)
         self.failureResultOf(now, CallFailed)
 
+    def test_a_late_answer_is_no_message(self) -> None:
+        service = Hears()
+        world = World(service, type_field=None, default_type=Event)
+        late, cancelled = world.remote.call(Now(), 5), world.remote.call(Now(), 9)
+        cancelled.addErrback(lambda _: None)
+        cancelled.cancel()
+        world.clock.advance(5)
+        self.failureResultOf(late, CallTimedOut)
+        world.hear({"id": 1, "value": 1}, {"id": 2, "error": "no"}, {"id": 1, "n": 1}, {"id": 3, "n": 3})
+        assert service.events == [Event("", 1), Event("", 3)], "only what answers a call is an answer, and once"
+
+    def test_a_server_that_says_nothing_more(self) -> None:
+        """It may read on, but whatever it was asked now it wouldn't answer."""
+        service = Hears()
+        world = World(service)
+        asked, unanswered = world.remote.call(Now()), world.remote.call(Now())
+        peer = world.remote.peer
+        assert peer is not None
+        peer.pause_reading()
+        world.hear({"id": 1, "value": 1}, {"type": "event", "n": 1})
+        world.link.readConnectionLost()
+        self.failureResultOf(peer.call(Now()), NotConnected)
+        assert world.remote.peer is None
+        self.assertNoResult(asked)
+        peer.resume_reading()
+        world.clock.advance(0)
+        assert self.successResultOf(asked) == Sum(1), "this answer had come"
+        assert service.events == [Event("", 1)]
+        self.failureResultOf(unanswered, NotConnected)
+        assert world.wire.disconnecting
+
     def test_the_other_side_is_a_link(self) -> None:
         world = World()
         world.hear({"type": "challenge", "nonce": "0" * 64, "versions": [1]})

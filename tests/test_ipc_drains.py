@@ -30,6 +30,16 @@ class DrainsTests(SynchronousTestCase):
         self.successResultOf(again[0])
         drains.release()
 
+    def test_those_for_whom_there_is_no_room_wait_on(self) -> None:
+        drains = Drains()
+        first, second, third = drains.wait(), drains.wait(), drains.wait()
+        drains.release(lambda: not first.called)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        drains.release()
+        self.successResultOf(second)
+        self.successResultOf(third)
+
     def test_all_fail_when_it_is_over(self) -> None:
         drains = Drains()
         waiting = [drains.wait(), drains.wait()]

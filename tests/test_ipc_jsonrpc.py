@@ -614,6 +614,27 @@ def test_headers_that_do() -> None:
     assert framing.feed(framing.wrap("é".encode())) == ["é".encode()]
 
 
+@given(
+    st.lists(
+        st.sampled_from([b"", b"{}", b"x" * 700, b"Content-Length: 2\r\n\r\n{}", b"Content-Length: "]), max_size=6
+    ),
+    st.lists(st.sampled_from(["usual", "spaced", "first", "zero"]), min_size=6, max_size=6),
+    st.integers(1, 900),
+)
+def test_headers_in_messages_and_of_every_kind(messages: list[bytes], kinds: list[str], size: int) -> None:
+    written = {
+        "usual": b"Content-Length: %d\r\n\r\n",
+        "spaced": b"content-length:%d\r\n\r\n",
+        "first": b"Content-Length: %d\r\nContent-Type: x\r\n\r\n",
+        "zero": b"Content-Length: 0%d\r\n\r\n",
+    }
+    data = b"".join(written[kind] % len(each) + each for kind, each in zip(kinds, messages, strict=False))
+    framing = HeaderFraming(1000)
+    assert framing.feed(data) == messages
+    assert [each for at in range(0, len(data), size) for each in framing.feed(data[at : at + size])] == messages
+    assert framing.pending == 0
+
+
 def test_a_header_without_an_end() -> None:
     framing = HeaderFraming(100)
     for _ in range(HEADER_LIMIT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -116,6 +117,75 @@ def test_a_lost_identity_is_said_aloud(tmp_path: Path) -> None:
     (tmp_path / "id").unlink()
     with pytest.raises(BadOutbox, match="missing"):
         FileOutbox(tmp_path)
+
+
+class Disk:
+    """What is on the disk for sure: what was forced there, by the calls that do so, in their order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.files: dict[str, int] = {}  # what was forced of a file, in bytes
+        self.names: dict[str, set[str]] = {}  # what was forced of a folder
+        self.fails = False
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(f"twistedipc.ipc.streams.outbox.os.{name}", self.sync)
+
+    def sync(self, descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if os.path.isdir(path):
+            if self.fails:
+                raise OSError(errno.EIO, "a disk's error")
+            self.names[path] = set(os.listdir(path))
+        else:
+            self.files[path] = os.fstat(descriptor).st_size
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is there after the machine's crash, with all that it has."""
+        known = path.name in self.names.get(str(path.parent), ())
+        return known and self.files.get(str(path), 0) == path.stat().st_size
+
+
+def test_what_was_sent_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For it may be acknowledged, and then its number must not be given to another item."""
+    folder, disk = tmp_path.resolve() / "outbox", Disk(monkeypatch)
+    outbox = FileOutbox(folder, segment_bytes=100)
+    assert outbox.id in (folder / "id").read_text()
+    assert disk.files[str(folder / ".id")] == (folder / "id").stat().st_size, "its content was there before its name"
+    assert folder.name in disk.names[str(tmp_path.resolve())]
+    for number in range(20):
+        outbox.append(b"x" * number)
+        for path in sorted(folder.glob("*.log"))[:-1]:
+            assert disk.has(path), "a newer segment says that this one is whole"
+    outbox.sync()
+    assert all(disk.has(path) for path in folder.glob("*.log"))
+    outbox.close()
+
+
+def test_what_the_process_before_did_not_force_is_forced_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path.resolve()
+    killed = FileOutbox(folder)
+    killed.append(b"1")
+    killed.close()
+    disk = Disk(monkeypatch)
+    FileOutbox(folder).close()
+    assert disk.has(folder / f"{1:016d}.log")
+
+
+def test_a_segment_that_can_not_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = FileOutbox(tmp_path, segment_bytes=10)
+    outbox.append(b"x" * 20)
+    disk = Disk(monkeypatch)
+    disk.fails = True
+    with pytest.raises(OSError, match="disk's"):
+        outbox.append(b"2")
+    assert len(list(tmp_path.glob("*.log"))) == 1
+    disk.fails = False
+    assert outbox.append(b"2") == 2
+    outbox.sync()
+    assert outbox.read(1, 100) == [b"x" * 20, b"2"]
+    outbox.close()
+    assert FileOutbox(tmp_path).next == 3
 
 
 def test_an_item_longer_than_a_block(tmp_path: Path) -> None:

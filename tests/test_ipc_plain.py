@@ -442,6 +442,15 @@ class ProtocolTests(SynchronousTestCase):
         assert world.heard()[-1]["code"] == "silent"
         assert world.service.cancelled == 1
 
+    def test_the_time_begins_with_the_peers_end(self) -> None:
+        world = World()
+        world.say({"type": "ask", "what": "later", "id": 1})
+        world.clock.advance(2 * LAST_ANSWERS)
+        world.protocol.readConnectionLost()
+        world.clock.advance(LAST_ANSWERS - 1)
+        world.service.pending[0].callback(Told("x"))
+        assert world.heard()[-1]["id"] == 1
+
     def test_nothing_is_left(self) -> None:
         world = World(idle_timeout=5.0)
         world.say({"type": "ask", "what": "later", "id": 1})

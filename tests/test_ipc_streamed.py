@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -250,6 +251,22 @@ class StreamedTests(SynchronousTestCase):
         self.settle()
         (error,) = self.service.ended
         assert isinstance(error, CancelledError)
+        self.assert_free()
+
+    def test_any_thread_may_free_it(self) -> None:
+        told: list[Callable[[], None]] = []
+        self.pair.clock.callFromThread = told.append  # type: ignore[attr-defined]  # as a reactor has it
+        replies: list[Any] = [self.remote.stream_call(Query(count=10_000, text="x" * 1000))]
+        begun = Deferred.fromCoroutine(replies[0].__anext__())
+        self.settle()
+        self.successResultOf(begun)
+        timers = self.pair.clock.getDelayedCalls()
+        thread = threading.Thread(target=replies.clear)
+        thread.start()
+        thread.join()
+        assert self.pair.clock.getDelayedCalls() == timers
+        told.pop()()
+        self.settle()
         self.assert_free()
 
     def test_leaving_it_for_sure(self) -> None:

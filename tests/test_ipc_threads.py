@@ -192,6 +192,24 @@ def test_a_call_at_the_last_moment_fails_too(tmp_path: Path, doubler: Doubler, m
         stopping.result(DEADLINE)
 
 
+def test_its_handlers_end_before_its_loop(tmp_path: Path, doubler: Doubler) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.set()
+
+    with SyncRemote(f"unix:{tmp_path}/socket", DOUBLER) as remote:
+        remote._loop.call_soon_threadsafe(lambda: remote._loop.create_task(work()))
+        assert began.wait(DEADLINE)
+    assert ended.is_set()
+
+
 def test_without_a_listener(tmp_path: Path) -> None:
     with pytest.raises(BadEndpoint):
         SyncRemote("nowhere", DOUBLER)

@@ -103,12 +103,12 @@ class Remote:
         Wait until there is a link, for at most ``timeout`` seconds, and return the peer, whose `Peer.call` and
         `Peer.drain` are to be awaited in a task. See `Remote.linked`.
         """
-        return _for_tasks(await outcome(self._remote.linked(timeout)))
+        return TaskPeer.of(await outcome(self._remote.linked(timeout)))
 
     @property
     def peer(self) -> Peer | None:
         """The service on the link of now; None while there is none."""
-        return None if self._remote.peer is None else _for_tasks(self._remote.peer)
+        return None if self._remote.peer is None else TaskPeer.of(self._remote.peer)
 
     async def close(self) -> None:
         """End the link, and dial no more. See `Remote.close`."""
@@ -203,7 +203,3 @@ async def send_to(
 ) -> int:
     """Send a one-way message to many peers. Return to how many it was sent. See `send_to` of `twistedipc.ipc`."""
     return await outcome(broadcast.send_to(peers, message, slow))
-
-
-def _for_tasks(peer: Peer) -> Peer:
-    return TaskPeer(peer.info, peer._link)

@@ -22,7 +22,8 @@ def send_to(
 
     :param slow: what becomes of a peer that doesn't keep up (`Peer.paused`): ``drop``: it doesn't get this message;
         ``wait``: it gets the message as soon as it keeps up again, and the Deferred waits for that; ``close``: its link
-        is closed
+        is closed. All that is sent by ``wait`` reaches a peer in the order in which it was given here; what is sent in
+        another way meanwhile may overtake it
     :returns: a Deferred of the number of peers to which the message was sent. It fires at once, unless it waits. A peer
         whose link ends meanwhile isn't counted
     :raises LocalProtocolError: the message can't be sent, or is too long for one of the peers: it was sent to none
@@ -45,11 +46,11 @@ class _Sending:
 
     def send(self, peer: Peer, slow: str) -> Deferred[int]:
         """Return a Deferred of 1 if the message was sent, else of 0."""
+        if slow == "wait":
+            # Behind the others that wait. Where there is room it fires at once, and none comes between.
+            return peer._link.drain().addCallbacks(lambda _: self._send_now(peer), _gone)
         if not peer.paused:
             return succeed(self._send_now(peer))
-        if slow == "wait":
-            # Of many that wait, the first may fill the wire again.
-            return peer._link.drain().addCallbacks(lambda _: self.send(peer, slow), _gone)
         if slow == "close":
             peer.close(Code.OVERFLOW, "the peer doesn't keep up with what is sent to all")
         return succeed(0)

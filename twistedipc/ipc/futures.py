@@ -146,6 +146,13 @@ def run_in_task(steps: TaskSteps[T], loop: asyncio.AbstractEventLoop) -> Deferre
 class TaskPeer(Peer):
     """A `Peer` whose methods are awaited in tasks."""
 
+    @classmethod
+    def of(cls, peer: Peer) -> Peer:
+        """Return the one for tasks in place of a peer: always the same, so that it can be found in a set."""
+        if peer._for_tasks is None:
+            peer._for_tasks = cls(peer.info, peer._link)
+        return peer._for_tasks
+
     async def call(self, request: msgspec.Struct, timeout: float = 30.0) -> Any:  # type: ignore[override]  # noqa: ASYNC109
         """See `Peer.call`. The call is cancelled with the task that awaits it."""
         return await outcome(self._link.call(request, timeout))

@@ -115,7 +115,7 @@ class TaskHandling(Handling):
         self._loop = loop
 
     def peer(self, peer: Peer) -> Peer:
-        return TaskPeer(peer.info, peer._link)
+        return TaskPeer.of(peer)
 
     def run(self, work: Coroutine[Any, Any, Any], name: str) -> Awaitable[Any]:
         steps = TaskSteps(work, self.seconds, LONG, lambda took: self.blocked(name, took))

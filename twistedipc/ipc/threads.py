@@ -28,6 +28,9 @@ from twistedipc.ipc.wire.interface import Interface, Request
 
 T = TypeVar("T")
 
+#: Seconds that handlers have to end, once they were cancelled as the link is closed.
+TASKS_END = 5.0
+
 
 class SyncRemote:
     """
@@ -107,6 +110,7 @@ class SyncRemote:
         try:
             self._loop.run_forever()
         finally:
+            self._loop.run_until_complete(_end_tasks())
             for each in list(self._waits):  # what was begun last, and would have failed in the loop's next turn
                 each.set_exception(NotConnected("it was closed here"))
             self._loop.close()
@@ -168,3 +172,13 @@ class SyncRemote:
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise LocalProtocolError("this SyncRemote was made before fork(): make another one in the child")
+
+
+async def _end_tasks() -> None:
+    """Cancel what is at work in the loop, handlers say, and wait until it has ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in tasks:
+        each.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=TASKS_END)
+    await asyncio.get_running_loop().shutdown_asyncgens()

@@ -124,8 +124,9 @@ class Answerer(Quiet):
 class Caller(Quiet):
     """Keeps ``in_flight`` calls under way, until ``count`` have been answered after ``warm`` others."""
 
-    def __init__(self, peer: Peer, warm: int, count: int, in_flight: int) -> None:
+    def __init__(self, peer: Peer, warm: int, count: int, in_flight: int, ask: Any = Echo) -> None:
         super().__init__(peer)
+        self.ask = ask
         self.next = FIRST
         self.tally = Tally(warm, count)
         self.end = FIRST + warm + count
@@ -135,9 +136,9 @@ class Caller(Quiet):
     def call(self) -> None:
         if self.next < self.end:
             seq, self.next = self.next, self.next + 1
-            self.peer.call(Echo(BUILD, seq, AT, TEXT), 60).addCallbacks(self.answered, failed)
+            self.peer.call(self.ask(BUILD, seq, AT, TEXT), 60).addCallbacks(self.answered, failed)
 
-    def answered(self, reply: Echo) -> None:
+    def answered(self, reply: Any) -> None:
         tally = self.tally
         tally.sum += reply.seq
         tally.left -= 1

@@ -222,7 +222,8 @@ class Connection(Protocol, ABC):
         """See `Peer.drain`."""
         if self.life is not _OPEN:
             return self._failing.fail(NotConnected(self.reason))
-        return self._drains.wait() if self.writing_is_paused else succeed(None)
+        # While those that wait are let go on, one after the other, a newcomer goes behind them.
+        return self._drains.wait() if self.writing_is_paused or len(self._drains) else succeed(None)
 
     def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int:
         """See `Peer.stream_call`. Only links have streamed replies."""
@@ -247,7 +248,8 @@ class Connection(Protocol, ABC):
         if self.writing_is_paused and not self._cork.is_full:
             self.writing_is_paused = False
             self._writing_resumed()
-            self._drains.release()
+            while len(self._drains) and not self.writing_is_paused:
+                self._drains.release(lambda: not self.writing_is_paused)
 
     def _turn_ended(self) -> None:
         """The turn of the reactor ends in which something was sent, or reading was resumed."""

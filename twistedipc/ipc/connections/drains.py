@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 
 
@@ -20,11 +22,15 @@ class Drains:
         self._waiting[waiting] = None
         return waiting
 
-    def release(self) -> None:
-        """Fire all Deferreds: there is room. A caller that waits again meanwhile waits for the next time."""
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting:
-            if not each.called:  # those before it may cancel it
+    def release(self, has_room: Callable[[], bool] = lambda: True) -> None:
+        """
+        Fire Deferreds, in the order in which they came, as long as there is room, which what their callers do may use
+        up. A caller that waits again meanwhile waits for the next time, behind the others.
+        """
+        for each in list(self._waiting):
+            if not has_room():
+                return
+            if self._waiting.pop(each, each) is None:  # those before it may cancel it
                 each.callback(None)
 
     def fail(self, error: Exception) -> None:

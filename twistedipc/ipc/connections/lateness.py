@@ -38,9 +38,9 @@ class Lateness:
         if pending and self._began is None:
             self._began = now
 
-    def end(self) -> None:
-        """Note that the peer has said all."""
-        self.no_more, self._began = True, None
+    def end(self, now: float) -> None:
+        """Note that the peer has said all. Its answers may take their time from now on."""
+        self.no_more, self._began, self._last = True, None, now
 
     def due(self, *, is_read: bool, is_idle: bool) -> float | None:
         """Return when the peer's time is up, if nothing happens until then."""

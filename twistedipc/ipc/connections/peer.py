@@ -122,6 +122,7 @@ class Peer:
         #: the peer's name, role and address: a `PeerInfo`
         self.info = info
         self._link = link
+        self._for_tasks: Peer | None = None  # the same peer, as ``futures`` has it
 
     def __repr__(self) -> str:
         return f"<Peer {self.info.name} ({self.info.role}) at {self.info.address}>"

@@ -41,6 +41,8 @@ from twistedipc.ipc.wire.interface import StreamOf
 OUTBOUND_LIMIT = 64 << 20
 
 
+_PEER_CLOSED = "the peer closed the connection"
+
 # To look a member up in its enumeration costs as much as an encoding.
 _OPEN = Life.OPEN
 
@@ -145,13 +147,12 @@ class PlainProtocol(Connection):
         self._flush()
 
     def readConnectionLost(self) -> None:
-        """Take note that the peer asks no more. It may still wait for answers."""
-        self._lateness.end()
+        """Take note that the peer asks and answers no more. It may still wait for answers."""
+        self._lateness.end(self._clock.seconds())
         self._wire_is_paused = False  # there is nothing to be read, so nothing to be paused or resumed
-        if self._waiting:
-            self.reason = "the peer closed the connection"
-            self._detach()
-            self._fail_calls()
+        if self._conversation.makes_calls:
+            self.reason = _PEER_CLOSED
+            self._detach()  # calls are for the next connection
         self._look_for_the_end()
         self._flush()
 
@@ -189,6 +190,8 @@ class PlainProtocol(Connection):
         try:
             if self.life is not _OPEN or get_ident() != self._thread:
                 self._check_open()
+            if self._lateness.no_more:
+                raise NotConnected(self.reason)  # it reads what is sent, but says nothing more
             id_, frame = self._conversation.call(request, self._clock.seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
@@ -290,8 +293,11 @@ class PlainProtocol(Connection):
         return bool(self._answering.under_way) or (self._application is not None and self._application.is_at_work)
 
     def _look_for_the_end(self) -> None:
-        if self.life is _OPEN and not (self._backlog or self._is_at_work):
-            self.reason = "the peer closed the connection"
+        if self.life is not _OPEN or self._backlog:
+            return
+        self.reason = _PEER_CLOSED
+        self._fail_calls()  # all answers that the peer has given were handed on
+        if self.life is _OPEN and not self._is_at_work:
             self._end()
             self._close_transport(LAST_ANSWERS)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -228,6 +230,10 @@ class StreamedReply(Generic[R]):
         await self.aclose()
 
     def __del__(self) -> None:
-        # In a turn of the reactor's own: this may be called in the middle of anything.
-        if not self._arriving.is_over and self._find_link is None:
-            self._clock.callLater(0, self._arriving.stop)
+        if self._arriving.is_over or self._find_link is not None:
+            return
+        # In a turn of the reactor's own: this may be called in the middle of anything, and by any thread that collects
+        # garbage. A clock, in a test, has one thread.
+        later = getattr(self._clock, "callFromThread", None) or partial(self._clock.callLater, 0)
+        with suppress(RuntimeError):  # the loop is closed, and so is the link
+            later(self._arriving.stop)

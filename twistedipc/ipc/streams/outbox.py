@@ -262,8 +262,13 @@ class FileOutbox:
                 raise BadOutbox(f"{self._folder} has items, but its file `id` is missing")
             found = new_id()
             temporary = self._folder / ".id"
-            temporary.write_text(found + "\n", "ascii")
+            with temporary.open("w", encoding="ascii") as file:
+                file.write(found + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # or after the machine's crash it could be empty, and the items useless
             os.replace(temporary, path)
+            # The first segment's beginning makes the entry safe; the folder has one of its own.
+            _sync_folder(self._folder.parent)
         return found[:64]
 
     def _open_segments(self) -> None:
@@ -280,6 +285,11 @@ class FileOutbox:
         if good != self._sizes[self._last]:
             os.ftruncate(self._descriptor, good)
             self._sizes[self._last] = good
+        if self._durable:
+            # What the process before wrote at its end, and the segment itself, may not be on the disk yet. They are
+            # sent from now on, and what was acknowledged must not be written again under the same numbers.
+            os.fdatasync(self._descriptor)
+            _sync_folder(self._folder)
         self.next = self._last + count
 
     def _check_last(self, path: Path) -> tuple[int, int]:
@@ -295,16 +305,19 @@ class FileOutbox:
         return len(lines), good
 
     def _begin_segment(self, first: int) -> None:
+        # In this order: a segment on the disk says by its name that all items before it are there too; and none is
+        # written to it before its name is there.
+        if self._descriptor >= 0 and self._durable:
+            os.fdatasync(self._descriptor)
         descriptor = os.open(self._path(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if self._descriptor >= 0:
-            if self._durable:
-                os.fdatasync(self._descriptor)
-            os.close(self._descriptor)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            self._path(first).unlink(missing_ok=True)  # the last one goes on, and its items have these numbers
+            raise
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
         self._descriptor = descriptor
         self._last = first
         self._sizes[first] = 0
@@ -349,6 +362,15 @@ class FileOutbox:
                 offset += len(line) + 1
             self._read_at = (begins, at, offset)
         return found
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe from the machine's crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_good(line: bytes) -> bool:

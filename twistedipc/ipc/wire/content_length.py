@@ -15,7 +15,11 @@ from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 HEADER_LIMIT = 4096
 
 _END = b"\r\n\r\n"
-_USUAL = re.compile(rb"Content-Length: ([0-9]{1,9})\r\n\r\n").match
+_BEGIN = b"Content-Length: "
+_HEADER = _BEGIN + b"%d" + _END
+
+#: The headers of short messages, which it takes longer to write than to look up.
+_HEADERS = [_HEADER % length for length in range(512)]
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 
@@ -98,16 +102,12 @@ class HeaderFraming:
             data = bytes(self._buffer)
             self._buffer.clear()
         self._needed = 0
-        at, end = 0, len(data)
         messages: list[bytes] = []
+        at, end = self._usual(data, messages), len(data)
         while at < end:
-            # Most headers are alike, and one search costs less than to look at their lines.
-            if (usual := _USUAL(data, at)) is not None:
-                start, length = usual.end(), int(usual[1])
-            else:
-                start, length = self._header(data, at, messages)
-                if not start:
-                    break
+            start, length = self._header(data, at, messages)
+            if not start:
+                break
             if length > self._limit:
                 reason = f"a message of {length} bytes is longer than {self._limit} bytes"
                 raise BadFraming(Code.FRAME_TOO_LONG, reason, messages)
@@ -119,6 +119,24 @@ class HeaderFraming:
         if at < end:
             self._buffer += data[at:]
         return messages
+
+    def _usual(self, data: bytes, messages: list[bytes]) -> int:
+        """
+        Take the messages from the beginning whose headers are as most are, and return where the others begin. It is
+        what looking at one header after the other would give, by fewer steps for each.
+        """
+        at = 0
+        pieces = data.split(_BEGIN)
+        if pieces[0]:
+            return at
+        for piece in pieces[1:]:
+            length, _, message = piece.partition(_END)
+            # If it has this length, it ends where a header begins: one that isn't in a message.
+            if length != b"%d" % len(message) or len(message) > self._limit:
+                break
+            messages.append(message)
+            at += len(_BEGIN) + len(piece)
+        return at
 
     def _header(self, data: bytes, at: int, messages: list[bytes]) -> tuple[int, int]:
         """Return where the message begins whose header is here, and its length; (0, 0): the header isn't complete."""
@@ -153,4 +171,5 @@ class HeaderFraming:
         return BadFraming(Code.BAD_MESSAGE, reason, complete)
 
     def wrap(self, message: bytes) -> bytes:
-        return b"Content-Length: %d\r\n\r\n%b" % (len(message), message)
+        length = len(message)
+        return (_HEADERS[length] if length < len(_HEADERS) else _HEADER % length) + message

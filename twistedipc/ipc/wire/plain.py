@@ -50,6 +50,10 @@ from twistedipc.ipc.wire.settings import MAX_CALLS, Side
 #: The requests of one connection at work at which it isn't read.
 MAX_ASKED = 256
 
+#: The calls that were given up whose late answers are known as such. Older ones, if a server still answers them after
+#: so many others, are taken for what a line without a type is.
+LATE_LIMIT = 4096
+
 #: An id is an integer that JSON can carry between any two languages, or a string of at most so many characters.
 ID_LIMIT = 64
 _LARGEST_ID = 2**53 - 1
@@ -133,6 +137,7 @@ class PlainConversation(Conversation):
         self._decoders = {kind: msgspec.json.Decoder(kind) for kind in kinds}
         self._envelope: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_envelope(how))
         self._heads: dict[type[msgspec.Struct], tuple[int, bytes]] = {}  # by kind: how much of it is replaced, by what
+        self._late: dict[int, None] = {}  # the calls that weren't waited for until they were answered, the oldest first
 
     @property
     def pending(self) -> int:
@@ -173,6 +178,9 @@ class PlainConversation(Conversation):
         if self._calls and type(id_) is int and id_ in self.outgoing.waiting:
             return self._answered(id_, envelope, line)
         if name is msgspec.UNSET:
+            if type(id_) is int and id_ in self._late:
+                del self._late[id_]
+                return None
             if self._how.default_type is not None:
                 return self._said(self._how.default_type, id_, line)
             return self._no_line(f"not a line of JSON with a type: it has no {self._how.type_field or 'id of a call'}")
@@ -240,6 +248,13 @@ class PlainConversation(Conversation):
         return self._replied(id_, request, line)
 
     # -- sending
+
+    def drop(self, id_: int) -> bytes:
+        if id_ in self.outgoing.waiting:
+            self._late[id_] = None
+            if len(self._late) > LATE_LIMIT:
+                del self._late[next(iter(self._late))]
+        return super().drop(id_)
 
     def message(self, message: msgspec.Struct) -> bytes:
         try:
