@@ -130,9 +130,9 @@ class HeaderFraming:
         if pieces[0]:
             return at
         for piece in pieces[1:]:
-            length, _, message = piece.partition(_END)
+            length, end, message = piece.partition(_END)
             # If it has this length, it ends where a header begins: one that isn't in a message.
-            if length != b"%d" % len(message) or len(message) > self._limit:
+            if not end or length != b"%d" % len(message) or len(message) > self._limit:
                 break
             messages.append(message)
             at += len(_BEGIN) + len(piece)
