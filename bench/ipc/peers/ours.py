@@ -124,7 +124,7 @@ class Answerer(Quiet):
 class Caller(Quiet):
     """Keeps ``in_flight`` calls under way, until ``count`` have been answered after ``warm`` others."""
 
-    def __init__(self, peer: Peer, warm: int, count: int, in_flight: int, ask: Any = Echo) -> None:
+    def __init__(self, peer: Peer, warm: int, count: int, in_flight: int, *, ask: Any = Echo) -> None:
         super().__init__(peer)
         self.ask = ask
         self.next = FIRST
