@@ -22,7 +22,7 @@ from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from tests.outside import TOKEN, Anybody, GitHub, Outsiders, json
 from tests.properties import examples
-from twistedipc.builds.attempt import Package, Published, Result
+from twistedipc.builds.attempt import FoundCommit, Package, Published, Result
 from twistedipc.builds.origin import Origin
 from twistedipc.builds.states import TellingState
 from twistedipc.outgoing.exchange import Answer
@@ -96,7 +96,7 @@ class World:
                 return
 
     def queue(self, commit: str, *, number: int = 0, ref: str = "main") -> str:
-        """A build that a push has asked for."""
+        """A build that a push has asked for; without a commit, a person has."""
         self.github.commits.add(commit)
         event = "pull_request" if number else "push"
         build, _new = self.ledger.now(
@@ -108,7 +108,9 @@ class World:
             by=Actor(who="hook"),
             now=self.server.now(),
             idempotency=None,
-            origin=Origin(kind="github", event=event, commit=commit, number=number),  # type: ignore[arg-type]
+            origin=Origin(kind="github", event=event, commit=commit, number=number)  # type: ignore[arg-type]
+            if commit
+            else None,
         )
         self.wake()
         return f"{build.id}-1"
@@ -119,6 +121,13 @@ class World:
         self.ledger.now(attempts.offer, attempt, holder.lease, holder.builder, self.server.now())
         self.ledger.now(attempts.accept, attempt, holder)
         assert self.ledger.now(attempts.started, attempt, holder, self.server.now(), self.server.now())
+        self.wake()
+
+    def check_out(self, attempt: str, commit: str) -> None:
+        """Its builder says which commit it builds."""
+        self.github.commits.add(commit)
+        found = FoundCommit(commit=commit, subject="Faster", author="Ann")
+        self.ledger.now(attempts.checked_out, attempt, Holder("a" * 16, "one"), found, self.server.now(), None)
         self.wake()
 
     def end(self, attempt: str, outcome: Outcome = "succeeded", commit: str = "", reason: str = "") -> AttemptRow:
@@ -175,6 +184,32 @@ def test_each_state_is_told_in_its_order(github: World) -> None:
     github.end(attempt, commit=A)
     assert [state for _, state in github.github.statuses] == ["pending", "pending", "success"]
     assert {row.state for row in github.tellings()} == {S.TOLD}
+
+
+def test_a_build_that_a_person_asked_for_is_told_once_its_commit_is_known(github: World) -> None:
+    attempt = github.queue("")
+    github.run(attempt)
+    assert github.tellings() == []
+    github.check_out(attempt, A)
+    assert github.github.states_of(A) == ["pending"]
+    github.check_out(attempt, A)  # on the next link
+    github.end(attempt, commit=A)
+    assert github.github.states_of(A) == ["pending", "success"]
+
+
+def test_a_checkout_of_what_was_announced_is_no_news(github: World) -> None:
+    attempt = github.queue(A)
+    github.run(attempt)
+    before = github.github.statuses[:]
+    github.check_out(attempt, A)
+    assert github.github.statuses == before
+    # The branch led to a newer commit by then, which waits as the announced one does until the end.
+    other = github.queue(B)
+    github.run(other)
+    github.check_out(other, C)
+    assert (github.github.states_of(B)[-1], github.github.states_of(C)) == ("pending", ["pending"])
+    github.end(other, "failed", commit=C)
+    assert (github.github.states_of(B)[-1], github.github.states_of(C)[-1]) == ("failure", "failure")
 
 
 def test_the_commit_that_was_announced_gets_its_end_too(github: World) -> None:

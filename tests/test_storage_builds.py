@@ -18,6 +18,7 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.builds import Idempotency, Sought
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
+from twistedipc.storage.overview import overview
 from twistedipc.storage.rows import Actor
 
 DAY = 86_400_000
@@ -165,12 +166,20 @@ def test_builds_are_found_by_what_is_known_of_them(ledger: Connection, sought: S
     assert [row.id for row in listed] == sorted((ids[name] for name in found.split()), reverse=True)
 
 
-def test_the_newest_build_of_each_project(ledger: Connection) -> None:
-    for name in ("a", "b"):
+def test_how_each_project_stands(ledger: Connection) -> None:
+    for name in ("c", "b", "a"):
         add_project(ledger, name)
-    newest = [add_build(ledger, name).id for name in ("a", "a", "b")]
-    found = builds.newest_of_each(ledger)
-    assert {name: row.id for name, row in found.items()} == {"a": newest[1], "b": newest[2]}
+    numbers = [add_build(ledger, name).id for name in ("a", "a", "b")]
+    found = overview(ledger, "static", None, None)
+    assert [(row.name, row.newest and row.newest.id) for row in found] == [
+        ("a", numbers[1]),
+        ("b", numbers[2]),
+        ("c", None),
+        ("shop", None),
+    ]
+    assert [row.name for row in overview(ledger, "static", frozenset("bd"), None)] == ["b"]
+    assert overview(ledger, "static", None, "b") == found[1:2]
+    assert overview(ledger, "static", frozenset("a"), "b") == []
 
 
 def test_pages_are_found_by_index(ledger: Connection) -> None:

@@ -560,18 +560,18 @@ class Builds(World):
         found = (await self.ask("GET", "/api/v1/builds?waiting=true")).json["builds"]
         assert {each["id"]: each["waiting"] is None for each in found} == {ended: True, number: False}
 
-    async def test_projects_with_their_newest_builds(self) -> None:
+    async def test_how_all_projects_stand_in_short(self) -> None:
         await self.project("other")
         await self.build()
         number = await self.build()
-        plain = {each["name"]: each for each in (await self.ask("GET", "/api/v1/projects")).json["projects"]}
-        assert (plain["shop"]["newest"], plain["shop"]["released"]) == (None, None)
-        found = {
-            each["name"]: each for each in (await self.ask("GET", "/api/v1/projects?newest=true")).json["projects"]
-        }
-        assert found["shop"]["newest"]["id"] == number
-        assert (found["shop"]["newest"]["tone"], found["shop"]["released"]) == ("waiting", False)
-        assert found["other"]["newest"] is None
+        other, shop = (await self.ask("GET", "/api/v1/overview")).json["projects"]
+        assert (other["name"], other["newest"]) == ("other", None)
+        assert (shop["name"], shop["release_url"]) == ("shop", "http://shop.localhost:8081/")
+        assert (shop["newest"]["id"], shop["newest"]["tone"], shop["released"]) == (number, "waiting", False)
+        (one,) = (await self.ask("GET", "/api/v1/overview?project=shop")).json["projects"]
+        assert one == shop
+        assert (await self.ask("GET", "/api/v1/overview?project=none")).json["projects"] == []
+        self.problem(await self.ask("GET", "/api/v1/overview?projects=shop"), 422)
 
     async def test_what_a_build_says_is_in_the_list_and_in_its_answer(self) -> None:
         number = await self.build()

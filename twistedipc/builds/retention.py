@@ -102,17 +102,17 @@ def check(rules: _S, *, least_newest: int = 0) -> _S:
 
     :param least_newest: the least that `Rules.newest` may be
     """
-    for field in msgspec.structs.fields(rules):
-        value = getattr(rules, field.name)
+    for name in rules.__struct_fields__:
+        value = getattr(rules, name)
         if type(value) is not int:
             continue
-        if field.name == "newest":
+        if name == "newest":
             low = least_newest
         else:
-            low = {"unpublished": 0, "audit": MIN_AUDIT_DAYS}.get(field.name, 1)
-        most, unit = (MAX_COUNT, "") if field.name in COUNTS else (MAX_DAYS, " days")
+            low = {"unpublished": 0, "audit": MIN_AUDIT_DAYS}.get(name, 1)
+        most, unit = (MAX_COUNT, "") if name in COUNTS else (MAX_DAYS, " days")
         if not low <= value <= most:
-            raise BadValue(f"{field.name}: it is {low} to {most}{unit}, or {FOREVER}, not {value}")
+            raise BadValue(f"{name}: it is {low} to {most}{unit}, or {FOREVER}, not {value}")
     for name in ("logs", "artifacts"):
         of_builds, of_part = rules.builds, getattr(rules, name)
         if type(of_builds) is int and type(of_part) is int and of_builds < of_part:
@@ -126,9 +126,9 @@ def check(rules: _S, *, least_newest: int = 0) -> _S:
 def effective(own: Own, default: Rules) -> Rules:
     """Return the rules of a project: its own, and for what it doesn't say the apiserver's."""
     said = {
-        field.name: None if value == FOREVER else value
-        for field in msgspec.structs.fields(own)
-        if (value := getattr(own, field.name)) is not UNSET
+        name: None if value == FOREVER else value
+        for name in own.__struct_fields__
+        if (value := getattr(own, name)) is not UNSET
     }
     return msgspec.structs.replace(default, **said)
 

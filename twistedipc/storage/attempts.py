@@ -10,7 +10,7 @@ when it missed: then something else happened first, and `get` tells what.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -109,6 +109,12 @@ def get(connection: Connection, attempt: str) -> AttemptRow | None:
 def of_build(connection: Connection, build: int) -> list[AttemptRow]:
     """Return all attempts of a build, oldest first."""
     return _rows(connection, _SELECT.where(attempts.c.build_id == integer(build)).order_by(attempts.c.number))
+
+
+def newest_of(connection: Connection, chosen: Collection[int]) -> dict[int, AttemptRow]:
+    """Return the newest attempt of each of these builds, by their numbers."""
+    newest = attempts.c.build_id.in_(list(map(integer, chosen))), attempts.c.number == builds.c.attempt
+    return {row.build: row for row in _rows(connection, _SELECT.where(*newest))}
 
 
 def leased(connection: Connection, builder: str | None) -> list[AttemptRow]:
@@ -486,7 +492,10 @@ def checked_out(
         .where(attempts.c.commit_id.in_(["", found.commit]))
         .values(**_told_commit(found, now, resolved))
     )
-    return get(connection, attempt) if changed.rowcount else None
+    row = get(connection, attempt) if changed.rowcount else None
+    if row is not None:
+        outbox.note_commit(connection, row)
+    return row
 
 
 def publishing(connection: Connection, attempt: str, holder: Holder) -> AttemptRow | None:

@@ -44,7 +44,6 @@ __all__ = [
     "create",
     "get",
     "list_page",
-    "newest_of_each",
     "position",
     "positions",
     "request_cancel",
@@ -221,13 +220,6 @@ def newest_ended(connection: Connection, project: int, refs: Collection[str] | N
     return some(connection, list(connection.execute(query.order_by(builds.c.id.desc()).limit(limit)).scalars()))
 
 
-def newest_of_each(connection: Connection) -> dict[str, BuildRow]:
-    """Return the newest build of each project that has one, by the project's name."""
-    last = select(func.max(builds.c.id)).where(builds.c.project_id == projects.c.id).scalar_subquery()
-    found = connection.execute(select(last).select_from(projects).where(projects.c.deleted.is_(None))).scalars()
-    return {row.project: row for row in some(connection, [number for number in found if number is not None])}
-
-
 def some(connection: Connection, numbers: Collection[int]) -> list[BuildRow]:
     """Return the builds of these numbers, as far as they exist, newest first. At most some thousands."""
     found = connection.execute(_SELECT.where(builds.c.id.in_(numbers)).order_by(builds.c.id.desc())).all()
@@ -285,15 +277,20 @@ def going_on(connection: Connection, project_id: int, lane: str) -> list[BuildRo
 
 def before_in_turn(connection: Connection, build: int) -> int | None:
     """Return the build that this one waits for, since both are of one lane; None if it waits for none."""
+    return turns(connection, [build]).get(build)
+
+
+def turns(connection: Connection, chosen: Collection[int]) -> dict[int, int]:
+    """Return the same of each of these builds that waits for one."""
     mine = builds.alias()
-    return connection.execute(
-        select(builds.c.id)
-        .join(mine, and_(mine.c.project_id == builds.c.project_id, mine.c.lane == builds.c.lane))
-        .where(mine.c.id == build, mine.c.in_turn, builds.c.id < mine.c.id)
+    found = connection.execute(
+        select(mine.c.id, func.max(builds.c.id).label("before"))
+        .join(builds, and_(mine.c.project_id == builds.c.project_id, mine.c.lane == builds.c.lane))
+        .where(mine.c.id.in_(list(map(integer, chosen))), mine.c.in_turn, builds.c.id < mine.c.id)
         .where(builds.c.state.not_in(sorted(attempt_queries.DONE_IN_LANE)))
-        .order_by(builds.c.id.desc())
-        .limit(1)
-    ).scalar()
+        .group_by(mine.c.id)
+    )
+    return {row.id: row.before for row in found}
 
 
 def retell(connection: Connection, build: int, origin: Origin) -> None:

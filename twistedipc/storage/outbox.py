@@ -14,7 +14,7 @@ people see. Of those that have ended the newest `KEPT` of each receiver are kept
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, select, update
@@ -45,6 +45,9 @@ PATIENCE = 24 * 3600 * 1000
 #: How many things are told to one receiver at a time.
 AT_A_TIME = 2
 
+#: What is told of a commit, and can't be before it is known.
+_OF_COMMIT: Final[tuple[Part, ...]] = ("status", "deployment")
+
 _FAILURES = frozenset({Phase.FAILED, Phase.TIMED_OUT, Phase.LOST})
 
 
@@ -67,6 +70,16 @@ def note(connection: Connection, row: AttemptRow) -> None:
         for package in _tagged(connection, row):
             _put_each(connection, wanting, msgspec.structs.replace(told, event=None, tag=package.git_tag,
                                                                    notes=package.notes), only="tag")  # fmt: skip
+
+
+def note_commit(connection: Connection, row: AttemptRow) -> None:
+    """Have the host told how an attempt goes whose commit is known now: its build may have been asked for by a ref."""
+    phase = STATES[row.state].told
+    if phase is None:
+        return
+    told = _told(connection, row, phase)
+    for part in _OF_COMMIT:
+        _put_each(connection, _receivers_of(connection, row.build), told, only=part)
 
 
 def note_number(connection: Connection, row: AttemptRow) -> None:

@@ -279,15 +279,6 @@ def all_live(connection: Connection, project: str) -> list[ReleaseRow]:
     return [_row(row) for row in connection.execute(_LIVE, {"project": project})]
 
 
-def released_projects(connection: Connection, target: str) -> frozenset[str]:
-    """Return the names of the projects of which something is live at this target."""
-    query = select(projects.c.name).join(releases, releases.c.project_id == projects.c.id)
-    query = query.where(
-        releases.c.target == target, releases.c.state == ReleaseState.LIVE, projects.c.deleted.is_(None)
-    )
-    return frozenset(connection.execute(query).scalars())
-
-
 def to_keep(connection: Connection, project: str, target: str, count: int) -> frozenset[int]:
     """
     Whose files the target keeps: the live release, those whose attempt goes on, and those that are pinned; and the

@@ -23,6 +23,7 @@ from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import artifacts, builds, packages, people, previews, releases
+from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotPossible
@@ -187,13 +188,9 @@ class _WhyWaiting(msgspec.Struct, frozen=True):
 def _why_waiting(connection: Connection, rows: Sequence[BuildRow]) -> dict[int, _WhyWaiting]:
     """Return it of those of these builds that haven't ended, by their numbers."""
     going_on = [row.id for row in rows if row.state not in TERMINAL]
-    positions = builds.positions(connection, going_on)
-    return {
-        build: _WhyWaiting(
-            builds.attempts(connection, build)[-1], positions.get(build), builds.before_in_turn(connection, build)
-        )
-        for build in going_on
-    }
+    newest = attempt_queries.newest_of(connection, going_on)
+    positions, turns = builds.positions(connection, going_on), builds.turns(connection, going_on)
+    return {build: _WhyWaiting(attempt, positions.get(build), turns.get(build)) for build, attempt in newest.items()}
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:

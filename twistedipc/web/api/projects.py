@@ -18,21 +18,23 @@ from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.builds.states import STATES
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.publish.targets.static.target import Static
-from twistedipc.storage import builds, projects, releases
+from twistedipc.storage import overview, projects
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import BuildRow, ProjectRow, RunsOn
+from twistedipc.storage.rows import ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import feeds, repositories, retention, schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.queries import ListProjects, RemoveSecret
+from twistedipc.web.api.queries import RemoveSecret, ShowOverview
 from twistedipc.web.api.schemas import (
     BuildSecret,
+    ListedProject,
     NeededSecret,
     NewestBuild,
     NewProject,
     NewSecret,
     OfContexts,
+    Overview,
     Project,
     ProjectChange,
     Projects,
@@ -41,29 +43,43 @@ from twistedipc.web.api.schemas import (
 from twistedipc.web.http.problems import not_found
 
 
-async def list_all(call: Call[ListProjects, None]) -> Reply[Projects]:
-    """List all projects that the caller may see; with ``newest``, also each one's newest build."""
-    visible, wanted = call.token.allowance.projects_with("read"), call.query.newest == "true"
-
-    def read(connection: Connection) -> tuple[list[ProjectRow], dict[str, BuildRow], frozenset[str]]:
-        rows = projects.list_all(connection, visible)
-        if not wanted:
-            return rows, {}, frozenset()
-        return rows, builds.newest_of_each(connection), releases.released_projects(connection, Static.name)
-
-    rows, newest, released = await call.context.ledger.read(read)
-    shown = [_project(call, row) for row in rows]
-    if wanted:
-        shown = [
-            msgspec.structs.replace(each, newest=_newest(newest.get(each.name)), released=each.name in released)
-            for each in shown
-        ]
-    return Reply(body=Projects(projects=shown))
+async def list_all(call: Call[None, None]) -> Reply[Projects]:
+    """List all projects that the caller may see, with all that is set of each."""
+    rows = await call.context.ledger.read(projects.list_all, call.token.allowance.projects_with("read"))
+    return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
 
 
-def _newest(row: BuildRow | None) -> NewestBuild | None:
-    if row is None:
-        return None
+async def show_overview(call: Call[ShowOverview, None]) -> Reply[Overview]:
+    """
+    List in short how all projects stand that the caller may see: where the release of each is, and its newest build.
+    It is quick also where there are hundreds.
+    """
+    name = call.query.project
+    one, visible = None if isinstance(name, UnsetType) else name, call.token.allowance.projects_with("read")
+    rows = await call.context.ledger.read(overview.overview, Static.name, visible, one)
+    url_of = call.context.release_url
+    return Reply(
+        body=Overview(
+            projects=[
+                ListedProject(
+                    name=row.name,
+                    repository=_address(row.repository, open_to_caller=may(call.token, "admin", row.name)),
+                    release_url=url_of(row.name),
+                    released=row.released,
+                    newest=None if row.newest is None else _newest(row.newest),
+                )
+                for row in rows
+            ]
+        )
+    )
+
+
+def _address(repository: str, *, open_to_caller: bool) -> str:
+    """A repository's address as this caller may see it: one from before queries were refused may have a token in it."""
+    return repository if open_to_caller else re.split("[?#]", repository, maxsplit=1)[0]
+
+
+def _newest(row: overview.Newest) -> NewestBuild:
     return NewestBuild(
         id=row.id,
         ref=row.ref,
@@ -557,10 +573,10 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
     def shown(values: dict[str, str]) -> dict[str, str | None]:
         return {name: value if open_to_caller else None for name, value in values.items()}
 
+    badge, atom = feeds.addresses(call.context, row)
     return Project(
         name=row.name,
-        # An address from before queries were refused may have a token in its query.
-        repository=row.repository if open_to_caller else re.split("[?#]", row.repository, maxsplit=1)[0],
+        repository=_address(row.repository, open_to_caller=open_to_caller),
         default_ref=row.default_ref,
         targets=TARGETS.write(row.targets),
         publish=to_flat(row.targets),
@@ -591,8 +607,8 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         kept=retention.kept(row, call.context.retention.rules),
         release_url=call.context.release_url(row.name),
         domains=[each.name for each in call.context.domains.of_project(row.name)],
-        badge=feeds.addresses(call.context, row)[0],
-        atom=feeds.addresses(call.context, row)[1],
+        badge=badge,
+        atom=atom,
         addresses=addresses(call, row),
         created=moment(row.created),
         updated=moment(row.updated),

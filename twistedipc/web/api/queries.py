@@ -46,10 +46,10 @@ class ListBuilds(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
 
 
-class ListProjects(Query, frozen=True, kw_only=True):
-    """What to say of the projects that are listed."""
+class ShowOverview(Query, frozen=True, kw_only=True):
+    """Of which projects to say how they stand."""
 
-    newest: Literal["true", "false"] = "false"  # true: also its newest build, and whether a release of it is live
+    project: ProjectName | UnsetType = UNSET  # of this one alone
 
 
 class ListReleases(Query, frozen=True, kw_only=True):

@@ -82,6 +82,7 @@ ROUTES: tuple[Route, ...] = (
     route("show_openapi", "GET /api/v1/openapi.json", _openapi, needs="none"),
     # Projects.
     route("list_projects", "GET /api/v1/projects", projects.list_all, needs="read"),
+    route("show_overview", "GET /api/v1/overview", projects.show_overview, needs="read"),
     route("add_project", "POST /api/v1/projects", projects.add, needs="admin", status=201),
     route("show_project", f"GET {_P}", projects.show, needs="read"),
     route("change_project", f"PATCH {_P}", projects.change, needs="admin"),

@@ -489,6 +489,13 @@ class LinkOfBuilder(Response, frozen=True, kw_only=True):
     isolation: str = ""  # what keeps its builds apart, as it says; "": it doesn't, or nothing does
 
 
+class BuilderTool(Response, frozen=True, kw_only=True):
+    """A Node or a package manager that a builder has fetched."""
+
+    name: str
+    version: str
+
+
 class Builder(Response, frozen=True, kw_only=True):
     """A builder."""
 
@@ -498,6 +505,9 @@ class Builder(Response, frozen=True, kw_only=True):
     created: datetime | None  # null: it has no key of its own
     last_linked: datetime | None  # by a key of its own
     drained: datetime | None  # since when it is offered nothing, by a person's word; null: it is
+    # what it has fetched for builds, as it said last; null: it didn't yet (or on no link that goes on, without a key of
+    # its own), or is of a version that doesn't
+    tools: list[BuilderTool] | None = None
     link: LinkOfBuilder | None  # null: it isn't linked
 
 
@@ -655,20 +665,6 @@ class Pruning(Response, frozen=True, kw_only=True):
     busy: bool = False  # a run goes on that isn't of the caller's projects alone
 
 
-class NewestBuild(Response, frozen=True, kw_only=True):
-    """A project's newest build, in short."""
-
-    id: int
-    ref: str
-    state: AttemptState
-    tone: Tone
-    commit: str
-    subject: str
-    requested_by: str
-    created: datetime
-    ended: datetime | None
-
-
 class Project(Response, frozen=True, kw_only=True):
     """A project."""
 
@@ -703,8 +699,6 @@ class Project(Response, frozen=True, kw_only=True):
     created: datetime
     updated: datetime
     notices: list[str] = []  # what to know of the change that was just made: secrets that it made void, for one
-    newest: NewestBuild | None = None  # in a listing that is asked for it; null: it has none
-    released: bool | None = None  # likewise: whether a release of it is live
 
 
 class TargetField(Response, frozen=True, kw_only=True):
@@ -745,6 +739,36 @@ class Projects(Response, frozen=True, kw_only=True):
     """All projects that the caller may see."""
 
     projects: list[Project]
+
+
+class NewestBuild(Response, frozen=True, kw_only=True):
+    """A project's newest build, in short."""
+
+    id: int
+    ref: str
+    state: AttemptState
+    tone: Tone
+    commit: str
+    subject: str
+    requested_by: str
+    created: datetime
+    ended: datetime | None
+
+
+class ListedProject(Response, frozen=True, kw_only=True):
+    """How a project stands, in short."""
+
+    name: str
+    repository: str
+    release_url: str  # where its live release is served
+    released: bool  # whether there is one
+    newest: NewestBuild | None  # null: nothing was built yet
+
+
+class Overview(Response, frozen=True, kw_only=True):
+    """How the projects stand that the caller may see, by their names."""
+
+    projects: list[ListedProject]
 
 
 class Step(Response, frozen=True, kw_only=True):

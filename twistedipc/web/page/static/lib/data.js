@@ -66,9 +66,12 @@ export function useApi(path, { every = 0, on = [] } = {}) {
   }, [reload, ...on]);
 
   const put = useCallback((data) => {
-    mine.current.number += 1;
+    const me = mine.current;
+    me.number += 1;
+    clearTimeout(me.timer);
+    if (every) me.timer = setTimeout(() => document.hidden || reload(), every); // also where this takes the place of an answer
     setAnswer({ path, data, error: null });
-  }, [path]);
+  }, [path, every, reload]);
   const fits = answer.path === path;
   return { data: fits ? answer.data : null, error: fits ? answer.error : null, reload, put };
 }

@@ -18,7 +18,7 @@ export const queryOf = (query) => Object.fromEntries(NAMES.filter((name) => quer
 
 /** @param {{ address: any }} properties */
 export function Builds({ address: { query } }) {
-  const { data } = useApi("/projects");
+  const { data } = useApi("/overview");
   const projects = (data?.projects ?? []).map(({ name }) => [name, name]);
   const asked = queryOf(query);
   return html`<div class="view">
