@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import select
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from tests.storage_fixtures import NOW, add_build, add_project, database
-from tests.test_server_builders import Builder
+from tests.test_server_builders import Builder, result
 from tests.web_world import World
 from twistedipc.builder.offers import why_no_uploads
 from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.builds.needs import lacked, said_by_itself
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.joining import Files, Joined, read_pasted_key, with_link
@@ -28,6 +31,7 @@ from twistedipc.server.builders import LOOK_AT_KEY
 from twistedipc.storage import builders, projects
 from twistedipc.storage.errors import NameTaken, NotFound
 from twistedipc.storage.rows import RunsOn
+from twistedipc.storage.tables import audit
 from twistedipc.taps.config import load_apiserver
 from twistedipc.taps.joining import joining
 
@@ -111,9 +115,9 @@ class ServerTests(SynchronousTestCase):
         self.clock = Clock()
         self.ledger = InstantLedger()
         self.addCleanup(self.ledger.let_go)
-        folder = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, folder)
-        self.apiserver = Apiserver(folder, self.ledger, self.clock)
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.apiserver = Apiserver(self.folder, self.ledger, self.clock)
 
     def add(self, name: str, *pools: str, shared: bool = False) -> str:
         """A builder's key, as the API makes it; its id."""
@@ -190,6 +194,90 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(("one", 3, "bubblewrap"), (linked.name, linked.slots, linked.program.isolation))
         self.assertEqual(40, len(linked.program.version))
 
+    def test_the_builder_that_was_set_up_with_it_is_known_once(self) -> None:
+        """Also after its key was revoked: that is no reason to take it again."""
+        key = make_named_key("one", "builder")
+
+        def start() -> None:
+            self.apiserver = Apiserver(self.folder, self.ledger, Clock())
+            keys = self.apiserver.server.keys
+            self.successResultOf(Deferred.fromCoroutine(keys.take_first("one", lambda: key)))
+            self.successResultOf(Deferred.fromCoroutine(keys.load()))
+
+        for _ in range(2):
+            start()
+            one = KeyedBuilder(self.apiserver, "one", key.id)
+            self.assertIsNone(one.refused)
+            self.assertIn(key.id, self.apiserver.server.keys.keys)
+            self.assertIn("has a key of its own", Builder(self.apiserver, "one").refused or "")
+        self.apiserver.builders.revoked(self.ledger.now(builders.revoke, "one", self.apiserver.now()))
+        start()
+        self.assertNotIn(key.id, self.apiserver.server.keys.keys)
+        (line,) = self.ledger.now(lambda connection: list(connection.execute(select(audit.c.action, audit.c.who))))
+        self.assertEqual(("builder.add", "apiserver"), tuple(line))
+
+    def test_what_a_builder_has_fetched_is_kept_while_it_is_away(self) -> None:
+        node, pnpm = StoredTool(name="node", version="22.11.0"), StoredTool(name="pnpm", version="9\x1b[31m" + "1" * 50)
+        one, other = KeyedBuilder(self.apiserver, "one", self.add("one")), Builder(self.apiserver, "other")
+        for builder in (one, other):
+            self.assertIn(m.TOOLS, builder.sync().features)
+            builder.say(m.Tools(tools=[node, pnpm]))
+        shown = [node, StoredTool(name="pnpm", version="9\ufffd[31m" + "1" * 33 + "…")]
+        self.assertEqual([shown, shown], [each.program.tools for each in self.apiserver.builders.linked()])
+        writes = self.ledger.writes
+        one.say(m.Tools(tools=[node, pnpm]))
+        self.assertEqual(writes, self.ledger.writes, "nothing is new")
+        row = self.ledger.now(builders.get, "one")
+        assert row is not None
+        self.assertEqual(shown, row.tools)
+        self.assertIsNone(self.ledger.now(builders.get, "other"), "one without a key of its own has no row")
+        # One that has said so of another version, and doesn't say it any more.
+        one.lose()
+        again = KeyedBuilder(self.apiserver, "one", row.keys[0].id, "i2")
+        again.sync()
+        self.assertIsNone(again.link.program.tools)
+
+    def drain(self, name: str, drained: bool) -> None:
+        """A person says so, as the API does."""
+        self.apiserver.builders.changed(self.ledger.now(builders.set_drained, name, drained, self.apiserver.now()))
+
+    def test_a_drained_builder_ends_what_it_has_and_is_offered_nothing_more(self) -> None:
+        project(self.ledger, RunsOn())
+        first, second = [self.ledger.now(add_build) for _ in range(2)]
+        key = self.add("one")
+        one = KeyedBuilder(self.apiserver, "one", key)
+        one.sync(slots=1)
+        (offer,) = one.take(m.Offer)
+        one.run(offer)
+        self.drain("one", True)
+        held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
+        self.assertEqual(([], []), (one.take(m.Stop), one.take(m.CancelAttempt)))
+        self.assertTrue(self.apiserver.builders.linked()[0].draining)
+        # The apiserver is restarted, and the builder after it: what a person has said holds.
+        one.lose()
+        self.apiserver = Apiserver(self.folder, self.ledger, Clock())
+        one = KeyedBuilder(self.apiserver, "one", key, "i2")
+        (order,) = one.sync(held, slots=2).orders
+        self.assertEqual("continue", order.order)
+        one.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+        self.assertEqual("succeeded", self.apiserver.row(f"{first.id}-1").state)
+        self.assertEqual([], one.take(m.Offer))
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(f"{second.id}-1"), 0)
+        assert waiting is not None
+        self.assertEqual("draining", waiting.code)
+        self.drain("one", False)
+        self.assertEqual([f"{second.id}-1"], [offer.attempt for offer in one.take(m.Offer)])
+
+    def test_what_waits_goes_to_another_builder_than_the_drained_one(self) -> None:
+        project(self.ledger, RunsOn())
+        one, two = (KeyedBuilder(self.apiserver, name, self.add(name)) for name in ("one", "two"))
+        self.drain("one", True)
+        for builder in (one, two):
+            builder.sync(slots=2)
+        self.ledger.now(add_build)
+        self.apiserver.dispatch.wake()
+        self.assertEqual((0, 1), (len(one.take(m.Offer)), len(two.take(m.Offer))))
+
     def test_what_is_bound_elsewhere_keeps_no_other_build_waiting(self) -> None:
         project(self.ledger, RunsOn(builders=["two"]))
         for _ in range(5):
@@ -232,6 +320,23 @@ class ApiTests(World):
         assert len(self.server.keys.keys) == 0
         for method, path, body in (("POST", "/keys", None), ("PATCH", "", {"pools": []}), ("DELETE", "/keys", None)):
             self.problem(await self.ask(method, f"/api/v1/builders/no{path}", body), 404)
+
+    async def test_a_builder_is_drained(self) -> None:
+        await self.ask("POST", "/api/v1/builders", {"name": "one", "pools": ["trusted"]})
+        at = "/api/v1/builders/one"
+        drained = await self.ask("PATCH", at, {"drained": True})
+        since = drained.json["drained"]
+        assert (drained.status, since is not None, drained.json["pools"]) == (200, True, ["trusted"])
+        # Said again, it is drained since then; other changes leave it so.
+        assert (await self.ask("PATCH", at, {"drained": True})).json["drained"] == since
+        assert (await self.ask("PATCH", at, {"pools": []})).json["drained"] == since
+        (listed,) = (await self.ask("GET", "/api/v1/builders")).json["builders"]
+        assert listed["drained"] == since
+        assert (await self.ask("PATCH", at, {"drained": False})).json["drained"] is None
+        lines = (await self.ask("GET", "/api/v1/audit?action=builder.change")).json["lines"]
+        said = [line["detail"]["drained"] for line in reversed(lines) if "drained" in line["detail"]]
+        assert said == ["yes", "no"]
+        self.problem(await self.ask("PATCH", "/api/v1/builders/no", {"drained": True}), 404, "twistedipc builder add")
 
     async def test_a_key_with_an_end(self) -> None:
         made = await self.ask("POST", "/api/v1/builders", {"name": "one", "expires_in": 86400})

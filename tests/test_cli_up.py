@@ -184,7 +184,7 @@ def test_a_detached_service_is_found_again(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_builder_has_a_key_of_its_own(tmp_path: Path) -> None:
     """Also in a folder that an older version has set up with a shared key, and once the ledger is another."""
-    write_setup(tmp_path, Setup(builder_name="local", local_repositories=True))
+    write_setup(tmp_path, Setup(builder_name="local", local_repositories=True, key="shared"))
     (tmp_path / "apiserver").mkdir(mode=0o700)
     new_ledger(tmp_path / "apiserver")
     give_builder_key(tmp_path)

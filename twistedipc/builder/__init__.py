@@ -23,6 +23,7 @@ The modules, from the bottom up; imports point upwards in this list only::
     registry    all attempts that are held
     workflows   the coroutines that run
     link        one connection to an apiserver, and which of them is in use
+    tooling     which tools were fetched, for people
     forwarding  journals -> link, in turn and within credit
     handing     secrets, and what is stored already, from the apiserver to runners
     publishing  permits for runners, uploads of what was built

@@ -33,8 +33,10 @@ from twistedipc.builder.runners import RunnerProcesses
 from twistedipc.builder.service import BuilderService
 from twistedipc.builder.settings import Settings
 from twistedipc.builder.tidying import TidyingProcess
+from twistedipc.builder.tooling import Tooling
 from twistedipc.builder.upload import upload
 from twistedipc.builder.workflows import Workflows
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.builds.isolation import Isolation
 from twistedipc.isolation.probe import find_isolation
 
@@ -45,11 +47,18 @@ _T = TypeVar("_T")
 RUNNER = own_command("twistedipc.runner")
 
 
-def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[], int]) -> Outside:
+def real_outside(
+    reactor: BuilderReactor,
+    settings: Settings,
+    *,
+    now: Callable[[], int],
+    tools: Callable[[], list[StoredTool]] = list,
+) -> Outside:
     """
     Return this machine, as a builder uses it.
 
     :param now: milliseconds since the epoch
+    :param tools: which tools were fetched for builds
     """
     agent = Agent(reactor, connectTimeout=10.0)
 
@@ -85,6 +94,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         uploads=uploads,
         remotes=RemoteProcesses(reactor, settings.remotes),
         listen_for_rings=listen_for_rings,
+        tools=tools,
         tidy=tidy,
         find_isolation=isolation,
         prepare_cgroups=prepare_cgroups,
@@ -115,6 +125,7 @@ def builder(
         publishing,
         looking,
         Questions(outside.clock, outside.remotes, settings),
+        Tooling(outside, uplink, workflows),
         workflows,
         slots=slots,
         apiserver_url=apiserver_url,

@@ -27,6 +27,7 @@ from twistedipc.builder.publishing import CALL_TIMEOUT, Publishing
 from twistedipc.builder.registry import HeldAttempts
 from twistedipc.builder.remotes import Questions
 from twistedipc.builder.settings import Settings, spec_of
+from twistedipc.builder.tooling import Tooling
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Spec
@@ -55,6 +56,7 @@ class Duties:
         publishing: Publishing,
         looking: Looking,
         questions: Questions,
+        tooling: Tooling,
         workflows: Workflows,
         *,
         slots: int,
@@ -71,6 +73,7 @@ class Duties:
         self._publishing = publishing
         self._looking = looking
         self._questions = questions
+        self._tooling = tooling
         self._workflows = workflows
         self._slots = slots
         self._apiserver_url = apiserver_url
@@ -141,6 +144,7 @@ class Duties:
             link.peer.close("sync_failed", str(error))  # else some attempts would wait for an order for ever
             raise
         self._looking.look()
+        self._tooling.look()
 
     def _features(self) -> list[str]:
         """What this builder can do: it can keep a build from the network only if it isolates its steps."""
@@ -221,6 +225,7 @@ class Duties:
         held = self._attempts.under_lease(ack.attempt, ack.lease)
         if held is not None:
             self._looking.forget(held, kill=False)
+            self._tooling.look()  # what it has fetched is there for others
 
     # -- offers
 

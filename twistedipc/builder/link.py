@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.ipc import CreditWindow, NotConnected, Peer, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -45,6 +46,7 @@ class ApiserverLink:
         self.peer = peer
         self.synced = False  # both sides know what is held
         self.features: frozenset[str] = frozenset()  # what the apiserver takes, as it has said with the sync
+        self.tools: list[StoredTool] | None = None  # those that were told on this link
         self._listener = listener
 
     def send(self, message: msgspec.Struct) -> None:

@@ -23,6 +23,7 @@ from twistedipc.builds.attempt import (
     Secrets,
     SecretsWanted,
     Spec,
+    StoredTool,
 )
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Batch
@@ -160,6 +161,7 @@ class Outside:
     uploads: Uploads
     remotes: Remotes
     listen_for_rings: Callable[[Callable[[str], None]], IListeningPort]
+    tools: Callable[[], list[StoredTool]]  # which tools were fetched; blocks, raises OSError
     tidy: Callable[[], None]  # tidies what builds keep for the next ones, beside everything else
     find_isolation: Callable[[], Isolation]  # what keeps builds from reaching more than their own; blocks
     prepare_cgroups: Callable[[], Parents]  # where attempts have control groups; raises `NoCgroup`

@@ -274,6 +274,13 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = {}  # of its package's archive: algorithm -> hexadecimal digits; none if it is the builder's
 
 
+class StoredTool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A tool that a builder has fetched, and keeps for the builds that ask for it."""
+
+    name: Annotated[str, msgspec.Meta(max_length=100)]  # "node", "pnpm"
+    version: Annotated[str, msgspec.Meta(max_length=100)]
+
+
 class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
     """The archive that is to be uploaded."""
 

@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import NPM, FoundCommit, LiveFiles, Package, Permit, Publish, Result, Secrets
+from twistedipc.builds.attempt import NPM, FoundCommit, LiveFiles, Package, Permit, Publish, Result, Secrets, StoredTool
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.remotes import CommitList, CommitsQuestion, RefList, RefsQuestion, Remote
@@ -55,6 +55,10 @@ Lease = Annotated[str, msgspec.Meta(pattern=rf"\A{names.LEASE}\Z")]
 #: The most attempts that a builder can say it holds, and the most features that it can name.
 MAX_HELD = 10_000
 MAX_FEATURES = 1000
+
+#: The most tools that a builder can say it has.
+MAX_TOOLS = 200
+
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 
 
@@ -117,6 +121,15 @@ class Status(Message, frozen=True, kw_only=True, tag="status"):
 
     slots: int
     draining: bool = False
+
+
+class Tools(Message, frozen=True, kw_only=True, tag="tools"):
+    """
+    Which tools the builder has fetched and keeps for builds, for people: all of them. It is sent after each sync, and
+    again when they have changed, and isn't answered. Only to an apiserver that has the feature `TOOLS`.
+    """
+
+    tools: Annotated[list[StoredTool], msgspec.Meta(max_length=MAX_TOOLS)]
 
 
 class Accept(Message, frozen=True, kw_only=True, tag="accept"):
@@ -291,7 +304,10 @@ class Orders(Message, frozen=True, kw_only=True, tag="orders"):
 #: The feature of an apiserver that takes `CheckedOut`.
 CHECKED_OUT = "checked-out"
 
-APISERVER_FEATURES = (CHECKED_OUT,)
+#: The feature of an apiserver that takes `Tools`.
+TOOLS = "tools"
+
+APISERVER_FEATURES = (CHECKED_OUT, TOOLS)
 
 
 class Offer(Message, frozen=True, kw_only=True, tag="offer"):
@@ -408,6 +424,7 @@ class DescribeCommits(Message, frozen=True, kw_only=True, tag="describe_commits"
 FROM_BUILDER = (
     Sync
     | Status
+    | Tools
     | Accept
     | Decline
     | Started

@@ -68,6 +68,7 @@ class Platform:
             releases_port=free_port(0),
             local_repositories=True,
             builder_name=_NAME,
+            key="shared",  # two builders of one name are among the faults
         )
         write_setup(folder, setup)
         # The apiserver dials the proxy, and the proxy the builder. No link is expected where the apiserver listens.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.joining import Files, Joined, read_pasted_key
 from twistedipc.cli.output import expiry, json_option, local_time, note, print_json, print_table
-from twistedipc.web.api.schemas import Builder, BuilderChange, Builders, BuilderWithKey, NewBuilder, NewKey
+from twistedipc.web.api.schemas import Builder, BuilderChange, Builders, BuilderTool, BuilderWithKey, NewBuilder, NewKey
 
 #: Seconds in which the link must be made that `join` tries.
 CHECK_SECONDS = 15.0
@@ -111,14 +112,14 @@ def undrain(client: Client, name: str) -> None:
 @with_client
 @json_option
 def list_builders(client: Client, as_json: bool) -> None:
-    """List the builders: whether they are linked, and by which key."""
+    """List the builders: whether they are linked, by which key, and what they have fetched (all of it with --json)."""
     answer = client.get(path("builders"))
     if as_json:
         print_json(answer)
         return
     found = answer.decode(Builders).builders
     print_table(
-        "NAME,LINKED SINCE,FROM,VERSION,ISOLATION,SLOTS,POOLS,KEY,MADE,EXPIRES,LAST USED".split(","),
+        "NAME,LINKED SINCE,FROM,VERSION,ISOLATION,SLOTS,TOOLS,POOLS,KEY,MADE,EXPIRES,LAST USED".split(","),
         [row for each in found for row in _rows(each)],
         empty="there are no builders",
     )
@@ -130,6 +131,15 @@ def list_builders(client: Client, as_json: bool) -> None:
             )
 
 
+def tools_in_short(tools: Sequence[BuilderTool]) -> str:
+    """Return the newest version of each tool, and of how many others there are: "node 22.11.0 +1, pnpm 9.12.3"."""
+    versions: dict[str, list[str]] = {}
+    for tool in tools:
+        versions.setdefault(tool.name, []).append(tool.version)
+    said = (f"{name} {each[-1]}{f' +{len(each) - 1}' if each[1:] else ''}" for name, each in versions.items())
+    return ", ".join(said)
+
+
 def _rows(each: Builder) -> list[tuple[str, ...]]:
     link = each.link
     about = (
@@ -139,6 +149,7 @@ def _rows(each: Builder) -> list[tuple[str, ...]]:
         "" if link is None else link.version,
         "" if link is None else link.isolation,
         "" if link is None else f"{link.slots}{' (draining)' if link.draining else ''}",
+        tools_in_short(each.tools or ()),
         " ".join(each.pools),
     )
     keys = [

@@ -78,7 +78,7 @@ def write_local_setup(
             http_listen=f"tcp:{api_port}:interface=127.0.0.1",
             releases_port=free_port(api_port + 1),
             local_repositories=True,
-            shared_key=False,
+            key="later",
             builder_name=builder,
             steps_path=steps_path,
             isolation=isolation,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import click
 
+from twistedipc.builds import names
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
-from twistedipc.ipc import BadEndpoint, check_listened, write_key
+from twistedipc.ipc import BadEndpoint, check_listened, make_named_key, write_key, write_named_key
 from twistedipc.taps.config import DEFAULT_PATH
 from twistedipc.taps.nodejs import find_node, link_wheel_node
 
@@ -112,7 +115,11 @@ listen = {releases_listen}
 # dial and tcp:PORT:interface=ADDRESS to listen (on this machine only), and likewise tls: for anything beyond it.
 dial = ["unix:link.sock"]
 # listen = []
-# The shared key, in a file that only its owner can read. The builder has the same.
+# The builder that was set up with this apiserver. While none of its name is known, its key is taken into the database
+# at the start; from then on `twistedipc builder` decides.
+{first_builder}
+# A key that builders share which have none of their own, in a file that only its owner can read. The next release
+# won't take it.
 {key}
 
 # For tls: endpoints, files in PEM. With an authority, each side wants a certificate that it has signed. An example:
@@ -236,6 +243,11 @@ key = {key}
 """
 
 
+#: By which key the builder links: its ``own``, which `write_setup` makes for a builder with a name; its own that
+#: somebody makes ``later``; or the ``shared`` one, as older versions had it.
+LinkKey = Literal["own", "later", "shared"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """The values that go into the configuration files."""
@@ -243,11 +255,16 @@ class Setup:
     http_listen: str = "tcp:8080:interface=127.0.0.1"
     releases_port: int = 8081
     local_repositories: bool = False
-    shared_key: bool = True  # which the builder links by; else by its own, `BUILDER_KEY`, which somebody makes
+    key: LinkKey = "own"
     builder_name: str = ""
     steps_path: str = ""
     isolation: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def makes_own_key(self) -> bool:
+        """Whether `write_setup` makes the builder's own key, and the apiserver takes it."""
+        return self.key == "own" and bool(self.builder_name)
 
     def apiserver_toml(self) -> str:
         """Return the text of apiserver.toml."""
@@ -258,7 +275,9 @@ class Setup:
                 [f"tcp:{self.releases_port}:interface={address}" for address in ("127.0.0.1", "127.0.0.2")]
             ),
             local_repositories=json.dumps(self.local_repositories),
-            key=f"key = {json.dumps(SHARED_KEY)}" if self.shared_key else '# key = ""',
+            first_builder=f"{'' if self.makes_own_key else '# '}first_builder = "
+            f"{{name = {json.dumps(self.builder_name or 'builder-1')}, key = {json.dumps(BUILDER_KEY)}}}",
+            key=f"key = {json.dumps(SHARED_KEY)}" if self.key == "shared" else '# key = ""',
         )
 
     def builder_toml(self) -> str:
@@ -266,7 +285,7 @@ class Setup:
         return BUILDER_TOML.format(
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
-            key=json.dumps(SHARED_KEY if self.shared_key else BUILDER_KEY),
+            key=json.dumps(SHARED_KEY if self.key == "shared" else BUILDER_KEY),
             isolation=f"isolation = {json.dumps(self.isolation)}\n" if self.isolation else "",
             environment="\n".join(self._environment()),
         )
@@ -281,15 +300,25 @@ class Setup:
 
 
 def write_setup(folder: Path, setup: Setup) -> None:
-    """Write both files, each whole or not at all, over existing ones; and the shared key, if there is none."""
+    """Write both files, each whole or not at all, over existing ones; and the key, unless there is one already."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in (("apiserver.toml", setup.apiserver_toml()), ("builder.toml", setup.builder_toml())):
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, folder / name)
-    if setup.shared_key and not (folder / SHARED_KEY).exists():
+    if setup.key == "shared" and not (folder / SHARED_KEY).exists():
         write_key(folder / SHARED_KEY)
+    if setup.makes_own_key and not (folder / BUILDER_KEY).exists():
+        write_named_key(folder / BUILDER_KEY, make_named_key(setup.builder_name, "builder"))
+
+
+def name_of_builder(host: str) -> str:
+    """Return what the builder of a machine is called: as the machine, if that may be a builder's name."""
+    try:
+        return names.node(host)
+    except names.BadValue:
+        return "builder"
 
 
 def node_path(folder: Path) -> str | None:
@@ -306,20 +335,27 @@ def node_path(folder: Path) -> str | None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--local-repositories", is_flag=True, help="Allow repositories in folders of the builder's machine.")
 def init(folder: Path, local_repositories: bool) -> None:
-    """Write FOLDER/apiserver.toml and FOLDER/builder.toml, with comments, and the key of the link between them."""
+    """Write FOLDER/apiserver.toml and FOLDER/builder.toml, with comments, and the builder's key."""
     folder = Path(os.path.abspath(folder))
-    for name in ("apiserver.toml", "builder.toml", "link.key"):
+    for name in ("apiserver.toml", "builder.toml", BUILDER_KEY):
         if os.path.lexists(folder / name):
             raise Failure(ExitCode.USAGE, f"{folder / name} is there already; nothing was written")
     try:
         path_of_steps = node_path(folder / "node")
-        write_setup(folder, Setup(local_repositories=local_repositories, steps_path=path_of_steps or ""))
+        write_setup(
+            folder,
+            Setup(
+                local_repositories=local_repositories,
+                builder_name=name_of_builder(socket.gethostname()),
+                steps_path=path_of_steps or "",
+            ),
+        )
     except OSError as error:
         raise Failure(ExitCode.USAGE, f"{error.filename or folder} can't be written: {error.strerror}") from error
     here = shlex.quote(str(folder))
     click.echo(
         f"""\
-Written: apiserver.toml, builder.toml and link.key in {folder}
+Written: apiserver.toml, builder.toml and {BUILDER_KEY} in {folder}
 
 Look through them, then start both services, each in a terminal of its own:
 

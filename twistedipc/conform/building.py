@@ -73,7 +73,7 @@ class Server:
 
     def said(self, *types: str, within: float | None = None) -> dict[str, Any]:
         """Return the next message of one of these types. A builder may say ``status`` at any time."""
-        skip = {"ping", "pong", "status", "started", "checked_out"} - set(types)
+        skip = {"ping", "pong", "status", "started", "checked_out", "tools"} - set(types)
         while True:
             frame = self.wire.next(*types, "call", within=within or _LONG * self.wire.soon, skip=skip)
             if frame["type"] != "call":

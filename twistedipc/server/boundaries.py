@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.builds.attempt import StepResult
+from twistedipc.builds.attempt import StepResult, StoredTool
 from twistedipc.builds.explanations import Explanation
 from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
@@ -386,6 +386,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str = ""  # "": it doesn't say
     isolation: str = ""  # what keeps its builds apart; "": it doesn't say, or can't
+    tools: list[StoredTool] | None = None  # what it has fetched for builds; None: it doesn't say, or hasn't yet
 
 
 class LinkedBuilder(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.builds.needs import BUILDER, POOL
 from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.ipc import Keys, NamedKey, PeerInfo
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import builders
+from twistedipc.storage import audit, builders
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import BuilderRow
+from twistedipc.storage.rows import APISERVER, BuilderRow
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
 #: Milliseconds.
@@ -50,6 +51,22 @@ class BuilderKeys:
                 self._add(id_, name, self._secret_box.open(secret))
             except SecretUnreadable as error:
                 self._log.error("the key {id} of builder {name} can't be used: {error}", id=id_, name=name, error=error)
+
+    async def take_first(self, name: str, read: Callable[[], NamedKey]) -> None:
+        """
+        Give the builder of this name the key that ``read`` returns, if none of its name was ever known. Called before
+        `load`. Raises what ``read`` raises, and `LedgerUnavailable`.
+        """
+        if await self._ledger.read(builders.get, name) is None:
+            await self._ledger.write(self._take, read())
+
+    def _take(self, connection: Connection, key: NamedKey) -> None:
+        sealed, now = self._secret_box.seal(key.secret.hex()), self._now()
+        builders.add(connection, name=key.name, pools=(), shared=False, id=key.id, sealed=sealed, now=now)
+        detail = {"key": key.id, "configuration": "link.first_builder"}
+        audit.record(
+            connection, by=APISERVER, action="builder.add", subject=key.name, project=None, detail=detail, now=now
+        )
 
     def added(self, row: BuilderRow, key: NamedKey) -> None:
         """Take note that a key was made, and is committed."""
@@ -120,6 +137,17 @@ class BuilderKeys:
         """Return whether a person has said that a linked builder takes nothing new."""
         row = self._rows.get(peer.name) if peer.key else None
         return row is not None and row.drained is not None
+
+    async def note_tools(self, peer: PeerInfo, tools: list[StoredTool]) -> None:
+        """Keep which tools a linked builder has, if it has a key of its own."""
+        row = self._rows.get(peer.name) if peer.key else None
+        if row is None or row.tools == tools:
+            return
+        kept = await self._workflows.retry_until_available(
+            lambda: self._ledger.write(builders.note_tools, peer.name, tools)
+        )
+        if kept is not None:
+            self.changed(kept)
 
     async def _used(self, peer: PeerInfo) -> None:
         def note(connection: Connection) -> tuple[list[str], BuilderRow | None]:

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import Permit, Secrets
+from twistedipc.builds.attempt import Permit, Secrets, StoredTool
 from twistedipc.builds.isolation import Kind, kind_of
 from twistedipc.builds.names import shown
 from twistedipc.builds.needs import said_by_itself
@@ -229,6 +229,8 @@ class BuilderLink:
             case m.Final():
                 # The time counts from here: what follows may wait for the ledger.
                 self._launch(self._final(message, self._resolved(message.resolved_ago)), "an attempt's end")
+            case m.Tools():
+                self._launch(self._tools(message), "which tools a builder has")
             case m.Status():
                 self._slots.resize(message.slots, message.draining)
                 self._with.bell.ring()
@@ -405,6 +407,14 @@ class BuilderLink:
 
     async def _checked_out(self, said: m.CheckedOut, resolved: int | None) -> None:
         await self._with.lifecycle.check_out(said.attempt, self._holder(said.lease), said.found, resolved)
+
+    async def _tools(self, said: m.Tools) -> None:
+        tools = [
+            StoredTool(name=shown(each.name, WORD_LIMIT), version=shown(each.version, WORD_LIMIT))
+            for each in said.tools
+        ]
+        self.program = replace(self.program, tools=tools)
+        await self._with.keys.note_tools(self.peer.info, tools)
 
     def _resolved(self, ago: int | None) -> int | None:
         """Return when a ref was found to lead to a commit, which a message says that comes now."""

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy import update as update_rows
 
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.storage.columns import from_json, row_as, to_json
 from twistedipc.storage.errors import NameTaken, NotFound
 from twistedipc.storage.rows import BuilderKeyRow, BuilderRow
@@ -82,6 +83,12 @@ def set_drained(connection: Connection, name: str, drained: bool, now: int) -> B
     since = func.coalesce(builders.c.drained, now) if drained else None
     connection.execute(update_rows(builders).where(builders.c.name == name).values(drained=since))
     return _existing(connection, name)
+
+
+def note_tools(connection: Connection, name: str, tools: list[StoredTool]) -> BuilderRow | None:
+    """Note which tools a builder has fetched, as it says. None if there is no such builder."""
+    connection.execute(update_rows(builders).where(builders.c.name == name).values(tools=to_json(tools)))
+    return get(connection, name)
 
 
 def revoke(connection: Connection, name: str, now: int) -> BuilderRow:
@@ -156,6 +163,7 @@ def _rows(connection: Connection, query: Any) -> list[BuilderRow]:
             created=row.created,
             last_linked=row.last_linked,
             drained=row.drained,
+            tools=None if row.tools is None else from_json(row.tools, list[StoredTool]),
             keys=keys.get(row.name, []),
         )
         for row in found

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from twistedipc.builds.attempt import Published, StepResult, Tool, Used
+from twistedipc.builds.attempt import Published, StepResult, StoredTool, Tool, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW, PRODUCTION, Decided, Environment
 from twistedipc.builds.hooks.events import BRANCHES, Came, HookEvent
@@ -203,6 +203,7 @@ class BuilderRow(Row, frozen=True, kw_only=True):
     created: int
     last_linked: int | None  # by a key of its own
     drained: int | None  # since when it is offered nothing, by a person's word; None: it is
+    tools: list[StoredTool] | None  # that it has fetched for builds, as it said last; None: it didn't yet
     keys: list[BuilderKeyRow]  # the newest last; also those that have ended
 
 

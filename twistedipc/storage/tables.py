@@ -129,6 +129,7 @@ builders = Table(
     Column("created", BigInteger, nullable=False),
     Column("last_linked", BigInteger, comment="by a key of its own; null: never"),
     Column("drained", BigInteger, comment="since when it is offered nothing, by a person's word; null: it is"),
+    Column("tools", Text, comment="JSON: list of builds.attempt.StoredTool, as it said last; null: it didn't yet"),
 )
 
 builder_keys = Table(

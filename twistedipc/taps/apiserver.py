@@ -23,7 +23,7 @@ from twisted.web.client import Agent
 from twistedipc import __version__
 from twistedipc.attempts.addresses import look_up
 from twistedipc.builds.places import Place
-from twistedipc.ipc import LinkReactor
+from twistedipc.ipc import BadKey, LinkReactor, read_named_key
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.target import Static
@@ -253,6 +253,7 @@ class ApiService(MultiService):
         await self._patiently(self._ledger.open)
         await self._in_thread(self._folder_lock.acquire)
         for step in (
+            self._take_first_builder,
             partial(self._domains.load, self._ledger),
             self._server.builders.recover,
             self._server.releasing.reconcile,
@@ -267,6 +268,20 @@ class ApiService(MultiService):
         gc.collect()
         gc.freeze()
         self._log.info("serving {api}", api=self._config.api_url)
+
+    async def _take_first_builder(self) -> None:
+        """Take the key of the builder that was set up with this apiserver, at the first start."""
+        first = self._config.link.first_builder
+        if first is None:
+            return
+        try:
+            await self._server.keys.take_first(first.name, partial(read_named_key, first.key, first.name, "builder"))
+        except (OSError, BadKey) as error:
+            self._log.error(
+                "builder {name} (link.first_builder) can't link: {error}. Make it a key: twistedipc builder add {name}",
+                name=first.name,
+                error=error,
+            )
 
     def _has_lost(self, reason: str) -> None:
         """The database isn't ours any more: another apiserver goes on with what we had."""

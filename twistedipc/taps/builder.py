@@ -17,6 +17,7 @@ from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.settings import Settings
+from twistedipc.builds.attempt import StoredTool
 from twistedipc.builds.egress import Network
 from twistedipc.builds.host_rules import of_address
 from twistedipc.caches.tidying import Limits
@@ -25,6 +26,7 @@ from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.nodejs import npm_settings, operators_npmrc
+from twistedipc.toolchains.store import Store
 
 #: Variables that name proxies, which builds reach. Links by which others can be reached.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -156,13 +158,19 @@ def settings_of(config: BuilderConfig, file: Path) -> Settings:
     )
 
 
+def stored_tools(store: Store) -> list[StoredTool]:
+    """Return the tools that were fetched, each once. Raises OSError."""
+    return [StoredTool(name=name, version=str(version)) for name, version in dict.fromkeys(store.tools())]
+
+
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
     reactor = cast(LinkedReactor, installed_reactor())
     config = options.parameters
     settings = settings_of(config, Path(options["config"]))
+    store = Store(Path(settings.tools.folder), now=now)
     service = builder(
-        real_outside(reactor, settings, now=now),
+        real_outside(reactor, settings, now=now, tools=lambda: stored_tools(store)),
         settings,
         slots=config.slots,
         apiserver_url=config.apiserver_url,

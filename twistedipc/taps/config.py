@@ -97,10 +97,18 @@ class _Link(Section, frozen=True, kw_only=True):
     tls: LinkTLS = LinkTLS()
 
 
+class FirstBuilder(Section, frozen=True, kw_only=True):
+    """``[link.first_builder]``: the builder that was set up with this apiserver, which takes its key once."""
+
+    name: str
+    key: Path
+
+
 class ApiserverLink(_Link, frozen=True, kw_only=True):
     """``[link]`` of an apiserver: how it and its builders find one another."""
 
     name: str = "apiserver"
+    first_builder: FirstBuilder | None = None
     lost_after: Positive = 600.0  # seconds that a builder may be away before its attempts are given up as lost
 
 
@@ -560,6 +568,9 @@ def load_apiserver(path: Path) -> ApiserverConfig:
             pattern(text)
         source.key = "link.name"
         names.node(config.link.name)
+        source.key = "link.first_builder.name"
+        if config.link.first_builder is not None:
+            names.node(config.link.first_builder.name)
         source.key = "sign_in.oidc"
         if config.sign_in.oidc is not None:
             _check_oidc(config.sign_in.oidc)

@@ -107,6 +107,15 @@ def sources(tool: str, kind: Kind) -> list[Source]:
             raise NoTool(f'"{tool}" is no package manager that the builder can bring: it has {", ".join(TOOLS[1:])}')
 
 
+#: How the names of packages begin that have a tool for some kind of machine, or some versions of it.
+_PACKAGES = {"node-": "node", "@pnpm/exe.": "pnpm", "@yarnpkg/cli-dist": "yarn", "@oven/bun-": "bun"}
+
+
+def tool_of(package: str) -> str:
+    """Return which tool a fetched package has, in the word that projects ask for it by."""
+    return next((tool for start, tool in _PACKAGES.items() if package.startswith(start)), package)
+
+
 def launchers(source: Source, bin: Mapping[str, str]) -> dict[str, Launcher]:
     """
     Return how the commands of a tool start. ``bin`` is that of the package's package.json. Raises `NoTool` if the

@@ -34,7 +34,7 @@ import msgspec
 
 from twistedipc.disk.files import read_file, sync_file_system, sync_folder, write_file
 from twistedipc.toolchains.machine import read_package_json
-from twistedipc.toolchains.packages import Source, launchers
+from twistedipc.toolchains.packages import Source, launchers, tool_of
 from twistedipc.toolchains.problems import Busy, NoTool
 from twistedipc.toolchains.versions import Version, version
 
@@ -122,6 +122,19 @@ class Store:
             return []
         found = [version(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
         return [each for each in found if each is not None]
+
+    def tools(self) -> list[tuple[str, Version]]:
+        """Return the tools that are there, as projects ask for them, by name and version. Raises OSError."""
+        try:
+            names = os.listdir(self.folder / "entries")
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            package, _, text = name.rpartition("@")
+            if (known := version(text)) is not None and package:
+                found.append((tool_of(package.replace("+", "/")), known))
+        return sorted(found)
 
     def entry(self, package: str, version: str) -> Entry | None:
         """Return what an entry is; None if there is none."""

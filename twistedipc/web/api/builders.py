@@ -19,6 +19,7 @@ from twistedipc.web.api.schemas import (
     BuilderChange,
     BuilderKey,
     Builders,
+    BuilderTool,
     BuilderWithKey,
     LinkOfBuilder,
     NewBuilder,
@@ -150,6 +151,14 @@ def _with_key(call: Call[Any, Any], row: BuilderRow, key: NamedKey) -> BuilderWi
     )
 
 
+def _tools(row: BuilderRow | None, link: LinkedBuilder | None) -> list[BuilderTool] | None:
+    """Return the tools that a builder has fetched, as its link says, or as it said on one before."""
+    tools = None if link is None else link.program.tools
+    if tools is None and row is not None:
+        tools = row.tools
+    return None if tools is None else [BuilderTool(name=each.name, version=each.version) for each in tools]
+
+
 def _builder(name: str, row: BuilderRow | None, link: LinkedBuilder | None) -> Builder:
     return Builder(
         name=name,
@@ -170,6 +179,7 @@ def _builder(name: str, row: BuilderRow | None, link: LinkedBuilder | None) -> B
         created=None if row is None else moment(row.created),
         last_linked=None if row is None else moment_or_none(row.last_linked),
         drained=None if row is None else moment_or_none(row.drained),
+        tools=_tools(row, link),
         link=None
         if link is None
         else LinkOfBuilder(

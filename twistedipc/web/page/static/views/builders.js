@@ -81,7 +81,7 @@ export function Builders() {
     ${made && html`<${Secret} what=${html`A key for <b>${clean(made.builder.name)}</b>. Run this line on its machine.`} value=${joinLine(made)} />`}
     <${Answer} answer=${answer} what="the builders">${({ builders }) => (builders.length
       ? html`<${Table} name="Builders" items=${builders} of=${rowOf}
-          heads=${["Builder", "Link", { text: "Slots", right: true }, "Isolation", "Version", "Pools", { text: "Keys", wide: true }, ""]} />`
+          heads=${["Builder", "Link", { text: "Slots", right: true }, "Isolation", "Version", "Tools", "Pools", { text: "Keys", wide: true }, ""]} />`
       : html`<${Empty} title="There is no builder">Add one: its key takes it in once it is linked.<//>`)}<//>
     <details class="adding"><summary>Add a builder</summary><${Form} verb="Add" done="" send=${add}>
       <${Field} name="name" label="Name" required maxlength="64" help="As its builder.toml names it." />
@@ -96,7 +96,15 @@ const joinLine = ({ builder: { name }, key, dial, listen }) => `echo ${key} | tw
 
 const goodKeys = ({ keys }) => keys.filter(({ revoked }) => !revoked);
 
-function factsOf({ name, link, pools, keys, drained, last_linked: last }) {
+/** The newest version of each tool that a builder has fetched; all versions are in its title. */
+function Tools({ tools }) {
+  /** @type {Map<string, string[]>} */
+  const versions = new Map();
+  for (const { name, version } of tools) versions.set(name, [...(versions.get(name) ?? []), version]); // the newest is the last
+  return [...versions].map(([name, each]) => html`<${Tag} title=${clean(`${name} ${each.join(", ")}`)}>${clean(name)} ${clean(each.at(-1))}${each.length > 1 ? ` +${each.length - 1}` : ""}<//> `);
+}
+
+function factsOf({ name, link, pools, keys, drained, last_linked: last, tools }) {
   const good = goodKeys({ keys });
   return [
     html`<span class="strong">${clean(name)}</span>`,
@@ -105,6 +113,7 @@ function factsOf({ name, link, pools, keys, drained, last_linked: last }) {
     link ? link.slots : "",
     link ? link.isolation === "none" || !link.isolation ? html`<span class="warn">none</span>` : link.isolation : "",
     link?.version ?? "",
+    tools?.length ? html`<${Tools} tools=${tools} />` : "",
     pools.map((pool) => html`<${Tag}>${pool}<//> `),
     good.length ? good.map(({ id, expires }) => html`<code>${id}</code>${expires ? ` until ${new Date(expires).toLocaleDateString()}` : ""} `) : html`<span class="soft">the shared key</span>`,
   ];
