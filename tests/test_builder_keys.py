@@ -268,6 +268,16 @@ class ServerTests(SynchronousTestCase):
         self.drain("one", False)
         self.assertEqual([f"{second.id}-1"], [offer.attempt for offer in one.take(m.Offer)])
 
+    def test_one_that_has_not_used_its_own_key_yet_is_drained_too(self) -> None:
+        project(self.ledger, RunsOn())
+        self.add("one", shared=True)
+        one = Builder(self.apiserver, "one")
+        self.drain("one", True)
+        one.sync()
+        self.ledger.now(add_build)
+        self.apiserver.dispatch.wake()
+        self.assertEqual([], one.take(m.Offer))
+
     def test_what_waits_goes_to_another_builder_than_the_drained_one(self) -> None:
         project(self.ledger, RunsOn())
         one, two = (KeyedBuilder(self.apiserver, name, self.add(name)) for name in ("one", "two"))

