@@ -213,8 +213,8 @@ class ServerTests(SynchronousTestCase):
         self.apiserver.builders.revoked(self.ledger.now(builders.revoke, "one", self.apiserver.now()))
         start()
         self.assertNotIn(key.id, self.apiserver.server.keys.keys)
-        (line,) = self.ledger.now(lambda connection: list(connection.execute(select(audit.c.action, audit.c.who))))
-        self.assertEqual(("builder.add", "apiserver"), tuple(line))
+        added = select(audit.c.who).where(audit.c.action == "builder.add")
+        self.assertEqual(["apiserver"], self.ledger.now(lambda connection: list(connection.execute(added).scalars())))
 
     def test_what_a_builder_has_fetched_is_kept_while_it_is_away(self) -> None:
         node, pnpm = StoredTool(name="node", version="22.11.0"), StoredTool(name="pnpm", version="9\x1b[31m" + "1" * 50)
