@@ -85,7 +85,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
         ],
     ),
     ("Services of Twisted's", "", ["listening_service", "dialling_service", "ListeningService", "DiallingService"]),
-    ("Threads", "", ["SyncRemote"]),
+    ("Threads", "", ["SyncRemote", "SyncStreamedReply", "SyncStream"]),
     (
         "asyncio",
         "In the module `twistedipc.ipc.aio`, with the names of `twistedipc.ipc`.",

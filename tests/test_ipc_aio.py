@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -356,6 +357,107 @@ def test_a_streamed_reply_that_is_left_takes_its_time_to_end(run: Run) -> None:
     finally:
         globalLogPublisher.removeObserver(observe)
     assert failures == []
+
+
+def test_hooks_and_counts(run: Run) -> None:
+    async def test(doubler: Doubler, remote: aio.Remote, listening: aio.Listening) -> None:
+        told: list[tuple[str, Any]] = []
+        remote.on_link = lambda peer: told.append(("remote", peer))
+        remote.on_loss = lambda peer, reason: told.append(("remote lost", peer))
+        listening.on_link = lambda peer: told.append(("listening", peer))
+        peer = await remote.linked()
+        assert await peer.call(Double(of=1)) == Value(2)
+        assert dict(told) == {"remote": peer, "listening": next(iter(listening.peers))}
+        assert (remote.traffic.calls, listening.traffic.calls_received) == (1, 1)
+        assert (remote.queues.calls, listening.queues.calls) == (0, 0)
+        await remote.close()
+        assert told[2:] == [("remote lost", peer)]
+
+    run(test)
+
+
+PLAIN = Interface("plain-doubler", Double, Note)
+
+
+class PlainDoubler(Service):
+    interface = PLAIN
+
+    @handles(Double)
+    async def double(self, request: Double, peer: Peer) -> Value:
+        await asyncio.sleep(0)
+        return Value(request.of * 2)
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("listen", "dial"), [(aio.listen_plain, aio.dial_plain), (aio.listen_jsonrpc, aio.dial_jsonrpc)]
+)
+def test_other_formats(listen: Any, dial: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        endpoint = f"unix:{tmp_path}/socket"
+        async with (
+            asyncio.timeout(DEADLINE),
+            await listen(endpoint, PlainDoubler()) as listening,
+            dial(endpoint, PLAIN) as remote,
+        ):
+            replies = await asyncio.gather(*(remote.call(Double(of=n)) for n in range(10)))
+            assert [reply.value for reply in replies] == list(range(0, 20, 2))
+            assert len(listening.peers) == 1
+
+    asyncio.run(main(), debug=True)
+
+
+#: A child that doubles, until its parent closes the link.
+CHILD = """
+import asyncio, sys
+from twistedipc.ipc import aio
+from tests.test_ipc_aio import PlainDoubler
+
+async def main():
+    listen = aio.listen_jsonrpc if sys.argv[1] == "spawn_jsonrpc" else aio.listen
+    print("begun", file=sys.stderr, flush=True)
+    async with await listen("stdio:", PlainDoubler()) as listening:
+        await listening.closed()
+
+asyncio.run(main())
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("kind", ["spawn", "spawn_jsonrpc"])
+@pytest.mark.parametrize("has_descriptors", [True, False])
+def test_a_child(kind: str, has_descriptors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both as systems can tell of its end, and as they can't."""
+    if not has_descriptors:
+        monkeypatch.delattr("os.pidfd_open", raising=False)
+
+    async def main() -> None:
+        printed = bytearray()
+        spawn: Any = getattr(aio, kind)
+        command = [sys.executable, "-c", CHILD, kind]
+        async with asyncio.timeout(DEADLINE), spawn(command, PLAIN, printed=printed.extend) as child:
+            assert await child.call(Double(of=4)) == Value(8)
+            assert child.pid is not None
+        exit = await child.ended()
+        assert (exit.code, bytes(printed), child.pid) == (3, b"begun\n", None)
+
+    asyncio.run(main(), debug=True)
+
+
+def test_a_child_that_is_killed_and_one_that_is_not_there() -> None:
+    async def main() -> None:
+        with pytest.raises(OSError, match="no-such-program"):
+            aio.spawn(["no-such-program"], PLAIN)
+        async with asyncio.timeout(DEADLINE), aio.spawn(["sleep", "1000"], PLAIN) as child:
+            child.signal(signal.SIGKILL)
+            assert (await child.ended()).signal == signal.SIGKILL
+            with pytest.raises(NotConnected, match="SIGKILL"):
+                await child.call(Double(of=1))
+
+    asyncio.run(main(), debug=True)
 
 
 def test_without_a_listener(tmp_path: Path) -> None:

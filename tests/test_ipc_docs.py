@@ -225,7 +225,7 @@ def test_the_users_test(start: Start, tmp_path: Path) -> None:
         timeout=DEADLINE,
         check=False,
     )
-    assert "PASSED (successes=1)" in done.stdout, done.stdout + done.stderr
+    assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_package_for_node(start: Start, tmp_path: Path, node: Path) -> None:

@@ -33,6 +33,7 @@ from twistedipc.ipc import (
     dial,
     handles,
     listen,
+    send_to,
 )
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.ipc.places.endpoints import LinkReactor
@@ -67,6 +68,10 @@ class Note(Message):
 
 class Slow(Message):
     number: int
+
+
+class Said(Message):
+    text: str
 
 
 CALCULATOR = Interface("calculator", Add, Divide, Later, Note, Slow)
@@ -577,3 +582,41 @@ def test_peers_come_and_go(count: int) -> None:
         pair.link()
     assert len(pair.listening.peers) == 1
     assert service.peers.count("+calculator-client") == count + 1
+
+
+def test_two_clients_of_one_service() -> None:
+    """A chat: what one says comes to the other, and each has a link of its own."""
+    heard: dict[str, list[str]] = {"alice": [], "bob": []}
+
+    class Screen(Service):
+        interface = Interface("screen", Said)
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @handles(Said)
+        def said(self, message: Said, peer: Peer) -> None:
+            heard[self.name].append(message.text)
+
+    class Chat(Service):
+        interface = Interface("chat", Said)
+
+        @handles(Said)
+        def said(self, message: Said, peer: Peer) -> None:
+            send_to(alice.listening.peers - {peer}, Said(text=f"{peer.info.name}: {message.text}"))
+
+    chat = Chat()
+    alice = ServicePair(chat, answers=Screen("alice"), name="alice")
+    bob = ServicePair(chat, answers=Screen("bob"), name="bob", beside=alice)
+    alice.remote.send(Said(text="hello"))
+    alice.pump()
+    assert heard == {"alice": [], "bob": ["alice: hello"]}
+    alice.cut()
+    bob.remote.send(Said(text="where are you?"))
+    bob.pump()
+    assert [peer.info.name for peer in bob.listening.peers] == ["bob"]
+    alice.link()
+    bob.remote.send(Said(text="hi"))
+    alice.advance(1)
+    assert heard["alice"] == ["bob: hi"]
+    assert alice.clock is bob.clock

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,20 @@ from twistedipc.ipc import (
     NotConnected,
     Peer,
     QueueFull,
+    Receiver,
     Request,
     Service,
     StreamedRequest,
+    StreamId,
+    StreamOf,
     SyncRemote,
     Unlinked,
     aio,
     dial,
     handles,
     listen,
+    receives,
+    trace_context,
 )
 from twistedipc.ipc.connections.failing import AT_ONCE
 from twistedipc.ipc.testing import ServicePair
@@ -70,6 +76,7 @@ class Count(StreamedRequest[Value]):
     upto: int
 
 
+VALUES = StreamOf("values", Value)
 DOUBLER = Interface("doubler", Double, Wait, Note)
 COUNTER = Interface("counter", Count)
 
@@ -102,25 +109,34 @@ class Doubler(Service):
         self.notes.append(message.text)
 
 
-@pytest.fixture
-def doubler(tmp_path: Path) -> Iterator[Doubler]:
-    """A doubler that listens at "socket", in a thread of its own."""
-    service = Doubler()
+@contextmanager
+def listening_at(endpoint: str, service: Service) -> Iterator[None]:
+    """A service listens, in a thread of its own."""
     loop = asyncio.new_event_loop()
     listens, ends = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        async with await aio.listen(f"unix:{tmp_path}/socket", service):
+        async with await aio.listen(endpoint, service):
             listens.set()
             await ends.wait()
 
     thread = threading.Thread(target=loop.run_until_complete, args=[main()])
     thread.start()
     listens.wait(DEADLINE)
-    yield service
-    loop.call_soon_threadsafe(ends.set)
-    thread.join(DEADLINE)
-    loop.close()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(ends.set)
+        thread.join(DEADLINE)
+        loop.close()
+
+
+@pytest.fixture
+def doubler(tmp_path: Path) -> Iterator[Doubler]:
+    """A doubler that listens at "socket"."""
+    service = Doubler()
+    with listening_at(f"unix:{tmp_path}/socket", service):
+        yield service
 
 
 def test_a_synchronous_program(tmp_path: Path, doubler: Doubler) -> None:
@@ -190,6 +206,70 @@ def test_a_call_at_the_last_moment_fails_too(tmp_path: Path, doubler: Doubler, m
         held.set()
         assert isinstance(call.exception(DEADLINE), NotConnected)
         stopping.result(DEADLINE)
+
+
+class Rows(Service):
+    """Counts as far as it is asked to, and keeps what streams bring."""
+
+    interface = Interface("rows", Count, Note, streams=[VALUES])
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+        self.ended = threading.Event()
+        self.traces: list[str] = []
+
+    @handles(Count)
+    async def count(self, request: Count, peer: Peer) -> AsyncIterator[Value]:
+        self.traces.append(trace_context.get())
+        try:
+            for n in range(request.upto):
+                yield Value(n)
+        finally:
+            self.ended.set()
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        pass
+
+    @receives(VALUES)
+    def values(self, stream: StreamId) -> Receiver[Value]:
+        return self
+
+    def position(self) -> int:
+        return len(self.kept) + 1
+
+    def take(self, first: int, items: Any) -> None:
+        self.kept += [item.value for item in items]
+
+
+def test_items_and_streams(tmp_path: Path) -> None:
+    endpoint, rows = f"unix:{tmp_path}/socket", Rows()
+    with listening_at(endpoint, rows), SyncRemote(endpoint, Rows.interface) as remote:
+        trace_context.set("this")
+        assert [row.value for row in remote.stream_call(Count(upto=5000))] == list(range(5000))
+        assert rows.traces == ["this"]
+        rows.ended.clear()
+        with remote.stream_call(Count(upto=10_000_000)) as many:
+            assert next(many) == Value(0)
+        assert rows.ended.wait(DEADLINE)
+        rows.ended.clear()
+        for row in remote.stream_call(Count(upto=10_000_000)):
+            if row.value == 3:
+                break
+        assert rows.ended.wait(DEADLINE), "it is freed"
+        stream = remote.stream(VALUES)
+        assert [stream.write(Value(n)) for n in range(3)] == [1, 2, 3]
+        stream.flushed()
+        assert rows.kept == [0, 1, 2]
+        stream.close()
+        with pytest.raises(NotConnected):
+            stream.write(Value(1))
+        with pytest.raises(LocalProtocolError):
+            remote.stream_call(Double(of=1))  # type: ignore[arg-type]
+        left = remote.stream_call(Count(upto=10_000_000))
+        next(left)
+    left.close()
+    stream.close()
 
 
 def test_its_handlers_end_before_its_loop(tmp_path: Path, doubler: Doubler) -> None:

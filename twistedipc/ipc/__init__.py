@@ -94,13 +94,6 @@ from twistedipc.ipc.places.keys import (
 )
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, listen
-from twistedipc.ipc.services import (
-    CannotStart,
-    DiallingService,
-    ListeningService,
-    dialling_service,
-    listening_service,
-)
 from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
@@ -136,7 +129,14 @@ if TYPE_CHECKING:
     from twistedipc.ipc.jsonrpc import JsonRpcOptions, dial_jsonrpc, listen_jsonrpc, spawn_jsonrpc
     from twistedipc.ipc.node import NodeProcess, NodeReactor, NoParentChannel, parent_channel, spawn_node
     from twistedipc.ipc.plain import PlainOptions, dial_plain, listen_plain
-    from twistedipc.ipc.threads import SyncRemote
+    from twistedipc.ipc.services import (
+        CannotStart,
+        DiallingService,
+        ListeningService,
+        dialling_service,
+        listening_service,
+    )
+    from twistedipc.ipc.threads import SyncRemote, SyncStream, SyncStreamedReply
     from twistedipc.ipc.wire.conversation import Asked, Dropped, Ended, Failed, Misunderstood, Refused, Replied
     from twistedipc.ipc.wire.jsonrpc import JsonRpcConversation, JsonRpcFormat
 
@@ -146,7 +146,14 @@ _LATER = {
     "twistedipc.ipc.connections.node": ("NodeApplication", "NodeApplicationFactory", "NodePeer"),
     "twistedipc.ipc.node": ("NodeProcess", "NodeReactor", "NoParentChannel", "parent_channel", "spawn_node"),
     "twistedipc.ipc.plain": ("PlainOptions", "dial_plain", "listen_plain"),
-    "twistedipc.ipc.threads": ("SyncRemote",),
+    "twistedipc.ipc.services": (
+        "CannotStart",
+        "DiallingService",
+        "ListeningService",
+        "dialling_service",
+        "listening_service",
+    ),
+    "twistedipc.ipc.threads": ("SyncRemote", "SyncStream", "SyncStreamedReply"),
     "twistedipc.ipc.wire.conversation": (
         "Asked",
         "Dropped",
@@ -238,6 +245,8 @@ __all__ = [
     "StreamedReply",
     "StreamedRequest",
     "SyncRemote",
+    "SyncStream",
+    "SyncStreamedReply",
     "TLSFiles",
     "TooManyCalls",
     "Traffic",

@@ -20,19 +20,22 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar
 
 import msgspec
 
-from twistedipc.ipc import broadcast
+from twistedipc.ipc import broadcast, jsonrpc, plain
 from twistedipc.ipc import remote as remotes
 from twistedipc.ipc import service as services
-from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.peer import Complaint, Peer
 from twistedipc.ipc.connections.streamed import StreamedReply
+from twistedipc.ipc.connections.traffic import Queues, Traffic, tell
 from twistedipc.ipc.futures import TaskPeer, TaskStreamedReply, in_task, outcome
-from twistedipc.ipc.places.endpoints import LinkReactor
+from twistedipc.ipc.places.child import ChildExit
 from twistedipc.ipc.places.loop import LoopReactor
 from twistedipc.ipc.remote import R, T
+from twistedipc.ipc.spawn import Spawned as Child
+from twistedipc.ipc.spawn import spawn as start
 from twistedipc.ipc.streams import sender
 from twistedipc.ipc.streams.outbox import Outbox
 from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
@@ -43,15 +46,14 @@ G = TypeVar("G")
 
 
 def _on_the_loop(
-    make: Callable[Concatenate[LinkReactor, P], F],
+    make: Callable[Concatenate[Any, P], F],
 ) -> Callable[[Callable[[F], G]], Callable[P, G]]:
     """Decorate what makes the face here of what ``make`` returns there: it takes the parameters after the reactor."""
 
     def decorated(face: Callable[[F], G]) -> Callable[P, G]:
         @functools.wraps(face)
         def made(*args: P.args, **kwargs: P.kwargs) -> G:
-            reactor = cast(LinkReactor, LoopReactor(asyncio.get_running_loop()))
-            return face(make(reactor, *args, **kwargs))
+            return face(make(LoopReactor(asyncio.get_running_loop()), *args, **kwargs))
 
         return made
 
@@ -64,8 +66,28 @@ class Remote:
     `twistedipc.ipc.Remote`, and raise what its Deferreds fail with.
     """
 
+    #: called with a `Complaint` each time that the service hasn't taken a one-way message; None. It is logged, too
+    when_complained: Callable[[Complaint], None] | None = None
+
     def __init__(self, remote: remotes.Remote) -> None:
         self._remote = remote
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
+        remote.on_link = lambda peer: tell(self.on_link, TaskPeer.of(peer))
+        remote.on_loss = lambda peer, reason: tell(self.on_loss, TaskPeer.of(peer), reason)
+        remote.when_complained = lambda complaint: tell(self.when_complained, complaint)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over the links."""
+        return self._remote.traffic
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now, for a link or on it."""
+        return self._remote.queues
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,6 +141,27 @@ class Remote:
         return await outcome(self._remote.closed())
 
 
+class Spawned(Remote):
+    """A child that is linked with: a `Remote` over one link. Made by `spawn`. Leaving ``async with`` closes it."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(child)
+        self._child = child
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while it lives."""
+        return self._child.pid
+
+    def signal(self, number: int) -> None:
+        """Send the child a signal. Nothing happens if it has exited."""
+        self._child.signal(number)
+
+    async def ended(self) -> ChildExit:
+        """Wait until the child has exited and all its messages and output were delivered."""
+        return await outcome(self._child.ended())
+
+
 class Stream(Generic[T]):
     """The sender's end of one stream: `twistedipc.ipc.Stream`, to be awaited in tasks."""
 
@@ -147,6 +190,22 @@ class Listening:
 
     def __init__(self, listening: services.Listening) -> None:
         self._listening = listening
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
+        listening.on_link = lambda peer: tell(self.on_link, peer)
+        listening.on_loss = lambda peer, reason: tell(self.on_loss, peer, reason)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over the links."""
+        return self._listening.traffic
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now on all links."""
+        return self._listening.queues
 
     async def __aenter__(self) -> Self:
         return self
@@ -196,6 +255,60 @@ async def listen(listening: Coroutine[Any, Any, services.Listening]) -> Listenin
     await what is asyncio's, and Deferreds too.
     """
     return Listening(await listening)
+
+
+@_on_the_loop(plain.dial_plain)
+def dial_plain(remote: remotes.Remote) -> Remote:
+    """
+    Stay connected with a server of lines of JSON at ``endpoint``. Takes what `twistedipc.ipc.dial_plain` takes after
+    the reactor, and raises what it raises.
+    """
+    return Remote(remote)
+
+
+@_on_the_loop(plain.listen_plain)
+async def listen_plain(listening: Coroutine[Any, Any, services.Listening]) -> Listening:
+    """
+    Listen at ``endpoint`` for tools that speak the plain profile. Takes what `twistedipc.ipc.listen_plain` takes after
+    the reactor, and raises what it raises.
+    """
+    return Listening(await listening)
+
+
+@_on_the_loop(jsonrpc.dial_jsonrpc)
+def dial_jsonrpc(remote: remotes.Remote) -> Remote:
+    """
+    Stay connected with a server of JSON-RPC 2.0 at ``endpoint``. Takes what `twistedipc.ipc.dial_jsonrpc` takes after
+    the reactor, and raises what it raises.
+    """
+    return Remote(remote)
+
+
+@_on_the_loop(jsonrpc.listen_jsonrpc)
+async def listen_jsonrpc(listening: Coroutine[Any, Any, services.Listening]) -> Listening:
+    """
+    Listen at ``endpoint`` for peers that speak JSON-RPC 2.0. Takes what `twistedipc.ipc.listen_jsonrpc` takes after the
+    reactor, and raises what it raises.
+    """
+    return Listening(await listening)
+
+
+@_on_the_loop(start)
+def spawn(child: Child) -> Spawned:
+    """
+    Start a program, and link with it by its standard input and output. Takes what `twistedipc.ipc.spawn` takes after
+    the reactor, and raises what it raises.
+    """
+    return Spawned(child)
+
+
+@_on_the_loop(jsonrpc.spawn_jsonrpc)
+def spawn_jsonrpc(child: Child) -> Spawned:
+    """
+    Start a program, and speak JSON-RPC 2.0 with it by its standard input and output. Takes what
+    `twistedipc.ipc.spawn_jsonrpc` takes after the reactor, and raises what it raises.
+    """
+    return Spawned(child)
 
 
 async def send_to(

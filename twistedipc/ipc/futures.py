@@ -87,6 +87,10 @@ class Steps(Generic[T]):
             except BaseException as error:
                 resume, value = work.throw, error
 
+    def close(self) -> None:
+        """Close the coroutine, which may not have begun: its task was cancelled before."""
+        self._work.close()
+
     def _wait(self, waited: Any) -> Generator[Any, Any, Any]:
         """Wait for what the coroutine has to wait for. Return what it is to be resumed with."""
         return (yield waited)
@@ -127,6 +131,7 @@ def run_in_task(steps: TaskSteps[T], loop: asyncio.AbstractEventLoop) -> Deferre
         return await steps
 
     def ended(task: asyncio.Task[T]) -> None:
+        steps.close()
         error = None if task.cancelled() else task.exception()
         if result.called:
             return  # it was cancelled, and what comes of the task isn't wanted

@@ -134,6 +134,15 @@ def _is_due(clock: Clock) -> bool:
     return any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls())
 
 
+def _until_quiet(pairs: list[ConnectedPair]) -> None:
+    """Move what is to be moved between these, until nothing is."""
+    for _ in range(_ROUNDS):
+        moved = [each.move() for each in pairs]
+        if not any(moved):
+            return
+    raise RuntimeError("the two sides never become quiet")
+
+
 class _Owner:
     """Notes what became of the connections."""
 
@@ -203,13 +212,14 @@ class ConnectedPair:
 
     def pump(self) -> None:
         """Carry bytes, and let both sides end their turns, until nothing moves any more."""
-        for _ in range(_ROUNDS):
-            for clock in self._clocks:
-                clock.advance(0)
-            moved = [self.carry(side) for side in Side]
-            if not any(moved) and not any(map(_is_due, self._clocks)):
-                return
-        raise RuntimeError("the two sides never become quiet")
+        _until_quiet([self])
+
+    def move(self) -> bool:
+        """Let both sides end a turn, and carry what they have written. Return whether anything else is to be done."""
+        for clock in self._clocks:
+            clock.advance(0)
+        moved = [self.carry(side) for side in Side]
+        return any(moved) or any(map(_is_due, self._clocks))
 
     def advance(self, seconds: float, step: float = 1.0) -> None:
         """Let time go by, and carry bytes after each ``step`` of it."""
@@ -292,9 +302,17 @@ class ServicePair:
     A service that is met, and the `Remote` that asks it, linked in memory by the real protocols. Nothing moves by
     itself: `pump` carries what was sent, `advance` lets time go by.
 
+    A service that has several clients is met by a pair for each of them, the second one made ``beside`` the first.
+    `pump` and `advance` of any of them move all. ::
+
+        alice = ServicePair(chat, answers=Screen(), name="alice")
+        bob = ServicePair(chat, answers=Screen(), name="bob", beside=alice)
+
     :param service: the one that is met
     :param answers: what the asking side answers with, if it is called as well: `dial`'s ``service``
     :param asks: the interface that the asking side knows, if it is another version of the service's
+    :param name: the asking side's name; by default its role and process id, which may be those of others too
+    :param beside: a pair at the same service, which this one has the time and ``listening`` in common with
     :param unlinked: see `dial`
     :param clock: the time of both sides; by default a new one
     :param high_water: bytes in a side's buffer at which its writing is paused
@@ -310,6 +328,8 @@ class ServicePair:
         *,
         answers: Service | None = None,
         asks: Interface | None = None,
+        name: str = "",
+        beside: ServicePair | None = None,
         unlinked: Unlinked = Unlinked(),  # noqa: B008  (immutable)
         clock: Clock | None = None,
         split: Callable[[bytes], Iterable[bytes]] | None = None,
@@ -319,24 +339,28 @@ class ServicePair:
         **limits: Unpack[Limits],
     ) -> None:
         #: the time of both sides; `advance` moves it
-        self.clock = clock or Clock()
+        self.clock: Clock = clock or Clock() if beside is None else beside.clock
         interface, asked = service.interface, asks or service.interface
         calls: Interface | None = None if answers is None else answers.interface
         frame_limit, max_calls = limits.get("frame_limit", FRAME_LIMIT), limits.get("max_calls", MAX_CALLS)
         #: what `dial` would give
         self.remote = Remote(self.clock, asked, answers, unlinked, frame_limit=frame_limit, max_calls=max_calls)
         #: what `listen` would give
-        self.listening = Listening(self.clock, service, calls, frame_limit=frame_limit)
+        self.listening: Listening = (
+            Listening(self.clock, service, calls, frame_limit=frame_limit) if beside is None else beside.listening
+        )
         #: the wire of now; None before the first link
         self.wire: ConnectedPair | None = None
         #: how each side introduces itself, from the next link on
         self.settings = {
-            Side.DIALLER: side_settings(interface.peer_role, interface.role, calls, asked, KEY, "", limits),
+            Side.DIALLER: side_settings(interface.peer_role, interface.role, calls, asked, KEY, name, limits),
             Side.LISTENER: side_settings(interface.role, interface.peer_role, interface, calls, KEY, "", limits),
         }
         self._split = split
         self._latency = latency
         self._high_water = high_water
+        self._all: list[ServicePair] = [] if beside is None else beside._all
+        self._all.append(self)
         if linked:
             self.link()
 
@@ -350,7 +374,7 @@ class ServicePair:
             high_water=self._high_water,
             latency=self._latency,
         )
-        self.wire.pump()
+        self.pump()
         return self.wire
 
     def cut(self) -> None:
@@ -359,15 +383,13 @@ class ServicePair:
             self.wire.cut()
 
     def pump(self) -> None:
-        """Carry bytes until both sides are quiet."""
-        if self.wire is None:
-            self.clock.advance(0)
-        else:
-            self.wire.pump()
+        """Carry bytes until all sides are quiet."""
+        self.clock.advance(0)
+        _until_quiet([each.wire for each in self._all if each.wire is not None])
 
     def advance(self, seconds: float, step: float = 1.0) -> None:
         """Let time go by, and carry bytes after each ``step`` of it."""
-        if self.wire is None:
-            self.clock.advance(seconds)
-        else:
-            self.wire.advance(seconds, step)
+        while seconds > 0:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+            self.pump()

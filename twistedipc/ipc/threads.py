@@ -5,6 +5,8 @@ The library for programs without an event loop: `SyncRemote`, whose calls block 
 
     with SyncRemote("unix:calculator.sock", CALCULATOR) as calculator:
         total = calculator.call(Add(a=2, b=3), timeout=5)      # a Sum
+        for row in calculator.stream_call(Query(…)):
+            print(row)
 """
 
 from __future__ import annotations
@@ -14,22 +16,47 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from twistedipc.ipc.connections.streamed import StreamedReply
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.remote import R, Remote, dial
+from twistedipc.ipc.streams.outbox import Outbox
+from twistedipc.ipc.streams.sender import Stream
 from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
-from twistedipc.ipc.wire.interface import Interface, Request
+from twistedipc.ipc.wire.interface import Request, StreamedRequest, StreamOf
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+P = ParamSpec("P")
 
 #: Seconds that handlers have to end, once they were cancelled as the link is closed.
 TASKS_END = 5.0
+
+
+def _dialling(
+    dial: Callable[Concatenate[LinkReactor, str, P], Remote],
+) -> Callable[
+    [Callable[[SyncRemote, str, Callable[[LinkReactor], Remote]], None]],
+    Callable[Concatenate[SyncRemote, str, P], None],
+]:
+    """Decorate what takes a function that dials: it takes the parameters of ``dial`` after the reactor."""
+
+    def decorated(
+        init: Callable[[SyncRemote, str, Callable[[LinkReactor], Remote]], None],
+    ) -> Callable[Concatenate[SyncRemote, str, P], None]:
+        def made(self: SyncRemote, endpoint: str, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            init(self, endpoint, lambda reactor: dial(reactor, endpoint, *args, **kwargs))
+
+        return made
+
+    return decorated
 
 
 class SyncRemote:
@@ -41,13 +68,14 @@ class SyncRemote:
     Leaving ``with`` closes it. It doesn't keep the process from ending. After a ``fork`` only the parent can use it:
     in the child its methods raise `LocalProtocolError`, and the child makes its own.
 
-    :param endpoint: as for `dial`
-    :param interface: the service's
-    :param options: what else `dial` takes: ``key``, ``name``, ``tls``, ``unlinked``, limits …
+    It takes what `dial` takes after the reactor: the endpoint, the interface, and as options ``key``, ``name``,
+    ``tls``, ``unlinked``, limits …
+
     :raises BadEndpoint: the endpoint can't be dialled. An endpoint where no process listens just now is no error
     """
 
-    def __init__(self, endpoint: str, interface: Interface, **options: Any) -> None:
+    @_dialling(dial)
+    def __init__(self, endpoint: str, begin: Callable[[LinkReactor], Remote]) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -59,7 +87,7 @@ class SyncRemote:
 
         reactor = cast(LinkReactor, LoopReactor(self._loop))
         try:
-            self._remote: Remote = self._do(lambda: dial(reactor, endpoint, interface, **options))
+            self._remote: Remote = self._do(lambda: begin(reactor))
         except BaseException:
             self._stop()
             raise
@@ -78,6 +106,14 @@ class SyncRemote:
         Control-C say, the service drops the call. Raises what the Deferred of `Remote.call` fails with.
         """
         return self._wait(lambda: self._remote.call(request, timeout))
+
+    def stream_call(self, request: StreamedRequest[R], timeout: float | None = 30.0) -> SyncStreamedReply[R]:
+        """Call the service for items: ``for row in remote.stream_call(Query(…))``. See `Remote.stream_call`."""
+        return SyncStreamedReply(self._do(lambda: self._remote.stream_call(request, timeout)), self._wait)
+
+    def stream(self, stream: StreamOf[S], outbox: Outbox | None = None) -> SyncStream[S]:
+        """Return a reliable stream of the service's interface. See `Remote.stream`."""
+        return SyncStream(self._do(lambda: self._remote.stream(stream, outbox)), self._wait)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a one-way message, or keep it for the next link. Raises as `Remote.send` does."""
@@ -172,6 +208,75 @@ class SyncRemote:
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise LocalProtocolError("this SyncRemote was made before fork(): make another one in the child")
+
+
+class _Wait(Protocol):
+    """Does something in the link's thread, and waits for its outcome."""
+
+    def __call__(self, begin: Callable[[], Deferred[T]]) -> T: ...
+
+
+class SyncStreamedReply(Generic[R]):
+    """
+    The items that answer a call, as they come: `StreamedReply`, to be iterated over by one thread at a time. What
+    isn't taken is bounded: the service's handler waits. Leaving ``with`` cancels the handler; so does leaving the loop,
+    once Python has freed this object.
+    """
+
+    def __init__(self, reply: StreamedReply[R], wait: _Wait) -> None:
+        self._reply = reply
+        self._wait = wait
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R:
+        for item in self._reply.come():
+            return item
+        try:
+            return self._wait(lambda: Deferred.fromCoroutine(self._reply.__anext__()))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more items: the service's handler is cancelled. Idempotent."""
+        with suppress(NotConnected):  # the whole remote is closed
+            self._wait(lambda: Deferred.fromCoroutine(self._reply.aclose()))
+
+
+class SyncStream(Generic[S]):
+    """The sender's end of one stream: `Stream`, whose methods block the thread that calls them."""
+
+    def __init__(self, stream: Stream[S], wait: _Wait) -> None:
+        #: the stream itself, with its numbers and its `refusal`, to be read only
+        self.stream = stream
+        self._wait = wait
+
+    def write(self, item: S) -> int:
+        """Add an item to the outbox, and return its number. Wait while the outbox is full. See `Stream.write`."""
+        return self._wait(lambda: Deferred.fromCoroutine(self.stream.write(item)))
+
+    def flushed(self) -> None:
+        """Wait until all that was written so far is acknowledged. See `Stream.flushed`."""
+        self._wait(self.stream.flushed)
+
+    def close(self) -> None:
+        """Send no more, and close the outbox. Idempotent."""
+
+        def close() -> Deferred[None]:
+            self.stream.close()
+            return succeed(None)
+
+        with suppress(NotConnected):  # the whole remote is closed, and its streams with it
+            self._wait(close)
 
 
 async def _end_tasks() -> None:

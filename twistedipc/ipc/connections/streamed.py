@@ -166,6 +166,10 @@ class StreamedReply(Generic[R]):
             return item
         return await self._next_batch()
 
+    def come(self) -> Iterator[R]:
+        """Return the items that are here and were taken from the link: what asks for more is ``__anext__``."""
+        return self._batch
+
     async def _next_batch(self) -> R:
         if self._is_asked:
             raise RuntimeError("the items are taken by one after the other: another task waits for the next one")

@@ -9,8 +9,9 @@ and where one runs on the same loop (Twisted's asyncio reactor), neither knows o
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -40,6 +41,9 @@ from zope.interface import implementer
 
 #: Connections that wait to be accepted.
 _BACKLOG = 50
+
+#: Seconds between two looks at whether a child has ended, where the system can't tell.
+_CHILD_LOOK = 0.05
 
 
 @implementer(IDelayedCall)
@@ -161,7 +165,8 @@ class _Threads:
 
 class LoopReactor:
     """
-    What links need of a reactor, on a loop of asyncio's: `LinkReactor`, and threads. To be used in the loop's thread.
+    What links need of a reactor, on a loop of asyncio's: `LinkReactor`, threads and processes. To be used in the loop's
+    thread.
 
     It never runs or stops anything, and owns nothing: several on one loop don't get in each other's way. The loop must
     be able to watch descriptors: all but Windows' proactor can.
@@ -187,6 +192,49 @@ class LoopReactor:
     def getThreadPool(self) -> Any:
         """Return the loop's executor, as a pool for `deferToThreadPool`."""
         return self._threads
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    def spawnProcess(
+        self,
+        processProtocol: Any,
+        executable: str,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        path: str | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        usePTY: bool = False,
+        childFDs: Mapping[int, int | str] | None = None,
+    ) -> Any:
+        """See `IReactorProcess`. The loop watches for the child's end; nothing is done about SIGCHLD."""
+        from twisted.internet.process import Process
+
+        reactor: Any = self
+        child: Any = Process(reactor, executable, args, env, path, processProtocol, uid, gid, childFDs)
+        self._watch_for_end(child)
+        return child
+
+    def _watch_for_end(self, child: Any) -> None:
+        try:
+            number = os.pidfd_open(child.pid)
+        except (AttributeError, OSError):  # an old kernel, or another system
+            self.loop.call_later(_CHILD_LOOK, self._look_for_end, child)
+            return
+
+        def ended() -> None:
+            self.loop.remove_reader(number)
+            os.close(number)
+            if child.pid is not None:  # a reactor on the same loop may have noticed it first
+                child.reapProcess()
+
+        self.loop.add_reader(number, ended)
+
+    def _look_for_end(self, child: Any) -> None:
+        if child.pid is not None:
+            child.reapProcess()
+        if child.pid is not None:
+            self.loop.call_later(_CHILD_LOOK, self._look_for_end, child)
 
     # -- descriptors -------------------------------------------------------------------------------------------------
 
