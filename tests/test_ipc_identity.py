@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import ssl
 import tempfile
+
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +40,7 @@ from twistedipc.ipc import (
     names_by_certificate,
     names_by_uid,
 )
+from twistedipc.ipc.places.unread import UnreadPeer
 from twistedipc.ipc.testing import ConnectedPair
 from twistedipc.ipc.wire.settings import Side
 
@@ -162,6 +166,18 @@ class AcceptTests(SynchronousTestCase):
             self.assertEqual([each.peer.info.name for each in world.accepted], ["one", "three"])
 
 
+class _Transport:
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+
+
+def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    return ours, theirs
+
+
 class SameNameTests(SynchronousTestCase):
     """A second peer of one name."""
 
@@ -263,7 +279,30 @@ class SameNameTests(SynchronousTestCase):
         world.dial()
         world.accepted[0].peer.pause_reading()
         refused = world.dial(incarnation="i2")
+        world.advance(2)
         self.assertEqual((world.linked, refused.dialler.refusal), (["i1"], "name-taken"))
+
+    def test_what_the_system_knows_of_a_peer_that_is_not_read(self) -> None:
+        for pair in (socket.socketpair, _tcp_pair):
+            ours, theirs = pair()
+            unread = UnreadPeer(_Transport(ours))
+            ours.send(b"ping")
+            theirs.send(b"something")
+            self.assertTrue(unread.has_heard(0))
+            theirs.close()
+            self.assertFalse(unread.has_heard(0), "its end comes behind what isn't read")
+            ours.close()
+        self.assertTrue(UnreadPeer(_Transport(ours)).has_heard(0))
+
+    def test_a_peer_that_does_not_read_either(self) -> None:
+        ours, theirs = _tcp_pair()
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # trial has another use for a name "suppress"
+            while True:
+                ours.send(b"x" * 65536)
+        self.assertTrue(UnreadPeer(_Transport(ours)).has_heard(0))
+        ours.close()
+        theirs.close()
 
     def test_a_bad_policy(self) -> None:
         with self.assertRaisesRegex(ValueError, "refuse, supersede, allow"):

@@ -245,8 +245,9 @@ class Rows(Service):
 def test_items_and_streams(tmp_path: Path) -> None:
     endpoint, rows = f"unix:{tmp_path}/socket", Rows()
     with listening_at(endpoint, rows), SyncRemote(endpoint, Rows.interface) as remote:
-        trace_context.set("this")
+        outer = trace_context.set("this")
         assert [row.value for row in remote.stream_call(Count(upto=5000))] == list(range(5000))
+        trace_context.reset(outer)
         assert rows.traces == ["this"]
         rows.ended.clear()
         with remote.stream_call(Count(upto=10_000_000)) as many:

@@ -30,6 +30,7 @@ from twistedipc.ipc.connections.tracing import trace_context
 from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.credentials import origin_of
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
+from twistedipc.ipc.places.unread import UnreadPeer
 from twistedipc.ipc.wire.catalogue import CALL, ITEMS, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
 from twistedipc.ipc.wire.interface import StreamOf
@@ -351,13 +352,14 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def probe(self, heard: Callable[[bool], None]) -> None:
         """Find out whether the peer is alive. See `Claimant`."""
-        # Its words lie unread in the socket while this side doesn't read: then silence is no news of the peer.
-        if self.paused or self.life is not _OPEN:
-            heard(self.paused)
+        if self.life is not _OPEN:
+            heard(False)
             return
+        # Its words lie unread in the socket while this side doesn't read: then only the system has news of the peer.
+        hears = UnreadPeer(self.transport) if self.paused else self._session
         self._session.ping()
         self._look()
-        self._acceptance.wait_for_sign(heard, self._session)
+        self._acceptance.wait_for_sign(heard, hears)
 
     def _pong_received(self, pong: PongReceived) -> None:
         self._acceptance.heard(True)

@@ -10,5 +10,6 @@ this room imports only the errors and what a named key is.
     child.py         a child process, and how it ends
     loop.py          asyncio's loop, as a reactor for links
     credentials.py   the user at the other end of a UNIX socket, as the kernel knows it
+    unread.py        whether a peer is alive whose words aren't read, as the kernel knows it
     keys.py          key files
 """

@@ -44,6 +44,9 @@ _KEYWORDS = (
 #: Marks a field of a dumped schema that its sender may leave out. All others are sent, also those with a default.
 LEFT_OUT = "x-left-out"
 
+#: Marks text of a dumped schema that must be a time of day, or a date with it, where msgspec's own says nothing.
+TIME = "x-time"
+
 #: Where msgspec is told to put what is referred to.
 REF = "#/$defs/"
 
