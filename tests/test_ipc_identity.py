@@ -8,7 +8,6 @@ import shutil
 import socket
 import ssl
 import tempfile
-
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
