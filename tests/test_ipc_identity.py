@@ -303,6 +303,18 @@ class SameNameTests(SynchronousTestCase):
         ours.close()
         theirs.close()
 
+    def test_the_first_one_has_not_introduced_itself_yet(self) -> None:
+        world = World(names=Names("refuse"))
+        first = world.dial(pump=False)
+        for side in (Side.LISTENER, Side.DIALLER):
+            world.clock.advance(0)
+            first.carry(side)
+        second = world.dial(incarnation="i2", pump=False)
+        second.pump()
+        self.assertEqual(world.linked, [])
+        world.advance(2)
+        self.assertEqual((world.linked, second.dialler.refusal), (["i1"], "name-taken"))
+
     def test_a_bad_policy(self) -> None:
         with self.assertRaisesRegex(ValueError, "refuse, supersede, allow"):
             Names(cast(Any, "replace"))

@@ -357,8 +357,9 @@ class JSONLineProtocol(Connection, LineReceiver):
             return
         # Its words lie unread in the socket while this side doesn't read: then only the system has news of the peer.
         hears = UnreadPeer(self.transport) if self.paused else self._session
-        self._session.ping()
-        self._look()
+        if self._application is not None:  # else its introduction is still to come, which is such a sign
+            self._session.ping()
+            self._look()
         self._acceptance.wait_for_sign(heard, hears)
 
     def _pong_received(self, pong: PongReceived) -> None:

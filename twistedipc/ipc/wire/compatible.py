@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from twistedipc.ipc.wire.schema import LEFT_OUT, REF
+from twistedipc.ipc.wire.schema import LEFT_OUT, REF, TIME
 
 #: What an interface is made of, and what it costs if it doesn't fit: in the words of docs/ipc.md.
 _COSTS = {
@@ -166,7 +166,7 @@ class _Fit:
             return [f"{path} may be {' or '.join(wrong)}, and only {' or '.join(wanted)} is taken"]
         found = [
             f"{path}: {key} is {taken[key]} there, and {sent.get(key, 'not set')} here"
-            for key in (*_LEAST, *_MOST, *_EXACT, "format", "contentEncoding")
+            for key in (*_LEAST, *_MOST, *_EXACT, "format", "contentEncoding", TIME)
             if key in taken and not _is_within(key, sent.get(key), taken[key])
         ]
         if "object" in given:

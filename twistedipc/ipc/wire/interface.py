@@ -39,7 +39,7 @@ from msgspec import inspect
 
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
-from twistedipc.ipc.wire.schema import mark_left_out, schemas
+from twistedipc.ipc.wire.schema import mark_left_out, mark_times, schemas
 from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
 R_co = TypeVar("R_co", covariant=True)
@@ -174,6 +174,7 @@ class Interface:
         try:
             found, definitions = schemas(kinds)
             mark_left_out(kinds, definitions)
+            mark_times(kinds, found, definitions)
         except Exception as error:
             raise BadVocabulary(f"the interface {self.name} has no JSON Schema: {error}") from error
         parts = iter(found)

@@ -9,6 +9,7 @@ aren't in it, and neither is what a later version of msgspec may add.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -81,6 +82,45 @@ def mark_left_out(kinds: list[Any], definitions: dict[str, Any]) -> None:
             for name in kind.__struct_fields__:
                 value = getattr(kind, name)
                 waiting += value if isinstance(value, tuple) else [value]
+
+
+def mark_times(kinds: list[Any], found: list[dict[str, Any]], definitions: dict[str, Any]) -> None:
+    """
+    Mark the texts that are times in the schemas ``found`` of these types: msgspec's own are like those of any text,
+    unless a time must have a zone.
+    """
+    waiting: list[tuple[Any, Any]] = list(zip(inspect.multi_type_info(kinds), found, strict=True))
+    seen: set[type] = set()
+    while waiting:
+        kind, schema = waiting.pop()
+        match kind:
+            case inspect.Metadata():
+                waiting.append((kind.type, schema))
+            case inspect.DateTimeType() | inspect.TimeType():
+                schema[TIME] = "date-time" if isinstance(kind, inspect.DateTimeType) else "time"
+            case inspect.UnionType():
+                waiting += zip(kind.types, schema.get("anyOf", ()), strict=False)
+            case inspect.TupleType():
+                waiting += zip(kind.item_types, schema.get("prefixItems", ()), strict=False)
+            case inspect.DictType():
+                waiting.append((kind.value_type, schema.get("additionalProperties")))
+            case inspect.CollectionType():
+                waiting.append((kind.item_type, schema.get("items")))
+            case inspect.StructType() | inspect.DataclassType() | inspect.TypedDictType() | inspect.NamedTupleType():
+                if kind.cls not in seen:
+                    seen.add(kind.cls)
+                    waiting += _fields(kind, definitions)
+
+
+def _fields(kind: Any, definitions: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the type and the schema of each field of what has some."""
+    for definition in definitions.values():
+        if definition.get("title") == kind.cls.__name__:
+            properties, places = definition.get("properties", {}), iter(definition.get("prefixItems", ()))
+            if properties.keys() >= {field.encode_name for field in kind.fields}:
+                yield from ((field.type, properties[field.encode_name]) for field in kind.fields)
+            elif not properties:
+                yield from zip((field.type for field in kind.fields), places, strict=False)
 
 
 def _mark_struct(kind: inspect.StructType, definitions: dict[str, Any]) -> None:
