@@ -312,6 +312,7 @@ class SameNameTests(SynchronousTestCase):
         second = world.dial(incarnation="i2", pump=False)
         second.pump()
         self.assertEqual(world.linked, [])
+        world.advance(0.1)
         world.advance(2)
         self.assertEqual((world.linked, second.dialler.refusal), (["i1"], "name-taken"))
 
