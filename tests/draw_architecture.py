@@ -224,6 +224,11 @@ also not for types alone. Each folder's `__init__.py` says what is in it.
 {rooms}
 ```
 
+`ipc/wire/` also has what two versions of a program need: `catalogue` says what each side of a link
+takes, `schema` turns declared types into JSON Schema and fingerprints, and `compatible` compares two
+dumped interfaces. `conform/` tries any implementation of a link against protocol.md, case by case,
+with raw sockets and the command as its face; it may use all that is below it, and nothing uses it.
+
 Inside a folder that has rooms of its own, the same holds:
 
 {inner}

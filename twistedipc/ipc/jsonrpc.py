@@ -50,6 +50,8 @@ class JsonRpcOptions(TypedDict, total=False):
     - ``idle_timeout``: seconds without a message, either way, and without a call at work, after which a connection is
       closed; by default never
     - ``outbound_limit``: bytes that may wait for a peer that doesn't read; over it, its connection is closed; 64 MiB
+    - ``trace``: the member of a call, beside its ``method``, that has its `trace_context`; by default it is neither
+      sent nor looked for
     """
 
     framing: Literal["lines", "content-length"]
@@ -59,6 +61,7 @@ class JsonRpcOptions(TypedDict, total=False):
     max_calls: int
     idle_timeout: float | None
     outbound_limit: int
+    trace: str | None
 
 
 async def listen_jsonrpc(
@@ -219,6 +222,7 @@ def _converse(
         cancel=options.get("cancel", "$/cancelRequest"),
         batch_limit=options.get("batch_limit", BATCH_LIMIT),
         frame_limit=options.get("frame_limit", FRAME_LIMIT),
+        trace=options.get("trace"),
     )
     max_calls = options.get("max_calls", MAX_CALLS)
     return lambda: JsonRpcConversation(answered, asked, how, max_calls=max_calls)

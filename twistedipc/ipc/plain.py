@@ -47,6 +47,7 @@ class PlainOptions(TypedDict, total=False):
     - ``line_limit``: bytes of a line, either way; 1 MiB
     - ``outbound_limit``: bytes that may wait for a peer that doesn't read; over it, its connection is closed; 64 MiB
     - ``max_calls``: the calls of this side's that may wait for their answers; 1024
+    - ``trace``: the member of a request that has its `trace_context`; by default it is neither sent nor looked for
     """
 
     type_field: str | None
@@ -56,6 +57,7 @@ class PlainOptions(TypedDict, total=False):
     line_limit: int
     outbound_limit: int
     max_calls: int
+    trace: str | None
 
 
 async def listen_plain(
@@ -165,5 +167,6 @@ def _conversation(
         default_type=options.get("default_type"),
         request_id=options.get("request_id", "id"),
         line_limit=options.get("line_limit", FRAME_LIMIT),
+        trace=options.get("trace"),
     )
     return PlainConversation(answered, asked, how, side=side, max_calls=options.get("max_calls", MAX_CALLS))

@@ -20,6 +20,7 @@ from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.lateness import LAST_ANSWERS, Lateness
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, Peer
+from twistedipc.ipc.connections.tracing import trace_context
 from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
 from twistedipc.ipc.wire.conversation import (
@@ -192,7 +193,9 @@ class PlainProtocol(Connection):
                 self._check_open()
             if self._lateness.no_more:
                 raise NotConnected(self.reason)  # it reads what is sent, but says nothing more
-            id_, frame = self._conversation.call(request, self._clock.seconds() + timeout)
+            conversation = self._conversation
+            trace = trace_context.get() if conversation.traces else ""
+            id_, frame = conversation.call(request, self._clock.seconds() + timeout, trace)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
@@ -245,7 +248,10 @@ class PlainProtocol(Connection):
             for event in backlog[0]:
                 kind = type(event)  # by which most are known faster than by a match
                 if kind is Asked:
-                    self._call_received(event)
+                    if event.trace:
+                        self._traced_call_received(event)
+                    else:
+                        self._call_received(event)
                 elif isinstance(event, Replied):
                     if (waiting := self._waiting.pop(event.id, None)) is not None:
                         waiting.callback(event.reply)
@@ -343,6 +349,13 @@ class PlainProtocol(Connection):
         if asked.id is msgspec.UNSET and self._conversation.answers_in_turn:
             self._in_turn = asked
         self._answering.wait(id(asked), asked, answer).addCallback(self._answered, asked)
+
+    def _traced_call_received(self, asked: Asked) -> None:
+        outer = trace_context.set(asked.trace)
+        try:
+            self._call_received(asked)
+        finally:
+            trace_context.reset(outer)
 
     def _answered(self, _: object, asked: Asked) -> None:
         if self._in_turn is asked:

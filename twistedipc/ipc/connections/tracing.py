@@ -1,5 +1,6 @@
 """
-The trace context that goes with calls: `trace_context`. Used by ``link``.
+The trace context that goes with calls: `trace_context`. Used by ``link``, and by ``plain`` where a format has a place
+for it.
 
 It is a text that the library carries and doesn't look at, a ``traceparent`` of W3C say. What is set where a call is
 made is set where it is answered, and so in the calls that its handler makes.

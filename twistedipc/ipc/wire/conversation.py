@@ -31,6 +31,9 @@ FRAME_LIMIT = 1 << 20
 #: Messages of ours are cut to this length, since they may quote the peer.
 MESSAGE_LIMIT = 512
 
+#: Characters of a trace context. Of this side's, more are cut off; a peer's that is longer is none.
+TRACE_LIMIT = 512
+
 #: What decoding raises for what is not JSON, or not of the right shape.
 BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -41,6 +44,7 @@ class Asked(msgspec.Struct, frozen=True):
     id: Any
     request: msgspec.Struct
     batch: Any = None  # what was asked together with it, for the format
+    trace: str = ""  # its trace context
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -115,6 +119,8 @@ class Conversation(ABC):
         self.max_calls = max_calls
         #: whether this side makes calls: then it is always read, or two sides could wait for one another
         self.makes_calls = asked is not None
+        #: whether calls have a member for their trace context
+        self.traces = False
         #: the peer's requests that may be at work
         self.max_asked = max_calls
         #: whether more than those are refused, as what comes behind them must get through; else they wait
@@ -146,7 +152,7 @@ class Conversation(ABC):
         """Return the frame of a one-way message. Raises `LocalProtocolError`."""
 
     @abstractmethod
-    def request(self, id_: int, request: msgspec.Struct) -> bytes:
+    def request(self, id_: int, request: msgspec.Struct, trace: str) -> bytes:
         """Return the frame of a call of this side's. Raises `LocalProtocolError`."""
 
     @abstractmethod
@@ -171,10 +177,11 @@ class Conversation(ABC):
 
     # -- the calls of this side's
 
-    def call(self, request: msgspec.Struct, deadline: float) -> tuple[int, bytes]:
+    def call(self, request: msgspec.Struct, deadline: float, trace: str = "") -> tuple[int, bytes]:
         """
         Make a call. Return its id, which comes back in one `Replied` or `Failed`, and its frame.
 
+        :param trace: its trace context, which goes with it if `traces`
         :raises TooManyCalls: too many calls wait
         :raises LocalProtocolError: it is no call of this side's, or can't be sent
         """
@@ -184,7 +191,7 @@ class Conversation(ABC):
         if len(outgoing.waiting) >= self.max_calls:
             raise TooManyCalls(f"{self.max_calls} calls of this side are in flight, its own limit (max_calls)")
         id_ = outgoing.last_id + 1
-        frame = self.request(id_, request)
+        frame = self.request(id_, request, trace)
         outgoing.last_id = id_
         outgoing.waiting[id_] = (kind, deadline)
         if deadline < outgoing.earliest:
@@ -235,6 +242,11 @@ class Conversation(ABC):
             said = f"the reply to {name_of(type(asked.request))} has {size} bytes, over the limit of {self.limit}"
             raise BadReply(said, Code.TOO_LARGE, said)
         return frame
+
+
+def trace_of(value: object) -> str:
+    """Return the trace context that a member of a call is; "" if it can't be one."""
+    return value if isinstance(value, str) and len(value) <= TRACE_LIMIT else ""
 
 
 def in_words(error: Exception) -> str:

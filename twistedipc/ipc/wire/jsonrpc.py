@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ from twistedipc.ipc.wire.content_length import BadFraming, Framing, HeaderFramin
 from twistedipc.ipc.wire.conversation import (
     BAD,
     FRAME_LIMIT,
+    TRACE_LIMIT,
     Asked,
     Conversation,
     Dropped,
@@ -52,10 +53,11 @@ from twistedipc.ipc.wire.conversation import (
     Replied,
     in_words,
     quoted,
+    trace_of,
 )
 from twistedipc.ipc.wire.errors import BadVocabulary, Code, LocalProtocolError
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.messages import encoder, name_of, to_json, too_long, unsendable
+from twistedipc.ipc.wire.messages import encoder, name_of, to_json, too_long, unsendable, words
 from twistedipc.ipc.wire.methods import Received, Sent
 from twistedipc.ipc.wire.settings import MAX_CALLS
 
@@ -82,12 +84,15 @@ class JsonRpcFormat:
     :param cancel: the notification by which a call is cancelled; None: there is none
     :param batch_limit: messages of a batch; a longer one is refused as a whole. 0: all are
     :param frame_limit: bytes of a message, or of a batch, either way
+    :param trace: the member of a call, beside its method, that has its trace context; None: it isn't sent, nor looked
+        for
     """
 
     framing: Literal["lines", "content-length"] = "lines"
     cancel: Cancel | None = "$/cancelRequest"
     batch_limit: int = BATCH_LIMIT
     frame_limit: int = FRAME_LIMIT
+    trace: str | None = None
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -99,6 +104,7 @@ class _Frame(msgspec.Struct, gc=False):
     params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    trace: ClassVar[Any] = ""
 
 
 class _LooseFrame(_Frame, gc=False):
@@ -107,8 +113,6 @@ class _LooseFrame(_Frame, gc=False):
     id: Any = msgspec.UNSET
 
 
-_decode_frame = msgspec.json.Decoder(_Frame).decode
-_decode_loose = msgspec.json.Decoder(_LooseFrame).decode
 _decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -151,7 +155,11 @@ class JsonRpcConversation(Conversation):
             if interface is not None and (interface.streams or interface.streamed):
                 kind = "streams" if interface.streams else "streamed replies"
                 raise BadVocabulary(f"{interface.name} has {kind}, which need a link: JSON-RPC has none")
+        if how.trace in _Frame.__struct_fields__:
+            raise BadVocabulary(f"the trace context can't be the member {how.trace}, which has another meaning")
         self._how = how
+        self.traces = how.trace is not None
+        self._decode_frame, self._decode_loose = _decoders(how.trace)
         self._framing: Framing = (LineFraming if how.framing == "lines" else HeaderFraming)(how.frame_limit)
         self._wrap = self._framing.wrap
         kinds = () if answered is None else answered.kinds
@@ -186,7 +194,7 @@ class JsonRpcConversation(Conversation):
             try:
                 if not body.isascii():
                     body.decode("utf-8")  # the decoder doesn't look at all of it
-                frame = _decode_frame(body)
+                frame = self._decode_frame(body)
             except BAD:
                 if body.lstrip(b" \t\r\n").startswith(b"["):
                     yield from self._of_a_batch(body)
@@ -220,7 +228,10 @@ class JsonRpcConversation(Conversation):
                 return None
             if id_ in in_flight or len(in_flight) + self._nulls >= self.max_calls:
                 return None
-            asked = in_flight[id_] = Asked(id_, method.decode(params))
+            asked = Asked(id_, method.decode(params))
+            if frame.trace:
+                asked = Asked(id_, asked.request, trace=trace_of(frame.trace))
+            in_flight[id_] = asked
             return asked
         except BAD:
             return None
@@ -255,7 +266,7 @@ class JsonRpcConversation(Conversation):
         batch = Batch(len(parts), self.limit)
         for part in parts:
             try:
-                event = self._event(_decode_frame(part), batch)
+                event = self._event(self._decode_frame(part), batch)
             except BAD:
                 event = self._of_no_frame(bytes(part), batch)
             if event is not None:
@@ -279,7 +290,7 @@ class JsonRpcConversation(Conversation):
         if isinstance(id_, float):
             id_ = int(id_)
             with suppress(msgspec.ValidationError):
-                frame = _decode_loose(body)
+                frame = self._decode_loose(body)
                 frame.id = id_
                 return self._event(frame, batch)
         if "method" not in value and ("result" in value or "error" in value):
@@ -312,7 +323,7 @@ class JsonRpcConversation(Conversation):
             return self._refused(batch, id_, INVALID_PARAMS, said) if is_call else Misunderstood(quoted(said))
         if not method.is_request:
             return message
-        asked = Asked(id_, message, batch)
+        asked = Asked(id_, message, batch, trace_of(frame.trace))
         if isinstance(id_, int | str):
             self._open[id_] = asked
         elif is_call:
@@ -390,11 +401,11 @@ class JsonRpcConversation(Conversation):
     def message(self, message: msgspec.Struct) -> bytes:
         return self._framed(b'{"jsonrpc":"2.0",', message)
 
-    def call(self, request: msgspec.Struct, deadline: float) -> tuple[int, bytes]:
+    def call(self, request: msgspec.Struct, deadline: float, trace: str = "") -> tuple[int, bytes]:
         sent, outgoing = self._sent.get(type(request)), self.outgoing
-        if sent is None or not sent.is_called or len(outgoing.waiting) >= self.max_calls:
+        if trace or sent is None or not sent.is_called or len(outgoing.waiting) >= self.max_calls:
             outgoing.awaited = None
-            return super().call(request, deadline)
+            return super().call(request, deadline, trace)
         # The same for most calls, with half as many calls in Python.
         try:
             content = encoder.encode(request)
@@ -412,8 +423,11 @@ class JsonRpcConversation(Conversation):
             outgoing.earliest = deadline
         return id_, self._wrap(body)
 
-    def request(self, id_: int, request: msgspec.Struct) -> bytes:
-        return self._framed(b'{"jsonrpc":"2.0","id":%d,' % id_, request)
+    def request(self, id_: int, request: msgspec.Struct, trace: str) -> bytes:
+        opening = b'{"jsonrpc":"2.0","id":%d,' % id_
+        if trace and self._how.trace is not None:
+            opening += encoder.encode(self._how.trace) + b":" + encoder.encode(words(trace, TRACE_LIMIT)) + b","
+        return self._framed(opening, request)
 
     def _framed(self, opening: bytes, message: msgspec.Struct) -> bytes:
         try:
@@ -492,6 +506,20 @@ class JsonRpcConversation(Conversation):
             return b""
         number = PARSE_ERROR if code in (Code.FRAME_TOO_LONG, Code.BAD_MESSAGE) else SERVER_ERROR
         return self._wrap(error_body(None, number, reason))
+
+
+def _decoders(trace: str | None) -> tuple[Callable[[Any], _Frame], Callable[[Any], _LooseFrame]]:
+    """Return what decodes messages, of which this member has the trace context."""
+    if trace is None:
+        return msgspec.json.Decoder(_Frame).decode, msgspec.json.Decoder(_LooseFrame).decode
+
+    class Frame(_Frame, rename={"trace": trace}, gc=False):
+        trace: Any = ""  # type: ignore[misc]
+
+    class LooseFrame(_LooseFrame, rename={"trace": trace}, gc=False):
+        trace: Any = ""  # type: ignore[misc]
+
+    return msgspec.json.Decoder(Frame).decode, msgspec.json.Decoder(LooseFrame).decode
 
 
 _COMMA = ord(",")

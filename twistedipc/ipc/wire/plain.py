@@ -30,6 +30,7 @@ from twistedipc.ipc.wire.conversation import (
     BAD,
     FRAME_LIMIT,
     MESSAGE_LIMIT,
+    TRACE_LIMIT,
     Asked,
     Conversation,
     Ended,
@@ -40,6 +41,7 @@ from twistedipc.ipc.wire.conversation import (
     Replied,
     in_words,
     quoted,
+    trace_of,
 )
 from twistedipc.ipc.wire.errors import BadVocabulary, CallFailed, Code, LocalProtocolError
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
@@ -68,12 +70,14 @@ class PlainFormat:
     :param default_type: the class of lines without a type
     :param request_id: the member that has a request's id
     :param line_limit: bytes of a line, either way, without its newline
+    :param trace: the member that has a request's trace context; None: it isn't sent, nor looked for
     """
 
     type_field: str | None = "type"
     default_type: type[msgspec.Struct] | None = None
     request_id: str = "id"
     line_limit: int = FRAME_LIMIT
+    trace: str | None = None
 
 
 class _Error(msgspec.Struct):
@@ -125,6 +129,7 @@ class PlainConversation(Conversation):
     ) -> None:
         super().__init__(answered, asked, limit=how.line_limit, max_calls=max_calls)
         self.max_asked = MAX_ASKED
+        self.traces = how.trace is not None
         self._how = how
         self._is_listener = side is Side.LISTENER
         self._lines = LineSplitter(how.line_limit)
@@ -174,7 +179,7 @@ class PlainConversation(Conversation):
             return self._no_line(quoted(f"not a line of JSON with a type: {in_words(error)}"))
         id_, name = envelope.id, envelope.type
         if name is not msgspec.UNSET and (kind := self._kinds.get(name)) is not None:
-            return self._said(kind, id_, line)
+            return self._said(kind, id_, line, envelope.trace)
         if self._calls and type(id_) is int and id_ in self.outgoing.waiting:
             return self._answered(id_, envelope, line)
         if name is msgspec.UNSET:
@@ -182,7 +187,7 @@ class PlainConversation(Conversation):
                 del self._late[id_]
                 return None
             if self._how.default_type is not None:
-                return self._said(self._how.default_type, id_, line)
+                return self._said(self._how.default_type, id_, line, envelope.trace)
             return self._no_line(f"not a line of JSON with a type: it has no {self._how.type_field or 'id of a call'}")
         if self._calls and (own := self._of_the_profile(name, id_, line)) is not None:
             return own[0]
@@ -191,7 +196,7 @@ class PlainConversation(Conversation):
     def _no_line(self, complaint: str) -> Event:
         return Ended(Code.BAD_MESSAGE, complaint) if self._is_listener else Misunderstood(complaint)
 
-    def _said(self, kind: type[msgspec.Struct], id_: Any, line: bytes) -> Event:
+    def _said(self, kind: type[msgspec.Struct], id_: Any, line: bytes, trace: Any) -> Event:
         """Return the message or request that a line of this class is."""
         is_request = kind in self._answers
         if not _is_id(id_):
@@ -203,7 +208,7 @@ class PlainConversation(Conversation):
         except BAD as error:
             code = Code.BAD_REQUEST if is_request else Code.BAD_MESSAGE
             return self._refused(id_, code, f"{tag_of(kind)}: {in_words(error)}")
-        return Asked(id_, message) if is_request else message
+        return Asked(id_, message, trace=trace_of(trace)) if is_request else message
 
     def _unknown(self, name: str, id_: Any, line: bytes) -> Event:
         if not self._is_listener and name == "challenge" and _is_challenge(line):
@@ -262,10 +267,13 @@ class PlainConversation(Conversation):
         except BadVocabulary as error:
             raise LocalProtocolError(str(error)) from None
 
-    def request(self, id_: int, request: msgspec.Struct) -> bytes:
+    def request(self, id_: int, request: msgspec.Struct, trace: str) -> bytes:
         content = self._line(request)
         comma = b"," if len(content) > 3 else b""
-        return self._bounded(b"".join((content[:-2], comma, self._member(self._how.request_id, id_), b"}\n")))
+        own = self._member(self._how.request_id, id_)
+        if trace and self._how.trace is not None:
+            own += b"," + self._member(self._how.trace, words(trace, TRACE_LIMIT))
+        return self._bounded(b"".join((content[:-2], comma, own, b"}\n")))
 
     def cancellation(self, id_: int) -> bytes:
         return b""
@@ -334,10 +342,15 @@ def _envelope(how: PlainFormat) -> Any:
         ("reply", maybe, unset),
         ("error", maybe, unset),
     ]
+    namespace: dict[str, Any] = {}
+    if how.trace is None:
+        namespace["trace"] = ""
+    else:
+        fields.append(("trace", Any, msgspec.field(default="", name=how.trace)))
     if how.type_field is None:
-        return msgspec.defstruct("Envelope", fields, namespace={"type": unset})
+        return msgspec.defstruct("Envelope", fields, namespace={**namespace, "type": unset})
     typed = ("type", str | msgspec.UnsetType, msgspec.field(default=unset, name=how.type_field))
-    return msgspec.defstruct("Envelope", [typed, *fields])
+    return msgspec.defstruct("Envelope", [typed, *fields], namespace=namespace)
 
 
 def _check(interface: Interface, how: PlainFormat) -> None:
@@ -356,12 +369,16 @@ def _check(interface: Interface, how: PlainFormat) -> None:
             raise BadVocabulary(
                 f"{kind.__qualname__} has a field {how.request_id}, which in the plain profile is the request's own"
             )
+        if kind in interface.calls and how.trace in names:
+            raise BadVocabulary(f"{kind.__qualname__} has a field {how.trace}, which has a request's trace context")
         if how.type_field is not None and how.type_field in names:
             raise BadVocabulary(f"{kind.__qualname__} has a field {how.type_field}, which says a line's type")
 
 
 def _check_default(kinds: tuple[type[msgspec.Struct], ...], how: PlainFormat) -> None:
     default = how.default_type
+    if how.trace in ("reply", "error", how.request_id, how.type_field) and how.trace is not None:
+        raise BadVocabulary(f"the trace context can't be the member {how.trace}, which has another meaning")
     if how.type_field in ("reply", "error", how.request_id) or how.request_id in ("reply", "error"):
         raise BadVocabulary("the type and the id of a line are members of their own: not reply, error, or one another")
     if default is not None and default not in kinds:
