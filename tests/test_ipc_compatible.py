@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from twistedipc.ipc import BadVocabulary, Interface, Message, Request, StreamOf
+from twistedipc.ipc import BadVocabulary, Interface, Message, Request, StreamedRequest, StreamOf
 from twistedipc.ipc.__main__ import main
 from twistedipc.ipc.wire.compatible import compare
 
@@ -177,6 +177,26 @@ class Needs(Message, tag="said"):
 def test_what_a_sender_may_leave_out(sender: type[Message], breaks: bool) -> None:
     found = compare(Interface("x", sender).schema(), Interface("x", Needs).schema())
     assert ["may be left out" in each.problem for each in found.breaks if each.sender == "old"] == [True] * breaks
+
+
+def test_requests_that_are_answered_by_items() -> None:
+    def asked(item: Any, extra: Any = None) -> dict[str, Any]:
+        class Rows(StreamedRequest[item], tag="rows"):  # type: ignore[valid-type]
+            above: int = 0
+
+        kinds = [Rows] if extra is None else [Rows, extra]
+        return Interface("x", *kinds).schema()
+
+    class More(StreamedRequest[int]):
+        pass
+
+    assert compare(asked(int), asked(int)).compatible
+    (found,) = compare(asked(int), asked(str | int)).breaks
+    assert str(found).startswith("item rows, new sender, old receiver: $ may be string")
+    assert "bad-reply" in found.costs
+    assert compare(asked(int), asked(int, More)).added == [("request", "more")]
+    (found,) = compare(asked(int, More), asked(int)).breaks
+    assert (found.part, found.name, found.costs) == ("request", "more", "the call fails, unknown-type")
 
 
 def test_what_has_no_schema() -> None:

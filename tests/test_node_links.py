@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,12 +28,15 @@ from twistedipc.ipc import (
     Peer,
     Request,
     Service,
+    StreamedRequest,
     StreamId,
     StreamOf,
     TLSFiles,
     dial,
+    dial_plain,
     handles,
     listen,
+    listen_plain,
     make_key,
     receives,
 )
@@ -57,6 +60,11 @@ class Refuse(Request[Sum]):
     pass
 
 
+class Count(StreamedRequest[Sum]):
+    to: int
+    fails: bool = False
+
+
 class Note(Message):
     text: str
 
@@ -67,7 +75,8 @@ class Event(msgspec.Struct):
 
 
 EVENTS = StreamOf("events", Event)
-CALC = Interface("calc", Add, Refuse, Note, streams=[EVENTS])
+CALC = Interface("calc", Add, Refuse, Count, Note, streams=[EVENTS])
+PLAIN = Interface("calc", Add, Refuse, Note)
 
 
 class Shelf:
@@ -84,13 +93,12 @@ class Shelf:
         self.items += items
 
 
-class Calculator(Service):
-    interface = CALC
-
+class Sums(Service):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.shelf = Shelf()
         self.links = 0
+        self.counted = 0
 
     @handles(Add)
     def add(self, request: Add, peer: Peer) -> Sum:
@@ -104,12 +112,30 @@ class Calculator(Service):
     def note(self, message: Note, peer: Peer) -> None:
         self.notes.append(message.text)
 
+    def peer_ready(self, peer: Peer) -> None:
+        self.links += 1
+
+
+class PlainCalculator(Sums):
+    interface = PLAIN
+
+
+class Calculator(Sums):
+    interface = CALC
+
+    @handles(Count)
+    async def count(self, request: Count, peer: Peer) -> AsyncIterator[Sum]:
+        try:
+            for number in range(1, request.to + 1):
+                yield Sum(number, "größer 😀")
+            if request.fails:
+                raise CallFailed("tired", "enough", [1])
+        finally:
+            self.counted += 1
+
     @receives(EVENTS)
     def events(self, stream: StreamId) -> Shelf:
         return self.shelf
-
-    def peer_ready(self, peer: Peer) -> None:
-        self.links += 1
 
 
 class NodeLinks(TestCase):
@@ -182,6 +208,190 @@ class NodeLinks(TestCase):
         )
         remote = dial(reactor, self.endpoint, CALC, service=Calculator(), key=key, name="from-python")
         self.assertEqual(await remote.call(Add(2, 3), timeout=10), Sum(10, "from-python"))
+        error: Any = await self.assertFailure(remote.call(Refuse()), CallFailed)
+        self.assertEqual((error.code, error.message, error.data), ("no", "not me", [1, None]))
+        remote.send(Note("stop"))
+        await running
+        await remote.close()
+
+    async def test_node_asks_for_items(self) -> None:
+        service = Calculator()
+        listening = await listen(reactor, self.endpoint, service)
+        said = await self.run_node(
+            """
+            const remote = ipc.dial(given.endpoint, 'calc');
+            let count = 0;
+            for await (const { value, text } of remote.streamCall('count', { to: 20_000 })) {
+              if (value !== ++count || text !== 'größer 😀') throw new Error(`${value} after ${count}`);
+            }
+            let left = 0;
+            for await (const { value } of remote.streamCall('count', { to: 1e9 })) if ((left = value) === 5000) break;
+            const failed = [];
+            for (const request of [{ to: 3, fails: true }, { to: 'x' }]) {
+              try {
+                for await (const { value } of remote.streamCall('count', request)) failed.push(value);
+              } catch ({ code, data }) {
+                failed.push(code, data);
+              }
+            }
+            const { value } = await remote.call('add', { a: 1, b: 1 });
+            console.log(JSON.stringify({ count, left, failed, value }));
+            await remote.close();
+            """,
+            endpoint=self.endpoint,
+        )
+        self.assertEqual(said["failed"], [1, 2, 3, "tired", [1], "bad-request", None])
+        self.assertEqual((said["count"], said["left"], said["value"]), (20_000, 5000, 2))
+        self.assertEqual(service.counted, 3)
+        await listening.close()
+
+    async def test_node_answers_by_items(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                let stopped = 0;
+                const service = {
+                  handlers: {
+                    add: () => ({ value: 0 }),
+                    refuse: () => ({ value: 0 }),
+                    count: async function* ({ to, fails }) {
+                      try {
+                        for (let value = 1; value <= to; value++) yield { value, text: '😀' };
+                        if (fails) throw new ipc.CallFailed('tired', 'enough');
+                      } finally {
+                        stopped++;
+                      }
+                    },
+                    note: async () => {
+                      await listening.close();
+                      console.log(stopped);
+                    },
+                  },
+                };
+                const listening = await ipc.listen(given.endpoint, 'calc', service);
+                """,
+                endpoint=self.endpoint,
+            )
+        )
+        remote = dial(reactor, self.endpoint, CALC)
+        values = [row.value async for row in remote.stream_call(Count(20_000))]
+        self.assertEqual(values, list(range(1, 20_001)))
+        async with remote.stream_call(Count(10**9)) as rows:
+            async for row in rows:
+                if row.value == 5000:
+                    break
+        found: list[Any] = []
+        try:
+            async for row in remote.stream_call(Count(2, fails=True)):
+                found.append(row.value)
+        except CallFailed as error:
+            found.append(error.code)
+        self.assertEqual(found, [1, 2, "tired"])
+        self.assertEqual(await remote.call(Add(1, 2), timeout=10), Sum(0))
+        remote.send(Note("stop"))
+        self.assertEqual(await running, 3)
+        await remote.close()
+
+    async def test_each_knows_what_the_other_takes_by_the_schema(self) -> None:
+        service = Calculator()
+        listening = await listen(reactor, self.endpoint, service)
+        said = await self.run_node(
+            """
+            const described = ipc.fromSchema(given.schema);
+            const remote = ipc.dial(given.endpoint, described);
+            const peer = await remote.linked();
+            const understood = ['add', 'refuse', 'count', 'note', 'events', 'other'].map((name) =>
+              [peer.understands(name), peer.understands(name, { exactly: true })]);
+            const failed = [];
+            for (const request of [{ a: 'one', b: 2 }, { a: 1 }]) {
+              await remote.call('add', request).catch(({ code, message }) => failed.push([code, message]));
+            }
+            const { value } = await remote.call('add', { a: 1, b: 0.5 });
+            console.log(JSON.stringify({ understood, failed, value }));
+            await remote.close();
+            """,
+            endpoint=self.endpoint,
+            schema=CALC.schema(),
+        )
+        self.assertEqual(said["understood"], [[True, True]] * 5 + [[False, False]])
+        self.assertEqual([code for code, _ in said["failed"]], ["local-protocol"] * 2)
+        self.assertIn("$.a must be number", said["failed"][0][1])
+        self.assertEqual(said["value"], 1.5)
+        await listening.close()
+
+    async def test_python_knows_what_node_takes(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const handlers = {
+                  add: () => ({ value: 'wrong' }),
+                  refuse: () => ({ value: 0 }),
+                  count: function* () { yield { value: 1 }; yield { value: 'x' }; },
+                  note: () => listening.close(),
+                };
+                const receiver = () => ({ position: () => 1, take: () => {} });
+                const service = { handlers, receiver };
+                const listening = await ipc.listen(given.endpoint, ipc.fromSchema(given.schema), service);
+                listening.on('fault', () => {});
+                """,
+                endpoint=self.endpoint,
+                schema=CALC.schema(),
+            )
+        )
+        remote = dial(reactor, self.endpoint, CALC)
+        peer = await remote.linked(timeout=30)
+        kinds: list[Any] = [Add, Refuse, Count, Note, EVENTS]
+        self.assertEqual([peer.understands(kind, exactly=True) for kind in kinds], [True] * 5)
+        # Node finds what its own program answers wrongly, and tells nobody else what it was.
+        error: Any = await self.assertFailure(remote.call(Add(1, 2), timeout=10), CallFailed)
+        self.assertEqual(error.code, "internal")
+        found: list[Any] = []
+        try:
+            async for row in remote.stream_call(Count(2)):
+                found.append(row.value)
+        except CallFailed as failed:
+            found.append(failed.code)
+        self.assertEqual(found, [1, "internal"])
+        remote.send(Note("stop"))
+        await running
+        await remote.close()
+
+    async def test_plain_lines_that_node_asks(self) -> None:
+        listening = await listen_plain(reactor, self.endpoint, PlainCalculator())
+        said = await self.run_node(
+            """
+            const remote = ipc.dialPlain(given.endpoint, 'calc');
+            const { value, text } = await remote.call('add', { a: 1, b: 0.5, text: 'größer 😀' });
+            const failed = [];
+            for (const [type, request] of [['refuse', {}], ['add', { a: 'one', b: 2 }], ['other', {}]]) {
+              await remote.call(type, request).catch(({ code, data }) => failed.push([code, data]));
+            }
+            console.log(JSON.stringify([value, text, failed]));
+            await remote.close();
+            """,
+            endpoint=self.endpoint,
+        )
+        failed = [["no", {"why": "größer"}], ["bad-request", None], ["unknown-type", None]]
+        self.assertEqual(said, [1.5, "größer 😀", failed])
+        await listening.close()
+
+    async def test_plain_lines_that_node_answers(self) -> None:
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const described = { name: 'calc', calls: ['add', 'refuse'], messages: ['note'] };
+                const handlers = {
+                  add: async ({ a, b, text }) => ({ value: a + b, text }),
+                  refuse: () => { throw new ipc.CallFailed('no', 'not me', [1, null]); },
+                  note: () => void listening.close(),
+                };
+                const listening = await ipc.listenPlain(given.endpoint, described, { handlers });
+                """,
+                endpoint=self.endpoint,
+            )
+        )
+        remote = dial_plain(reactor, self.endpoint, PLAIN, random=lambda: 0.01)
+        self.assertEqual(await remote.call(Add(2, 3, "größer 😀"), timeout=30), Sum(5, "größer 😀"))
         error: Any = await self.assertFailure(remote.call(Refuse()), CallFailed)
         self.assertEqual((error.code, error.message, error.data), ("no", "not me", [1, None]))
         remote.send(Note("stop"))

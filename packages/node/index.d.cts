@@ -4,19 +4,30 @@
 /** What an interface says: each call with its request and its reply, each message, and each stream with its items. */
 export interface Declared {
   calls: Record<string, { request: any; reply: any }>;
+  /** The calls that are answered by items, one after another. */
+  streamed?: Record<string, { request: any; item: any }>;
   messages: Record<string, any>;
   streams: Record<string, any>;
 }
 
-/** An interface of a service. Where the lists are absent, nothing is checked when the program runs. */
+/** An interface of a service. Where the lists are absent, names aren't checked when the program runs. */
 export interface Interface<D extends Declared = Declared> {
   readonly name: string;
   readonly calls?: readonly (keyof D['calls'] & string)[];
+  readonly streamed?: readonly StreamedCall<D>[];
   readonly messages?: readonly (keyof D['messages'] & string)[];
   readonly streams?: readonly (keyof D['streams'] & string)[];
 }
 
+/**
+ * The interface whose schema `python -m twistedipc.ipc dump MODULE:NAME` has printed. With it, fields are checked when the
+ * program runs: of what comes and of what is sent.
+ */
+export function fromSchema<D extends Declared = Declared>(dumped: unknown): Interface<D>;
+
 type Call<D extends Declared> = keyof D['calls'] & string;
+type StreamedCalls<D extends Declared> = NonNullable<D['streamed']>;
+type StreamedCall<D extends Declared> = keyof StreamedCalls<D> & string;
 type Message<D extends Declared> = keyof D['messages'] & string;
 type StreamName<D extends Declared> = keyof D['streams'] & string;
 type Sent<T> = T extends object ? Omit<T, 'type'> : T;
@@ -33,13 +44,25 @@ export interface PeerInfo {
   readonly address: string;
   /** The id of the named key by which it is proven; "" is the shared key, or none. */
   readonly key: string;
+  /** What both sides can do beside the version. With `interface` among them, the peer says what it takes. */
+  readonly features: readonly string[];
 }
 
 export interface CallOptions {
-  /** Milliseconds to wait for the reply, and for a link; 30,000 by default. */
+  /** Milliseconds to wait for the reply, and for a link; 30,000 by default. Infinity is as long as it takes. */
   timeout?: number;
   /** Its abort makes the other side drop the call. */
   signal?: AbortSignal;
+}
+
+/**
+ * The items that answer a call, as they come. The call is made when the first one is asked for. What the program doesn't
+ * take is bounded: the other side waits. Leaving the loop makes it stop.
+ */
+export interface StreamedReply<Item = any> extends AsyncIterableIterator<Item> {
+  next(): Promise<IteratorResult<Item, undefined>>;
+  /** Take no more items. */
+  return(): Promise<IteratorResult<Item, undefined>>;
 }
 
 /** The peer at the other end of a link. `Asks` is the interface that it answers. */
@@ -57,6 +80,20 @@ export class Peer<Asks extends Declared = Declared> {
     request: Sent<Asks['calls'][C]['request']>,
     options?: CallOptions,
   ): Promise<Asks['calls'][C]['reply']>;
+  /** Call the peer for items, on this link. See `Remote.streamCall`. */
+  streamCall<C extends StreamedCall<Asks>>(
+    type: C,
+    request: Sent<StreamedCalls<Asks>[C]['request']>,
+    options?: CallOptions,
+  ): StreamedReply<StreamedCalls<Asks>[C]['item']>;
+  /**
+   * Whether the peer says that it takes a call, a message or a stream of this name: its program may be older or newer
+   * than this one. False of one that says nothing of itself, whose `info.features` don't have `interface`.
+   *
+   * `exactly`: whether it must have the same fields as this side has, of a call those of its reply too. This side knows
+   * them if its interface is a schema (`fromSchema`).
+   */
+  understands(name: string, options?: { kind?: 'call' | 'items' | 'message' | 'stream'; exactly?: boolean }): boolean;
   send<M extends Message<Asks>>(type: M, message: Sent<Asks['messages'][M]>): void;
   /** Resolves when the peer keeps up. */
   drain(options?: { signal?: AbortSignal }): Promise<void>;
@@ -85,12 +122,18 @@ export interface Receiver<Item = any> {
 type Answer<T> = T | Promise<T>;
 
 type Handlers<D extends Declared, Asks extends Declared> = {
-  [T in Call<D> | Message<D>]: T extends Call<D>
+  [T in Call<D> | StreamedCall<D> | Message<D>]: T extends Call<D>
     ? (
         request: D['calls'][T]['request'],
         peer: Peer<Asks>,
         context: { readonly signal: AbortSignal },
       ) => Answer<D['calls'][T]['reply']>
+    : T extends StreamedCall<D>
+    ? (
+        request: StreamedCalls<D>[T]['request'],
+        peer: Peer<Asks>,
+        context: { readonly signal: AbortSignal },
+      ) => Answer<AsyncIterable<StreamedCalls<D>[T]['item']> | Iterable<StreamedCalls<D>[T]['item']>>
     : (message: D['messages'][T], peer: Peer<Asks>) => unknown;
 };
 
@@ -137,6 +180,9 @@ export interface SideOptions extends Limits {
   tls?: TLSFiles;
   /** Gives a reason to refuse a peer that has proven who it is. */
   accept?: (peer: PeerInfo) => string | null | undefined | false;
+  /** This side's role, and the other's, on a link that isn't one of a library's interface: `builder`, say. */
+  role?: string;
+  peerRole?: string;
   /** Whether the process may end while this goes on. */
   unref?: boolean;
 }
@@ -154,7 +200,10 @@ export interface DialOptions<Answered extends Declared = Declared, Asks extends 
   random?: () => number;
 }
 
-export interface ListenOptions extends SideOptions {}
+export interface ListenOptions<Asks extends Declared = Declared> extends SideOptions {
+  /** What the peers answer, if this side calls them: with a schema (`fromSchema`), what goes to them and comes is checked. */
+  calls?: Interface<Asks> | string;
+}
 
 /** Stay linked with the service at `unix:PATH`, `tcp:HOST:PORT`, `tls:HOST:PORT`, or `parent:`, until `close`. */
 export function dial<D extends Declared = Declared, Answered extends Declared = Declared>(
@@ -168,7 +217,47 @@ export function listen<D extends Declared = Declared, Asks extends Declared = De
   endpoint: string,
   described: Interface<D> | string,
   service: Service<NoInfer<D>, NoInfer<Asks>>,
-  options?: ListenOptions,
+  options?: ListenOptions<NoInfer<Asks>>,
+): Promise<Listening<Asks>>;
+
+/** How plain lines are written and bounded. */
+export interface PlainOptions {
+  /** For people, where there is a name. */
+  name?: string;
+  /** For `tls:`; a side that listens needs an `authority`. */
+  tls?: TLSFiles;
+  unref?: boolean;
+  /** The member of a line that says its type, `type`; null: lines have none, and all are of the `defaultType`. */
+  typeField?: string | null;
+  /** The type of a line that says none; without it, such a line isn't understood. */
+  defaultType?: string;
+  /** The member that has a request's id, `id`. */
+  requestId?: string;
+  /** Milliseconds without a line, and without a request at work, after which a connection is closed. */
+  idleTimeout?: number;
+  /** Bytes of a line, 1 MiB. */
+  frameLimit?: number;
+  /** Calls of this side's in flight, 1024. */
+  maxCalls?: number;
+  /** Bytes that wait for a peer that doesn't read, 64 MiB; over it the connection is closed. */
+  outboundLimit?: number;
+}
+
+type Unlinked = Pick<DialOptions, 'service' | 'callsWait' | 'queue' | 'failOnRefusal' | 'random'>;
+
+/** Stay connected with a server of lines of JSON (`net.createServer`, say, or a `listenPlain`). There is no handshake. */
+export function dialPlain<D extends Declared = Declared>(
+  endpoint: string,
+  described: Interface<D> | string,
+  options?: PlainOptions & Unlinked,
+): Remote<D>;
+
+/** Listen for tools that speak lines of JSON. Nobody proves who it is: whoever can connect may ask. */
+export function listenPlain<D extends Declared = Declared, Asks extends Declared = Declared>(
+  endpoint: string,
+  described: Interface<D> | string,
+  service: Service<NoInfer<D>, NoInfer<Asks>>,
+  options?: PlainOptions & { calls?: Interface<Asks> | string },
 ): Promise<Listening<Asks>>;
 
 interface Emitter<Events extends Record<string, unknown[]>> {
@@ -190,6 +279,15 @@ export class Remote<D extends Declared = Declared> {
     request: Sent<D['calls'][C]['request']>,
     options?: CallOptions,
   ): Promise<D['calls'][C]['reply']>;
+  /**
+   * Call the service for items: `for await (const row of remote.streamCall('query', { … }))`. Without a link, on the next
+   * one. `timeout` is for the link, and for each next item.
+   */
+  streamCall<C extends StreamedCall<D>>(
+    type: C,
+    request: Sent<StreamedCalls<D>[C]['request']>,
+    options?: CallOptions,
+  ): StreamedReply<StreamedCalls<D>[C]['item']>;
   /** Send a one-way message; or keep it for the next link. */
   send<M extends Message<D>>(type: M, message: Sent<D['messages'][M]>): void;
   /** Resolves when there is a link, and the peer keeps up with what this side sends. */
@@ -319,6 +417,9 @@ export class Session {
   dataToSend(): string;
   send(type: string, fields?: object): void;
   call(type: string, fields: object | undefined, deadline: number): number;
+  callForItems(type: string, fields: object | undefined, credit: number): number;
+  more(id: number, credit: number): void;
+  answerItems(id: number, array: string): void;
   drop(id: number): void;
   answer(id: number, reply: unknown): void;
   refuse(id: number, code: string, message: string, data?: unknown): void;
@@ -337,13 +438,16 @@ export interface SessionSettings extends Required<Limits> {
   accept?: (peer: PeerInfo) => string | null | undefined | false;
   messages: ReadonlySet<string>;
   answers: ReadonlySet<string>;
+  streamed?: ReadonlySet<string>;
 }
 
 export type SessionEvent =
   | { event: 'ready'; peer: PeerInfo }
   | { event: 'message'; message: Record<string, any> }
   | { event: 'stream'; frame: Record<string, any>; size: number }
-  | { event: 'call'; id: number; request: Record<string, any> }
+  | { event: 'call'; id: number; request: Record<string, any>; credit: number }
+  | { event: 'items'; id: number; items: any[]; size: number }
+  | { event: 'more'; id: number; credit: number }
   | { event: 'dropped'; id: number }
   | { event: 'replied'; id: number; reply: any }
   | { event: 'failed'; id: number; error: CallFailed | CallTimedOut }

@@ -4,21 +4,22 @@
 const { EventEmitter } = require('node:events');
 const { Delays, step } = require('./dialling.cjs');
 const { addressOf, connect, parse } = require('./endpoints.cjs');
-const { LinkRefused, LocalProtocolError, NotConnected } = require('./errors.cjs');
+const { CallTimedOut, LinkRefused, LocalProtocolError, NotConnected } = require('./errors.cjs');
 const { FileOutbox } = require('./file_outbox.cjs');
 const { makeNonce } = require('./keys.cjs');
-const { CALL_TIMEOUT, Link } = require('./link.cjs');
+const { Link } = require('./link.cjs');
 const { ParentSocket } = require('./parent_socket.cjs');
 const { Outgoing } = require('./sender.cjs');
-const { answersOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
+const { answersOf, formatOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
+const { StreamedReply } = require('./streamed.cjs');
 const { Unsent } = require('./unsent.cjs');
-const { Waiting } = require('./waiting.cjs');
+const { LONGEST_TIMEOUT, Waiting, timeoutOf } = require('./waiting.cjs');
 
 /** Milliseconds that a link must have been ready for, before the next delay is the first one again. */
 const LASTING = 5000;
 
 /** @typedef {import('./service.cjs').Interface} Interface */
-/** @typedef {import('./link.cjs').Peer} Peer */
+/** @typedef {import('./peer.cjs').Peer} Peer */
 /** @typedef {Record<string, any>} Options */
 
 /**
@@ -32,21 +33,34 @@ function dial(endpoint, described, options = {}) {
   return new Remote(endpoint, interfaceOf(described), options);
 }
 
+/**
+ * Stay connected with a server of lines of JSON, otherwise like `dial`.
+ *
+ * @param {string} endpoint
+ * @param {Interface | string} described
+ * @param {Options} [options]
+ */
+function dialPlain(endpoint, described, options = {}) {
+  return new Remote(endpoint, interfaceOf(described), options, formatOf(options, endpoint));
+}
+
 /** A service, over one link after another. Events: `link` (a peer), `loss` (a reason), `fault` (an error, and where). */
 class Remote extends EventEmitter {
   /**
    * @param {string} endpoint
    * @param {Interface} asked
    * @param {Options} options
+   * @param {import('./plain_session.cjs').Format} [format] of plain lines, in place of a link
    */
-  constructor(endpoint, asked, options) {
+  constructor(endpoint, asked, options, format) {
     super();
     const { service, callsWait = true, queue = 1 << 20, failOnRefusal = false, unref = false, tls } = options;
     const answered = service?.interface === undefined ? undefined : interfaceOf(service.interface);
     const answers = answersOf(service, answered);
     const roles = { role: `${asked.name}-client`, peerRole: `${asked.name}-server` };
-    const settings = settingsOf(roles, answers, answered, options);
-    const address = parse(endpoint, { dialled: true, hasKey: !!(settings.key || settings.keys) });
+    const settings = settingsOf(roles, answers, { answered, asked }, options);
+    settings.format = format;
+    const address = parse(endpoint, { dialled: true, hasKey: !!(format || settings.key || settings.keys) });
     settings.keysOptional = address.kind === 'unix' || address.kind === 'parent';
     this._interface = asked;
     this._named = options.name !== undefined;
@@ -57,7 +71,7 @@ class Remote extends EventEmitter {
     this._unref = unref;
     this._callsWait = callsWait;
     this._failOnRefusal = failOnRefusal;
-    this._outgoing = new Outgoing(settings.frameLimit, (what, work) => this._guard(what, work));
+    this._outgoing = new Outgoing(settings, (what, work) => this._guard(what, work));
     this._unsent = new Unsent(settings, queue);
     this._linked = new Waiting();
     /** @type {Peer | undefined} */
@@ -100,10 +114,34 @@ class Remote extends EventEmitter {
       if (this._link && this._peer) return this._link.call(type, request, options, { resolve, reject });
       if (this._fails) throw this._fails();
       if (!this._callsWait) throw new NotConnected(this._why);
-      const timeout = options.timeout ?? CALL_TIMEOUT;
+      const timeout = timeoutOf(options.timeout);
       const why = () => this._why;
       this._unsent.call(type, request, { timeout, signal: options.signal, why }, { resolve, reject });
     });
+  }
+
+  /**
+   * Call the service for items: `for await (const row of remote.streamCall('query', { … }))`. The call is made when the
+   * first item is asked for; without a link, on the next one.
+   *
+   * @param {string} type
+   * @param {object} [request]
+   * @param {{ timeout?: number, signal?: AbortSignal }} [options] `timeout` is for the link, and for each next item
+   */
+  streamCall(type, request, options) {
+    this._check('streamed', type);
+    return new StreamedReply((timeout, signal) => this._linkOf(type, timeout, signal), type, request, options);
+  }
+
+  /**
+   * @param {string} type
+   * @param {number} timeout
+   * @param {AbortSignal} [signal]
+   */
+  async _linkOf(type, timeout, signal) {
+    if (!this._peer && !this._fails && !this._callsWait) throw new NotConnected(this._why);
+    const late = () => new CallTimedOut(`no link in time for ${type}: ${this._why}`);
+    return (await this._whenLinked(timeout, signal, late))._link;
   }
 
   /**
@@ -135,19 +173,29 @@ class Remote extends EventEmitter {
    * @param {{ timeout?: number, signal?: AbortSignal }} [options]
    * @returns {Promise<Peer>}
    */
-  async linked({ timeout, signal } = {}) {
+  async linked({ timeout = Infinity, signal } = {}) {
+    return this._whenLinked(timeoutOf(timeout), signal, () => new NotConnected(`no link in time: ${this._why}`));
+  }
+
+  /**
+   * @param {number} timeout
+   * @param {AbortSignal | undefined} signal
+   * @param {() => Error} late
+   * @returns {Promise<Peer>}
+   */
+  async _whenLinked(timeout, signal, late) {
     if (this._fails) throw this._fails();
     if (!this._peer) {
-      const limit = timeout === undefined ? undefined : new AbortController();
+      const limit = timeout <= LONGEST_TIMEOUT ? new AbortController() : undefined;
       const signals = [signal, limit?.signal].filter((each) => each !== undefined);
-      const timer = limit && setTimeout(() => limit.abort(new NotConnected(`no link in time: ${this._why}`)), timeout);
+      const timer = limit && setTimeout(() => limit.abort(late()), timeout);
       try {
         await this._linked.wait(signals.length ? AbortSignal.any(signals) : undefined);
       } finally {
         clearTimeout(timer);
       }
     }
-    return this._peer ?? this.linked({ timeout, signal });
+    return this._peer ?? this._whenLinked(timeout, signal, late);
   }
 
   /**
@@ -158,6 +206,7 @@ class Remote extends EventEmitter {
    */
   stream(name, options = {}) {
     this._check('streams', name);
+    if (this._settings.format) throw new LocalProtocolError('plain lines have no streams');
     checkNamed(options.outbox, this._named);
     return this._outgoing.stream(name, options);
   }
@@ -186,7 +235,7 @@ class Remote extends EventEmitter {
   }
 
   /**
-   * @param {'calls' | 'messages' | 'streams'} kind
+   * @param {'calls' | 'streamed' | 'messages' | 'streams'} kind
    * @param {string} type
    */
   _check(kind, type) {
@@ -280,6 +329,7 @@ class Remote extends EventEmitter {
     link.closed.then(() => {
       if (this._state === 'closing') this._handle('lost');
     });
+    link.begin();
   }
 
   // -- as the owner of links
@@ -371,4 +421,4 @@ function checkNamed(outbox, named) {
   }
 }
 
-module.exports = { dial, Remote, checkNamed };
+module.exports = { dial, dialPlain, Remote, checkNamed };

@@ -96,15 +96,17 @@ function connect({ kind, path, host, port }, files, ready) {
  * @param {Address} address
  * @param {TLSFiles | undefined} files
  * @param {(socket: net.Socket) => void} connected
+ * @param {boolean} [allowHalfOpen] whether a peer that says nothing more may still be answered
  * @returns {Promise<net.Server>}
  */
-async function listen(text, address, files, connected) {
+async function listen(text, address, files, connected, allowHalfOpen = false) {
   if (address.kind === 'tls' && !files?.certificate) throw new BadEndpoint(`${text}: a certificate is needed (tls)`);
   const { authority } = files ?? {};
   const make = () =>
     address.kind === 'tls'
       ? tls.createServer(
           {
+            allowHalfOpen,
             minVersion: 'TLSv1.2',
             handshakeTimeout: CONNECT_TIMEOUT,
             ...read(files),
@@ -113,7 +115,7 @@ async function listen(text, address, files, connected) {
           },
           connected,
         )
-      : net.createServer(connected);
+      : net.createServer({ allowHalfOpen }, connected);
   try {
     return await bind(make(), address);
   } catch (error) {

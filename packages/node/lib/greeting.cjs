@@ -3,10 +3,14 @@
 // See "The handshake" in docs/protocol.md.
 
 const crypto = require('node:crypto');
+const { Introduced, INTERFACE } = require('./catalogue.cjs');
 const { decode, NotUtf8, remoteFault } = require('./json.cjs');
 const { NAME, ROLE, TOKEN, MOST_KEYS } = require('./keys.cjs');
 
 const VERSIONS = [1];
+/** What this package can do beside the version, by the names on the wire. An end uses a feature if both have it. */
+const FEATURES = [INTERFACE];
+const MOST_FEATURES = 32;
 const NONCE = /^[0-9a-f]{64}$/;
 const MAC = /^(?:[0-9a-f]{64})?$/;
 /** Stands for a key that isn't known. It opens nothing. */
@@ -17,9 +21,16 @@ const DECOY = Buffer.alloc(32);
 /** @typedef {import('./keys.cjs').NamedKey} NamedKey */
 /** @typedef {Record<string, any>} Frame */
 /**
+ * @typedef {object} Agreement
+ * @property {PeerInfo} peer
+ * @property {number} heartbeat
+ * @property {number} sendLimit
+ * @property {import('./catalogue.cjs').Catalogue} [takes] what the peer takes, if it says so
+ */
+/**
  * @typedef {object} Greeted what a line amounts to
- * @property {string} [answer] to be sent, without its newline
- * @property {{ peer: PeerInfo, heartbeat: number, sendLimit: number }} [agreement] the handshake is complete
+ * @property {string[]} [answers] lines to be sent
+ * @property {Agreement} [agreement] the handshake is complete
  * @property {{ code: string, reason: string }} [bye] the peer ends it
  */
 
@@ -39,12 +50,16 @@ class Greeting {
     this._challenge = {};
     /** @type {Frame} */
     this._hello = {};
+    /** what both have agreed upon, while each says what it takes @type {Agreement | undefined} */
+    this._agreement = undefined;
+    this._introduced = new Introduced();
     /** the listener's first words */
     this.opening = '';
     if (side === 'listener') {
       const { role, name, frameLimit, keys } = settings;
       this._challenge = { type: 'challenge', versions: VERSIONS, role, name, nonce, frame_limit: frameLimit };
       if (keys) this._challenge.keys = true;
+      if (settings.takes) this._challenge.features = FEATURES;
       this.opening = JSON.stringify(this._challenge);
     }
   }
@@ -75,8 +90,16 @@ class Greeting {
     } catch (error) {
       throw remoteFault('bad-handshake', `${this.expectation}: ${/** @type {Error} */ (error).message}`);
     }
-    if (frame.type === 'challenge') return this._onChallenge(frame);
-    return frame.type === 'hello' ? this._onHello(frame) : this._onWelcome(frame);
+    switch (frame.type) {
+      case 'challenge':
+        return this._onChallenge(frame);
+      case 'hello':
+        return this._onHello(frame);
+      case 'welcome':
+        return this._onWelcome(frame);
+      default:
+        return this._onIntroduction(frame);
+    }
   }
 
   /**
@@ -104,6 +127,7 @@ class Greeting {
     };
     if (challenge.frame_limit !== undefined) hello.frame_limit = settings.frameLimit;
     if (offered.length) hello.keys = offered.map(({ id }) => ({ id, mac: '' }));
+    if (challenge.features && settings.takes) hello.features = FEATURES;
     const fields = said(challenge, hello);
     offered.forEach(({ secret }, index) => {
       hello.keys[index].mac = mac(secret, 'hello', fields);
@@ -111,7 +135,7 @@ class Greeting {
     hello.mac = mac(this._shared(challenge.name), 'hello', fields);
     this._hello = hello;
     this._expected = 'welcome';
-    return { answer: JSON.stringify(hello) };
+    return { answers: [JSON.stringify(hello)] };
   }
 
   /**
@@ -126,13 +150,12 @@ class Greeting {
     }
     const key = this._proven(challenge, hello);
     this._checkRole(hello.role);
-    const peer = this._peer(hello.name, hello.role, hello.incarnation, hello.version, key?.id ?? '');
+    const peer = this._peer(hello.name, hello.role, hello.incarnation, hello.version, key?.id ?? '', hello.features);
     /** @type {Frame} */
     const welcome = { type: 'welcome', incarnation: settings.incarnation, heartbeat: settings.heartbeat };
     if (key) welcome.key = key.id;
     welcome.mac = welcomeMac(key?.secret ?? settings.key, challenge, hello, welcome);
-    const agreement = this._agreed(peer, settings.heartbeat, hello.frame_limit);
-    return { answer: JSON.stringify(welcome), agreement };
+    return this._met([JSON.stringify(welcome)], this._agreed(peer, settings.heartbeat, hello.frame_limit));
   }
 
   /**
@@ -142,8 +165,36 @@ class Greeting {
   _onWelcome(welcome) {
     const challenge = this._challenge;
     checkMac(this._expectedWelcome(welcome), welcome.mac, !!welcome.mac);
-    const peer = this._peer(challenge.name, challenge.role, welcome.incarnation, this._hello.version, welcome.key ?? '');
-    return { agreement: this._agreed(peer, welcome.heartbeat, challenge.frame_limit) };
+    const { name, role, features } = challenge;
+    const peer = this._peer(name, role, welcome.incarnation, this._hello.version, welcome.key ?? '', features);
+    return this._met([], this._agreed(peer, welcome.heartbeat, challenge.frame_limit));
+  }
+
+  // -- what each takes
+
+  /**
+   * Both are proven. If the peer wants to know what this side takes, it is told, and tells the same.
+   *
+   * @param {string[]} answers
+   * @param {Agreement} agreement
+   * @returns {Greeted}
+   */
+  _met(answers, agreement) {
+    const { takes } = this._settings;
+    if (!takes || !agreement.peer.features.includes(INTERFACE)) return { answers, agreement };
+    this._agreement = agreement;
+    this._expected = 'link-interface';
+    return { answers: [...answers, ...takes.lines] };
+  }
+
+  /**
+   * @param {Frame} frame
+   * @returns {Greeted}
+   */
+  _onIntroduction(frame) {
+    this._introduced.add(/** @type {any} */ (frame));
+    if (frame.more) return {};
+    return { agreement: { .../** @type {Agreement} */ (this._agreement), takes: this._introduced.catalogue() } };
   }
 
   // -- keys
@@ -240,12 +291,14 @@ class Greeting {
    * @param {string} incarnation
    * @param {number} version
    * @param {string} key
+   * @param {string[]} [theirs] the features that the peer has
    * @returns {PeerInfo}
    */
-  _peer(name, role, incarnation, version, key) {
-    const peer = Object.freeze({ name, role, incarnation, version, address: this._address, key });
+  _peer(name, role, incarnation, version, key, theirs = []) {
+    const features = Object.freeze(this._settings.takes ? FEATURES.filter((each) => theirs.includes(each)) : []);
+    const peer = Object.freeze({ name, role, incarnation, version, address: this._address, key, features });
     const reason = this._settings.accept?.(peer);
-    if (reason) throw remoteFault('refused', String(reason));
+    if (reason) throw remoteFault('not-accepted', String(reason));
     return peer;
   }
 
@@ -253,6 +306,7 @@ class Greeting {
    * @param {PeerInfo} peer
    * @param {number} heartbeat
    * @param {number | undefined} limit
+   * @returns {Agreement}
    */
   _agreed(peer, heartbeat, limit) {
     const own = this._settings.frameLimit;
@@ -277,6 +331,7 @@ function said(challenge, hello) {
   fields.push(String(hello.version), hello.role, hello.name, hello.incarnation, hello.nonce);
   if (hello.frame_limit !== undefined) fields.push(String(challenge.frame_limit), String(hello.frame_limit));
   if (hello.keys) fields.push(`keys ${hello.keys.map((/** @type {Frame} */ { id }) => id).join(',')}`);
+  if (hello.features && challenge.features) fields.push(`features ${challenge.features.join(',')} ${hello.features.join(',')}`);
   return fields;
 }
 
@@ -358,6 +413,10 @@ const isFrameLimit = optional(within(4096, Number.MAX_SAFE_INTEGER));
 /** @param {any} proof */
 const isProof = (proof) => typeof proof === 'object' && proof !== null && matches(TOKEN)(proof.id) && matches(MAC)(proof.mac);
 
+const isFeatures = optional((all) => Array.isArray(all) && all.length <= MOST_FEATURES && all.every(matches(ROLE)));
+/** @param {any} row */
+const isRow = (row) => Array.isArray(row) && row.length >= 1 && row.length <= 8 && row.every((each) => typeof each === 'string');
+
 /** @type {Record<string, (frame: Frame) => void>} */
 const CHECKS = {
   challenge(frame) {
@@ -367,6 +426,7 @@ const CHECKS = {
     check(frame, 'nonce', matches(NONCE));
     check(frame, 'frame_limit', isFrameLimit);
     check(frame, 'keys', optional((keys) => typeof keys === 'boolean'));
+    check(frame, 'features', isFeatures);
   },
   hello(frame) {
     check(frame, 'version', isVersion);
@@ -376,6 +436,7 @@ const CHECKS = {
     check(frame, 'nonce', matches(NONCE));
     check(frame, 'frame_limit', isFrameLimit);
     check(frame, 'keys', optional((all) => Array.isArray(all) && all.length >= 1 && all.length <= MOST_KEYS && all.every(isProof)));
+    check(frame, 'features', isFeatures);
     check(frame, 'mac', matches(MAC));
   },
   welcome(frame) {
@@ -383,6 +444,10 @@ const CHECKS = {
     check(frame, 'heartbeat', within(10, 3_600_000));
     check(frame, 'key', optional(matches(TOKEN)));
     check(frame, 'mac', matches(MAC));
+  },
+  'link-interface'(frame) {
+    check(frame, 'takes', (rows) => Array.isArray(rows) && rows.every(isRow));
+    check(frame, 'more', optional((more) => typeof more === 'boolean'));
   },
 };
 

@@ -3,22 +3,27 @@
 
 const { CallFailed, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError } = require('./errors.cjs');
 const { encode } = require('./json.cjs');
+const { Peer } = require('./peer.cjs');
+const { PlainSession } = require('./plain_session.cjs');
 const { Incoming } = require('./receiver.cjs');
 const { FROM_RECEIVER } = require('./sender.cjs');
 const { Session, describe } = require('./session.cjs');
-const { Waiting } = require('./waiting.cjs');
+const { Streaming } = require('./streamed.cjs');
+const { Waiting, timeoutOf } = require('./waiting.cjs');
 
 /** Milliseconds in which a peer may read what is left for it when the link is closed. */
 const LINGER = 5000;
 /** Asynchronous handlers of one peer's messages that may be at work before its link isn't read. */
 const MAX_RUNNING = 256;
-const CALL_TIMEOUT = 30_000;
+/** How often it is told, for each link, that one side hasn't understood the other. */
+const MOST_MISUNDERSTANDINGS = 100;
 /** The codes of a `bye` after which only people can change the outcome. */
-const REFUSALS = new Set(['version', 'unauthorized', 'refused']);
+const REFUSALS = new Set(['version', 'unauthorized', 'refused', 'not-accepted', 'name-taken', 'bad-handshake']);
 
 /** @typedef {import('./session.cjs').Settings} Settings */
 /** @typedef {import('./session.cjs').PeerInfo} PeerInfo */
 /** @typedef {import('./service.cjs').Answers} Answers */
+/** @typedef {import('./streamed.cjs').StreamedReply} StreamedReply */
 /** @typedef {{ resolve: (reply: any) => void, reject: (error: Error) => void, forget?: () => void }} Asked */
 /**
  * @typedef {object} Owner what makes links hears of them
@@ -26,81 +31,6 @@ const REFUSALS = new Set(['version', 'unauthorized', 'refused']);
  * @property {(link: Link, reason: string, refusal: string) => void} linkLost its calls fail after that
  * @property {(error: unknown, what: string) => void} fault
  */
-
-/** The peer at the other end of a link: what handlers and `Listening.peers` have of it. */
-class Peer {
-  /** @param {Link} link */
-  constructor(link) {
-    Object.defineProperty(this, '_link', { value: link });
-    /** @type {Link} */
-    this._link;
-    this.info = link.info;
-  }
-
-  /** Whether messages can be sent. */
-  get connected() {
-    return this._link.session.state === 'ready';
-  }
-
-  /** Whether the peer doesn't keep up with what this side sends. */
-  get paused() {
-    return this._link.paused;
-  }
-
-  /** Bytes of a message to the peer: the smaller one of both sides' limits. */
-  get frameLimit() {
-    return this._link.sendLimit;
-  }
-
-  /**
-   * Call the peer, and wait for the reply.
-   *
-   * @param {string} type
-   * @param {object} [request]
-   * @param {{ timeout?: number, signal?: AbortSignal }} [options]
-   * @returns {Promise<any>}
-   */
-  call(type, request, options) {
-    return new Promise((resolve, reject) => this._link.call(type, request, options, { resolve, reject }));
-  }
-
-  /**
-   * Send a one-way message.
-   *
-   * @param {string} type
-   * @param {object} [message]
-   */
-  send(type, message) {
-    this._link.send(type, message);
-  }
-
-  /**
-   * Resolves when the peer keeps up.
-   *
-   * @param {{ signal?: AbortSignal }} [options]
-   */
-  drain(options) {
-    return this._link.drain(options?.signal);
-  }
-
-  /**
-   * Tell the peer why, and end the link.
-   *
-   * @param {string} [code]
-   * @param {string} [reason]
-   */
-  close(code = 'closed', reason = 'the peer has closed the link') {
-    this._link.close(code, reason);
-  }
-
-  pauseReading() {
-    this._link.hold('application', true);
-  }
-
-  resumeReading() {
-    this._link.hold('application', false);
-  }
-}
 
 class Link {
   /**
@@ -113,7 +43,10 @@ class Link {
    */
   constructor(socket, side, settings, answers, owner, { nonce, address, unref }) {
     this.socket = socket;
-    this.session = new Session(side, this._accepting(settings), { nonce, now: now(), address });
+    /** where there are plain lines in place of a link @type {PlainSession | undefined} */
+    this._plain = undefined;
+    if (settings.format) this._plain = new PlainSession(side, /** @type {any} */ (settings), { now: now(), address });
+    this.session = this._plain ?? new Session(side, this._accepting(settings), { nonce, now: now(), address });
     /** @type {Peer | undefined} */
     this.peer = undefined;
     /** @type {import('./sender.cjs').Outgoing | undefined} */
@@ -126,9 +59,14 @@ class Link {
     this._incoming = undefined;
     /** @type {Map<number, Asked>} */
     this._asked = new Map();
+    /** the calls among them that are answered by items @type {Map<number, StreamedReply>} */
+    this._arriving = new Map();
+    /** the peer's calls that are @type {Map<number, Streaming>} */
+    this._streaming = new Map();
     /** @type {Map<number, AbortController | undefined>} */
     this._answering = new Map();
     this._running = 0; // handlers of messages
+    this._misunderstandings = 0;
     this._drains = new Waiting();
     /** @type {Set<string>} */
     this._holds = new Set();
@@ -143,16 +81,21 @@ class Link {
     this._linger = undefined;
     /** @type {() => void} */
     this._forgetKey = () => {};
-    this._flush = () => this.flush();
+    this._flush = () => this._turnEnded();
     this.closed = new Promise((/** @type {(value?: undefined) => void} */ resolve) => (this._resolveClosed = resolve));
     socket.setNoDelay?.(true);
     if (unref) socket.unref();
     socket.on('data', (/** @type {Buffer} */ chunk) => this._events(this.session.receive(chunk, now())));
     socket.on('drain', () => this._resume());
     socket.on('error', (error) => this._lost(error.message));
-    socket.on('end', () => this._lost('the peer has closed the connection'));
+    socket.on('end', () => this._inputEnded());
     socket.on('close', () => this._gone());
     this._after();
+  }
+
+  /** Begin, once the owner knows of it. */
+  begin() {
+    if (this._plain) this._events(this._plain.start());
   }
 
   get info() {
@@ -187,25 +130,24 @@ class Link {
 
   /** @param {import('./session.cjs').Event[]} events */
   _events(events) {
+    if (this._plain?.isFull) this.hold('answers', true);
     for (const event of events) {
       if (this._ended) break; // a handler has closed it: nothing is received from then on
       switch (event.event) {
-        case 'replied': {
-          const asked = this._asked.get(event.id);
-          this._asked.delete(event.id);
-          asked?.forget?.();
-          asked?.resolve(event.reply);
+        case 'replied':
+          this._forgetAsked(event.id)?.resolve(event.reply);
           break;
-        }
-        case 'failed': {
-          const asked = this._asked.get(event.id);
-          this._asked.delete(event.id);
-          asked?.forget?.();
-          asked?.reject(event.error);
+        case 'failed':
+          this._forgetAsked(event.id)?.reject(event.error);
           break;
-        }
+        case 'items':
+          this._arriving.get(event.id)?.came(event.items, event.size);
+          break;
+        case 'more':
+          this._streaming.get(event.id)?.more(event.credit);
+          break;
         case 'call':
-          this._answer(event.id, event.request);
+          this._answer(event.id, event.request, event.credit);
           break;
         case 'dropped':
           this._dropped(event.id);
@@ -220,10 +162,10 @@ class Link {
           this._ready();
           break;
         case 'complaint':
-          this._owner.fault(new LinkError(event.code, event.message), `${this.info.name} has not taken something`);
+          this._misunderstood(event.code, event.message, `${this.info.name} has not taken something`);
           break;
         case 'refused':
-          this._owner.fault(new LinkError('refused', event.message), `a message of ${this.info.name} was refused`);
+          this._misunderstood('refused', event.message, `a message of ${this.info.name} was refused`);
           break;
         case 'closed':
           this._over(event);
@@ -233,13 +175,36 @@ class Link {
     this._after();
   }
 
+  /**
+   * One side hasn't understood the other. It is told so often, and not for ever: a peer can go on with that.
+   *
+   * @param {string} code
+   * @param {string} message
+   * @param {string} what
+   */
+  _misunderstood(code, message, what) {
+    if (++this._misunderstandings > MOST_MISUNDERSTANDINGS) return;
+    const last = this._misunderstandings === MOST_MISUNDERSTANDINGS ? '; no more of this is told of this link' : '';
+    this._owner.fault(new LinkError(code, message + last), what);
+  }
+
+  /** @param {number} id */
+  _forgetAsked(id) {
+    const asked = this._asked.get(id);
+    this._asked.delete(id);
+    this._arriving.delete(id);
+    asked?.forget?.();
+    return asked;
+  }
+
   _ready() {
+    const revoked = () => this.close('unauthorized', 'the key of this link was revoked');
+    const { key } = this.info;
+    // It may have been since it was proven: the peer has said meanwhile what it takes.
+    if (key && !this._settings.keys?.get(key)) return revoked();
     const peer = (this.peer = new Peer(this));
-    this._incoming = new Incoming(this, this._answers.receivers, this._answers.streams);
-    if (peer.info.key) {
-      const revoked = () => this.close('unauthorized', 'the key of this link was revoked');
-      this._forgetKey = this._settings.keys?.watch(peer.info.key, revoked) ?? this._forgetKey;
-    }
+    this._incoming = new Incoming(this, this._answers.receivers, this._answers.streams, this._settings.schema);
+    if (key) this._forgetKey = this._settings.keys?.watch(key, revoked) ?? this._forgetKey;
     this._guard('peerReady', () => this._answers.peerReady?.(peer));
     if (!this._ended) this._owner.linkReady(this);
   }
@@ -247,8 +212,9 @@ class Link {
   /**
    * @param {number} id
    * @param {Record<string, any>} request
+   * @param {number} credit bytes of items that the caller takes; 0: it waits for one reply
    */
-  _answer(id, request) {
+  _answer(id, request, credit) {
     const handler = this._answers.handlers[request.type];
     const signalOf = () => this._signalOf(id);
     // The signal is made when it is asked for: most handlers don't.
@@ -266,12 +232,32 @@ class Link {
     }
     if (typeof result?.then === 'function') {
       Promise.resolve(result).then(
-        (reply) => this._reply(id, request.type, reply),
+        (reply) => this._reply(id, request.type, reply, credit),
         (error) => this._refuse(id, request.type, error),
       );
     } else {
-      this._reply(id, request.type, result);
+      this._reply(id, request.type, result, credit);
     }
+  }
+
+  /**
+   * @param {number} id
+   * @param {string} type
+   * @param {number} credit
+   * @param {AsyncIterable<unknown> | Iterable<unknown>} items
+   */
+  _stream(id, type, credit, items) {
+    if (!credit) throw new CallFailed('bad-request', `${type} is answered by items: the call must have a credit`);
+    if (!this._answering.has(id)) return; // the link has ended
+    const { schema } = this._settings;
+    const wrong = (/** @type {unknown} */ item) => schema?.wrongAnswer('items', type, item) ?? '';
+    const streaming = new Streaming(this, id, type, credit, wrong);
+    this._streaming.set(id, streaming);
+    if (this._answering.get(id)?.signal.aborted) streaming.stop();
+    streaming.send(items).then(
+      (reply) => this._reply(id, type, reply),
+      (error) => this._refuse(id, type, error),
+    );
   }
 
   /** @param {number} id of a call that is being answered, or was */
@@ -286,6 +272,7 @@ class Link {
 
   /** @param {number} id */
   _dropped(id) {
+    this._streaming.get(id)?.stop();
     this._signalOf(id);
     this._answering.get(id)?.abort(new NotConnected('the caller does not wait any longer', 'dropped'));
   }
@@ -294,11 +281,17 @@ class Link {
    * @param {number} id
    * @param {string} type
    * @param {unknown} reply
+   * @param {number} [credit]
    */
-  _reply(id, type, reply) {
+  _reply(id, type, reply, credit = 0) {
     try {
+      const items = itemsOf(reply, this.session.settings.streamed?.has(type));
+      if (items) return this._stream(id, type, credit, items);
+      const wrong = this._streaming.has(id) ? '' : this._settings.schema?.wrongAnswer('call', type, reply ?? null);
+      if (wrong) throw new TypeError(`the reply to ${type} isn't what was declared: ${wrong}`);
       this.session.answer(id, reply);
       this._answering.delete(id);
+      this._streaming.delete(id);
       this._schedule();
     } catch (error) {
       this._refuse(id, type, error);
@@ -313,6 +306,7 @@ class Link {
   _refuse(id, type, error) {
     const aborted = this._answering.get(id)?.signal.aborted;
     this._answering.delete(id);
+    this._streaming.delete(id);
     let [code, message, data] = ['internal', 'an error inside; see the log there', /** @type {unknown} */ (undefined)];
     if (error instanceof CallFailed) {
       ({ code, message, data } = error);
@@ -387,11 +381,11 @@ class Link {
    * @param {{ timeout?: number, signal?: AbortSignal } | undefined} options
    * @param {Asked} asked
    */
-  call(type, request, { timeout = CALL_TIMEOUT, signal } = {}, asked) {
+  call(type, request, { timeout, signal } = {}, asked) {
     if (signal?.aborted) return asked.reject(signal.reason);
     let id = 0;
     try {
-      id = this.session.call(type, request, now() + timeout);
+      id = this.session.call(type, request, now() + timeoutOf(timeout));
     } catch (error) {
       return asked.reject(/** @type {Error} */ (error));
     }
@@ -408,6 +402,50 @@ class Link {
     this._asked.set(id, asked);
     this._schedule();
   }
+
+  // -- streamed replies
+
+  /**
+   * @param {string} type
+   * @param {object | undefined} request
+   * @param {number} credit
+   * @param {StreamedReply} arriving
+   */
+  callForItems(type, request, credit, arriving) {
+    const id = this.session.callForItems(type, request, credit);
+    this._asked.set(id, arriving);
+    this._arriving.set(id, arriving);
+    this._schedule();
+    return id;
+  }
+
+  /**
+   * @param {number} id
+   * @param {number} credit
+   */
+  more(id, credit) {
+    this.session.more(id, credit);
+    this._schedule();
+  }
+
+  /** @param {number} id of a call of this side's, whose answer isn't waited for any more */
+  drop(id) {
+    this._forgetAsked(id);
+    this.session.drop(id);
+    this._schedule();
+  }
+
+  /**
+   * @param {number} id
+   * @param {string} array
+   */
+  sendItems(id, array) {
+    this.session.answerItems(id, array);
+    // At once, so that the socket says when it is enough.
+    this.flush();
+  }
+
+  // -- messages and streams
 
   /**
    * @param {string} type
@@ -467,6 +505,14 @@ class Link {
       }
     }
     this._arm();
+  }
+
+  _turnEnded() {
+    this.flush();
+    if (!this._plain || this._ended) return;
+    const events = this._plain.settled(now());
+    if (events.length) this._events(events);
+    this.hold('answers', this._plain.isFull);
   }
 
   _resume() {
@@ -539,6 +585,12 @@ class Link {
     if (this._unref) this._linger.unref();
   }
 
+  _inputEnded() {
+    // A client of plain lines that has said all still gets its answers.
+    if (this._plain?.answersAfterEnd) this._events(this._plain.inputEnded(now()));
+    else this._lost('the peer has closed the connection');
+  }
+
   /** @param {string} reason the connection has ended without a word, or is about to */
   _lost(reason) {
     if (!this._ended) {
@@ -576,7 +628,9 @@ class Link {
       asked.reject(error());
     }
     this._asked.clear();
+    this._arriving.clear();
     this._drains.fail(error());
+    for (const streaming of this._streaming.values()) streaming.stop();
     for (const controller of this._answering.values()) controller?.abort(error());
     this._answering.clear();
     this._incoming?.close();
@@ -605,6 +659,18 @@ class Link {
   }
 }
 
+/**
+ * The items, if a handler has answered by such.
+ *
+ * @param {any} reply
+ * @param {boolean} [wanted] whether its request is declared to be answered by items: then an array may be them as well
+ */
+function itemsOf(reply, wanted) {
+  if (typeof reply !== 'object' || reply === null) return undefined;
+  if (reply[Symbol.asyncIterator] || (wanted && reply[Symbol.iterator])) return reply;
+  return undefined;
+}
+
 const OF_SENDER = new Set(['stream-open', 'stream-items', 'stream-close']);
 
 /** Milliseconds on a clock that nobody sets. */
@@ -612,4 +678,4 @@ function now() {
   return performance.now();
 }
 
-module.exports = { Link, Peer, CALL_TIMEOUT };
+module.exports = { Link };

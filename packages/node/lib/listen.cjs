@@ -4,17 +4,20 @@
 const { EventEmitter } = require('node:events');
 const { checkNamed } = require('./dial.cjs');
 const { addressOf, listen: listenAt, parse } = require('./endpoints.cjs');
+const { BadEndpoint, LocalProtocolError } = require('./errors.cjs');
 const { makeNonce } = require('./keys.cjs');
 const { Link } = require('./link.cjs');
 const { ParentSocket } = require('./parent_socket.cjs');
 const { Outgoing } = require('./sender.cjs');
-const { answersOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
+const { answersOf, formatOf, interfaceOf, settingsOf, tellFault } = require('./service.cjs');
 
 /** Connections that may be in their handshake at a time: others wait for nothing, and are closed. */
 const MAX_GREETINGS = 256;
+/** Connections that there may be at a time. */
+const MAX_LINKS = 4096;
 
 /** @typedef {import('./service.cjs').Interface} Interface */
-/** @typedef {import('./link.cjs').Peer} Peer */
+/** @typedef {import('./peer.cjs').Peer} Peer */
 
 /**
  * Listen at an endpoint for peers of a service.
@@ -31,6 +34,21 @@ async function listen(endpoint, described, service, options = {}) {
   return listening;
 }
 
+/**
+ * Listen for tools that speak plain lines of JSON, otherwise like `listen`.
+ *
+ * @param {string} endpoint
+ * @param {Interface | string} described
+ * @param {import('./service.cjs').Service} service
+ * @param {Record<string, any>} [options]
+ * @returns {Promise<Listening>}
+ */
+async function listenPlain(endpoint, described, service, options = {}) {
+  const listening = new Listening(endpoint, interfaceOf(described), service, options, formatOf(options, endpoint));
+  await listening._start(endpoint);
+  return listening;
+}
+
 /** A service that listens. Events: `link` (a peer), `loss` (a peer, a reason), `fault` (an error, and where). */
 class Listening extends EventEmitter {
   /**
@@ -38,13 +56,19 @@ class Listening extends EventEmitter {
    * @param {Interface} answered
    * @param {import('./service.cjs').Service} service
    * @param {Record<string, any>} options
+   * @param {import('./plain_session.cjs').Format} [format] of plain lines, in place of a link
    */
-  constructor(endpoint, answered, service, options) {
+  constructor(endpoint, answered, service, options, format) {
     super();
     this._answers = answersOf(service, answered);
+    const calls = options.calls === undefined ? undefined : interfaceOf(options.calls);
     const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
-    const settings = settingsOf(roles, this._answers, answered, options);
-    this._address = parse(endpoint, { dialled: false, hasKey: !!(settings.key || settings.keys) });
+    const settings = settingsOf(roles, this._answers, { answered, asked: calls }, options);
+    settings.format = format;
+    this._address = parse(endpoint, { dialled: false, hasKey: !!(format || settings.key || settings.keys) });
+    if (format && this._address.kind === 'tls' && !options.tls?.authority) {
+      throw new BadEndpoint(`${endpoint}: an authority is needed (tls): where there is no key, only a certificate proves a peer`);
+    }
     settings.keysOptional = this._address.kind === 'unix' || this._address.kind === 'parent';
     this._settings = settings;
     this._named = options.name !== undefined;
@@ -70,7 +94,8 @@ class Listening extends EventEmitter {
       for (const link of this._links) link.closed.then(() => this.close());
       return;
     }
-    const server = await listenAt(endpoint, this._address, this._tls, (socket) => this._connected(socket));
+    const halfOpen = !!this._settings.format;
+    const server = await listenAt(endpoint, this._address, this._tls, (socket) => this._connected(socket), halfOpen);
     this._server = server;
     if (this._unref) server.unref();
     server.on('error', (error) => this.fault(error, 'listening'));
@@ -87,7 +112,7 @@ class Listening extends EventEmitter {
 
   /** @param {import('node:net').Socket} socket */
   _connected(socket) {
-    if (this._closing || this._links.size - this.peers.size >= MAX_GREETINGS) {
+    if (this._closing || this._links.size - this.peers.size >= MAX_GREETINGS || this._links.size >= MAX_LINKS) {
       socket.destroy();
       return;
     }
@@ -95,6 +120,7 @@ class Listening extends EventEmitter {
     const link = new Link(socket, 'listener', this._settings, this._answers, this, options);
     this._links.add(link);
     link.closed.then(() => this._links.delete(link));
+    link.begin();
   }
 
   /**
@@ -105,10 +131,11 @@ class Listening extends EventEmitter {
    * @param {{ outbox?: import('./outbox.cjs').Outbox, onRefused?: (refusal: any) => void }} [options]
    */
   stream(peer, name, options = {}) {
+    if (this._settings.format) throw new LocalProtocolError('plain lines have no streams');
     checkNamed(options.outbox, this._named);
     let outgoing = this._outgoing.get(peer);
     if (!outgoing) {
-      outgoing = new Outgoing(this._settings.frameLimit, (what, work) => this._guard(what, work));
+      outgoing = new Outgoing(this._settings, (what, work) => this._guard(what, work));
       this._outgoing.set(peer, outgoing);
       for (const each of this.peers) if (each.info.name === peer) this._sendStreams(each._link);
     }
@@ -189,4 +216,4 @@ class Listening extends EventEmitter {
   }
 }
 
-module.exports = { listen, Listening };
+module.exports = { listen, listenPlain, Listening };

@@ -4,7 +4,7 @@
 const { TooManyCalls } = require('./errors.cjs');
 const { remoteFault } = require('./json.cjs');
 
-/** @typedef {{ type: string, deadline: number }} OwnCall */
+/** @typedef {{ type: string, deadline: number, forItems: boolean }} OwnCall */
 
 class OwnCalls {
   /** @param {number} most */
@@ -15,6 +15,11 @@ class OwnCalls {
     this._waiting = new Map();
     /** when `expired` is to be called */
     this.earliest = Infinity;
+  }
+
+  /** The id of the last call that was made; 0: there was none. */
+  get last() {
+    return this._last;
   }
 
   /** The id of the next call. Throws `TooManyCalls` if there can't be one. */
@@ -30,10 +35,11 @@ class OwnCalls {
    *
    * @param {string} type
    * @param {number} deadline
+   * @param {boolean} [forItems] whether it is answered by items
    */
-  made(type, deadline) {
+  made(type, deadline, forItems = false) {
     this._last += 1;
-    this._waiting.set(this._last, { type, deadline });
+    this._waiting.set(this._last, { type, deadline, forItems });
     if (deadline < this.earliest) this.earliest = deadline;
   }
 
@@ -48,6 +54,16 @@ class OwnCalls {
     const call = this._waiting.get(id);
     this._waiting.delete(id);
     return call;
+  }
+
+  /**
+   * Return a call that waits for its answer. Throws if there never was such a call.
+   *
+   * @param {number} id
+   */
+  get(id) {
+    if (id > this._last) throw remoteFault('bad-message', `call ${id} was never made`);
+    return this._waiting.get(id);
   }
 
   /** @param {number} id @returns {boolean} whether it waited */

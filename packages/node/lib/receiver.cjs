@@ -115,11 +115,13 @@ class Incoming {
    * @param {Link} link
    * @param {Receivers | undefined} receivers
    * @param {Set<string> | undefined} names of the streams that there are; undefined: the receivers know
+   * @param {import('./schema.cjs').Schema} [schema] what items must be
    */
-  constructor(link, receivers, names) {
+  constructor(link, receivers, names, schema) {
     this.link = link;
     this._receivers = receivers;
     this._names = names;
+    this._schema = schema;
     /** @type {Map<string, IncomingStream>} */
     this._streams = new Map();
     this._waiting = 0;
@@ -158,6 +160,23 @@ class Incoming {
     const stream = new IncomingStream(this, name, id, first, opening);
     this._streams.set(id, stream);
     stream.begin(this._receivers);
+  }
+
+  /**
+   * @param {string} name of a stream
+   * @param {any[]} items
+   * @returns {number} the place of the first that isn't what was declared; -1: there is none
+   */
+  firstWrong(name, items) {
+    return this._schema ? items.findIndex((item) => this.wrong(name, item)) : -1;
+  }
+
+  /**
+   * @param {string} name
+   * @param {unknown} item
+   */
+  wrong(name, item) {
+    return words(this._schema?.wrong('stream', name, item) ?? '');
   }
 
   /** @param {number} size */
@@ -262,10 +281,15 @@ class IncomingStream {
     if (this._sizes >= ALLOWANCE) {
       throw remoteFault('credit', `more than ${ALLOWANCE} bytes were sent and not acknowledged`);
     }
-    const fresh = first === this._next ? items : items.slice(this._next - first);
+    let fresh = first === this._next ? items : items.slice(this._next - first);
+    const bad = this._incoming.firstWrong(this.name, fresh);
+    if (bad >= 0) {
+      this._wrong = { code: 'bad-item', message: `item ${end - fresh.length + bad} of ${this.name}: ${this._incoming.wrong(this.name, fresh[bad])}` };
+      fresh = fresh.slice(0, bad);
+    }
     if (this._waiting.length) for (const item of fresh) this._waiting.push(item);
     else this._waiting = fresh;
-    this._next = end;
+    this._next = bad < 0 ? end : this._next + fresh.length;
     this._sizes += size;
     this._incoming.weigh(size);
     this._takeSoon();

@@ -157,6 +157,8 @@ class Stream {
    * @returns {Promise<number>}
    */
   async write(item) {
+    const wrong = this._outgoing.schema?.wrong('stream', this.name, item);
+    if (wrong) throw new LocalProtocolError(`an item of ${this.name} isn't what was declared: ${wrong}`);
     const line = encode(item, `the item of ${this.name}`);
     if (line.length * 3 > this._limit && Buffer.byteLength(line) > this._limit) {
       const size = Buffer.byteLength(line);
@@ -374,11 +376,12 @@ class Stream {
 /** The streams that are sent to one peer, over whatever links. */
 class Outgoing {
   /**
-   * @param {number} frameLimit
+   * @param {{ frameLimit: number, askedSchema?: import('./schema.cjs').Schema }} settings
    * @param {(what: string, work: () => void) => void} guard does work, and tells of what it throws
    */
-  constructor(frameLimit, guard) {
+  constructor({ frameLimit, askedSchema }, guard) {
     this.frameLimit = frameLimit;
+    this.schema = askedSchema;
     this.guard = guard;
     this.nextOpening = 1;
     /** @type {Map<string, Stream>} */

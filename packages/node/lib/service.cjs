@@ -1,15 +1,25 @@
 'use strict';
 // What one side of a link is given: an interface, what answers it, and limits.
 
-const { BadService, LinkError } = require('./errors.cjs');
-const { NAME, makeNonce, secretOf } = require('./keys.cjs');
+const { Catalogue, untold } = require('./catalogue.cjs');
+const { BadEndpoint, BadService, LinkError } = require('./errors.cjs');
+const { NAME, ROLE, makeNonce, secretOf } = require('./keys.cjs');
 const { Receivers } = require('./receiver.cjs');
-const { RESERVED } = require('./session.cjs');
+const { isReserved } = require('./session.cjs');
+const { timeoutOf } = require('./waiting.cjs');
 
 const INTERFACE_NAME = /^[a-z][a-z0-9-]{0,23}$/;
 
 /** @typedef {import('./session.cjs').Settings} Settings */
-/** @typedef {{ name: string, calls?: readonly string[], messages?: readonly string[], streams?: readonly string[] }} Interface */
+/**
+ * @typedef {object} Interface
+ * @property {string} name
+ * @property {readonly string[]} [calls]
+ * @property {readonly string[]} [streamed] the calls that are answered by items
+ * @property {readonly string[]} [messages]
+ * @property {readonly string[]} [streams]
+ * @property {import('./schema.cjs').Schema} [schema]
+ */
 /** @typedef {(message: any, peer: any, context: any) => any} Handler */
 /**
  * @typedef {object} Service
@@ -48,9 +58,9 @@ function answersOf(service, answered) {
   const handlers = Object.assign(Object.create(null), service?.handlers);
   for (const [type, handler] of Object.entries(handlers)) {
     if (typeof handler !== 'function') throw new BadService(`the handler of ${type} is no function`);
-    if (RESERVED.has(type) || type.startsWith('stream-')) throw new BadService(`the type ${type} belongs to the link itself`);
+    if (isReserved(type)) throw new BadService(`the type ${type} belongs to the link itself`);
   }
-  const known = [...(answered?.calls ?? []), ...(answered?.messages ?? [])];
+  const known = [...(answered?.calls ?? []), ...(answered?.streamed ?? []), ...(answered?.messages ?? [])];
   const missing = known.filter((type) => !handlers[type]);
   if (missing.length) throw new BadService(`there is no handler for ${missing.join(', ')}`);
   const foreign = Object.keys(handlers).filter((type) => known.length && !known.includes(type));
@@ -68,17 +78,27 @@ function answersOf(service, answered) {
 /**
  * @param {{ role: string, peerRole: string }} roles
  * @param {Answers} answers
- * @param {Interface | undefined} answered
+ * @param {{ answered?: Interface, asked?: Interface }} interfaces
  * @param {Record<string, any>} options
  * @returns {Settings}
  */
-function settingsOf({ role, peerRole }, answers, answered, options) {
+function settingsOf(roles, answers, { answered, asked }, options) {
+  const { role, peerRole } = { ...roles, ...rolesOf(options) };
   const { name = `${role}.${process.pid}`, key, keys, accept } = options;
   if (!NAME.test(name)) {
     throw new RangeError(`${JSON.stringify(name)} can't be a name: 1 to 64 letters, digits and . _ -, a letter or digit first and last`);
   }
-  // Without lists it isn't known which are called: each may be either.
-  const types = new Set(Object.keys(answers.handlers));
+  // Without lists it isn't known which are called: each may be either. A generator answers by items.
+  const all = Object.keys(answers.handlers);
+  const generators = new Set(all.filter((type) => isGenerator(answers.handlers[type])));
+  const types = new Set(all.filter((type) => !generators.has(type)));
+  const messages = answered?.messages ? new Set(answered.messages) : types;
+  const answersOne = answered?.calls ? new Set(answered.calls) : types;
+  const streamed = answered?.streamed ? new Set(answered.streamed) : answered?.calls ? new Set() : generators;
+  const names = answers.streams ?? new Set();
+  const schema = answered?.schema;
+  const row = (/** @type {import('./catalogue.cjs').Kind} */ kind, /** @type {Set<string>} */ all) =>
+    [...all].map((each) => [kind, each, ...(schema?.fingerprints(kind, each) ?? untold(kind))]);
   return {
     name,
     role,
@@ -87,8 +107,12 @@ function settingsOf({ role, peerRole }, answers, answered, options) {
     key: key === undefined ? undefined : secretOf(key),
     keys,
     accept,
-    messages: answered?.messages ? new Set(answered.messages) : types,
-    answers: answered?.calls ? new Set(answered.calls) : types,
+    messages,
+    answers: answersOne,
+    streamed,
+    takes: new Catalogue([...row('message', messages), ...row('call', answersOne), ...row('items', streamed), ...row('stream', names)]),
+    schema,
+    askedSchema: asked?.schema,
     heartbeat: within(options, 'heartbeat', 8000, 10, 3_600_000),
     deadAfter: within(options, 'deadAfter', 24_000, 20, Infinity),
     handshakeTimeout: within(options, 'handshakeTimeout', 10_000, 1, 2 ** 31 - 1),
@@ -96,6 +120,43 @@ function settingsOf({ role, peerRole }, answers, answered, options) {
     maxCalls: within(options, 'maxCalls', 1024, 1, 2 ** 24),
     outboundLimit: within(options, 'outboundLimit', 64 << 20, 4096, Infinity),
   };
+}
+
+/**
+ * The roles of a link that isn't one of this library's own, whose roles follow from the interface's name.
+ *
+ * @param {Record<string, any>} options
+ */
+function rolesOf({ role, peerRole }) {
+  /** @type {{ role?: string, peerRole?: string }} */
+  const given = {};
+  for (const [name, value] of Object.entries({ role, peerRole })) {
+    if (value === undefined) continue;
+    if (typeof value !== 'string' || !ROLE.test(value)) {
+      throw new RangeError(`${name} is up to 32 of a-z, 0-9 and -, a letter first, and not ${JSON.stringify(value)}`);
+    }
+    Object.assign(given, { [name]: value });
+  }
+  return given;
+}
+
+/**
+ * How plain lines are written.
+ *
+ * @param {Record<string, any>} options
+ * @param {string} endpoint
+ * @returns {import('./plain_session.cjs').Format}
+ */
+function formatOf({ typeField = 'type', defaultType, requestId = 'id', idleTimeout }, endpoint) {
+  if (endpoint === 'parent:') throw new BadEndpoint('parent: is a link of its own, and has no plain lines');
+  if (typeField === null && defaultType === undefined) throw new TypeError('lines without a type need a `defaultType`');
+  if (typeField === requestId) throw new TypeError('`typeField` and `requestId` are two members of a line');
+  return { typeField, defaultType, requestId, idleTimeout: timeoutOf(idleTimeout ?? Infinity) };
+}
+
+/** @param {Handler} handler */
+function isGenerator(handler) {
+  return /GeneratorFunction$/.test(handler.constructor.name);
 }
 
 /**
@@ -127,4 +188,4 @@ function tellFault(emitter, error, what) {
 }
 
 
-module.exports = { interfaceOf, answersOf, settingsOf, tellFault };
+module.exports = { interfaceOf, answersOf, formatOf, settingsOf, tellFault };

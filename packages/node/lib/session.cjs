@@ -13,7 +13,14 @@ const REASON_LIMIT = 512;
 const BRACE = '{'.charCodeAt(0);
 
 /** Types that no application's message can have. */
-const RESERVED = new Set(['call', 'reply', 'error', 'drop', 'ping', 'pong', 'bye', 'challenge', 'hello', 'welcome']);
+const RESERVED = new Set(
+  'call reply call-items call-more error drop ping pong bye challenge hello welcome'.split(' '),
+);
+
+/** @param {string} type whether it belongs to the link itself */
+function isReserved(type) {
+  return RESERVED.has(type) || type.startsWith('stream-') || type.startsWith('link-');
+}
 
 /** @typedef {Record<string, any>} Frame */
 /**
@@ -24,6 +31,7 @@ const RESERVED = new Set(['call', 'reply', 'error', 'drop', 'ping', 'pong', 'bye
  * @property {number} version of the protocol
  * @property {string} address for people; not proven
  * @property {string} key the id of the named key by which it is proven; "" is the shared key, or none
+ * @property {readonly string[]} features what both sides can do beside the version
  */
 /**
  * @typedef {object} Settings what one side brings to each of its links. Times are in milliseconds, sizes in bytes
@@ -36,7 +44,12 @@ const RESERVED = new Set(['call', 'reply', 'error', 'drop', 'ping', 'pong', 'bye
  * @property {boolean} [keysOptional] a peer without any key is taken too
  * @property {(peer: PeerInfo) => string | undefined | null | false} [accept] gives a reason to refuse
  * @property {Set<string>} messages the types of one-way messages that it takes
- * @property {Set<string>} answers the types of requests that it answers
+ * @property {Set<string>} answers the types of requests that it answers by one reply
+ * @property {Set<string>} [streamed] the types of requests that it answers by items
+ * @property {import('./catalogue.cjs').Catalogue} [takes] what it tells the peer that it takes; else it tells nothing
+ * @property {import('./plain_session.cjs').Format} [format] of plain lines, in place of a link
+ * @property {import('./schema.cjs').Schema} [schema] of what it takes: what is wrong is refused
+ * @property {import('./schema.cjs').Schema} [askedSchema] of what the peer takes
  * @property {number} heartbeat
  * @property {number} deadAfter
  * @property {number} handshakeTimeout
@@ -48,7 +61,9 @@ const RESERVED = new Set(['call', 'reply', 'error', 'drop', 'ping', 'pong', 'bye
  * @typedef {| { event: 'ready', peer: PeerInfo }
  *   | { event: 'message', message: Frame }
  *   | { event: 'stream', frame: Frame, size: number }
- *   | { event: 'call', id: number, request: Frame }
+ *   | { event: 'call', id: number, request: Frame, credit: number }
+ *   | { event: 'items', id: number, items: any[], size: number }
+ *   | { event: 'more', id: number, credit: number }
  *   | { event: 'dropped', id: number }
  *   | { event: 'replied', id: number, reply: any }
  *   | { event: 'failed', id: number, error: CallFailed | CallTimedOut }
@@ -80,6 +95,8 @@ class Session {
     this.peer = undefined;
     /** @type {Closed | undefined} */
     this.closed = undefined;
+    /** what the peer takes; undefined: it doesn't say @type {import('./catalogue.cjs').Catalogue | undefined} */
+    this.takes = undefined;
     /** bytes of a message that may be sent: the smaller one of both sides' limits */
     this.sendLimit = settings.frameLimit;
     this._lines = new LineSplitter(HANDSHAKE_FRAME_LIMIT);
@@ -150,13 +167,14 @@ class Session {
       throw remoteFault('frame-too-long', `a line is longer than ${HANDSHAKE_FRAME_LIMIT} bytes before authentication`);
     }
     if (line !== undefined) {
-      const { answer, agreement, bye } = this._greeting.take(line);
-      if (answer) this.say(answer);
+      const { answers = [], agreement, bye } = this._greeting.take(line);
+      for (const each of answers) this.say(each);
       if (bye) {
         this._take(bye, events);
       } else if (agreement) {
         this.state = 'ready';
         this.peer = agreement.peer;
+        this.takes = agreement.takes;
         this.sendLimit = agreement.sendLimit;
         this._silence.heartbeat = agreement.heartbeat;
         this._lines.limit = this.settings.frameLimit;
@@ -186,7 +204,7 @@ class Session {
       if (typeof frame !== 'object' || frame === null || typeof frame.type !== 'string') {
         throw remoteFault('bad-message', 'a frame is an object with a `type`');
       }
-      this._frame(frame, line.length, events);
+      this._frame(frame, line, events);
     }
     if (this._lines.overflowed && this.state === 'ready') {
       throw remoteFault('frame-too-long', `a line is longer than ${this.settings.frameLimit} bytes`);
@@ -195,10 +213,10 @@ class Session {
 
   /**
    * @param {Frame} frame
-   * @param {number} size
+   * @param {string} line
    * @param {Event[]} events
    */
-  _frame(frame, size, events) {
+  _frame(frame, line, events) {
     switch (frame.type) {
       case 'call':
         return this._onCall(frame, events);
@@ -206,6 +224,13 @@ class Session {
         return this._onReply(frame, events);
       case 'error':
         return this._onError(frame, events);
+      case 'call-items':
+        return this._onItems(frame, line, events);
+      case 'call-more':
+        needId(frame);
+        if (!isNumber(frame.credit)) throw remoteFault('bad-message', 'call-more: `credit` is an integer from 1');
+        if (this._asked.has(frame.id)) events.push({ event: 'more', id: frame.id, credit: frame.credit });
+        return;
       case 'drop':
         needId(frame);
         // One that is answered already, or was dropped before, changes nothing.
@@ -227,10 +252,11 @@ class Session {
       case 'challenge':
       case 'hello':
       case 'welcome':
+      case 'link-interface':
         throw remoteFault('bad-message', `${frame.type}: the link is ready already`);
       default:
-        if (frame.type.startsWith('stream-')) events.push({ event: 'stream', frame, size });
-        else if (this.settings.messages.has(frame.type)) events.push({ event: 'message', message: frame });
+        if (frame.type.startsWith('stream-')) events.push({ event: 'stream', frame, size: line.length });
+        else if (this.settings.messages.has(frame.type)) this._onMessage(frame, events);
         else this._refuseMessage('unknown-type', `'${printable(frame.type, 64)}' is not received here`, events);
     }
   }
@@ -255,7 +281,9 @@ class Session {
       this._onError({ ...known, message: `${known.message} (its data can't be read)` }, events); // only its data is wrong
     } else if ((type === 'reply' || type === 'error') && isNumber(known.id)) {
       this._badReply(known.id, wrong, events);
-    } else if (typeof type === 'string' && !RESERVED.has(type) && !type.startsWith('stream-')) {
+    } else if (type === 'call-items' && isNumber(known.id)) {
+      this._badItems(known.id, wrong, events);
+    } else if (typeof type === 'string' && !isReserved(type)) {
       this._refuseMessage(this.settings.messages.has(type) ? 'bad-message' : 'unknown-type', wrong, events);
     } else {
       throw remoteFault('bad-message', `JSON is malformed: ${complaint}`);
@@ -263,21 +291,37 @@ class Session {
   }
 
   /**
+   * @param {Frame} message
+   * @param {Event[]} events
+   */
+  _onMessage(message, events) {
+    const wrong = this.settings.schema?.wrong('message', message.type, message);
+    if (wrong) this._refuseMessage('bad-message', `${message.type}: ${wrong}`, events);
+    else events.push({ event: 'message', message });
+  }
+
+  /**
    * @param {Frame} call
    * @param {Event[]} events
    */
-  _onCall({ id, request }, events) {
+  _onCall({ id, request, credit = 0 }, events) {
+    const { maxCalls, answers, streamed, schema } = this.settings;
     needId({ type: 'call', id });
+    if (credit !== 0 && !isNumber(credit)) throw remoteFault('bad-message', 'call: `credit` is an integer from 1');
     this._admit(id);
-    if (this._asked.size >= this.settings.maxCalls) {
-      this._refuse(id, 'busy', `${this.settings.maxCalls} calls are in flight`);
+    if (this._asked.size >= maxCalls) {
+      this._refuse(id, 'busy', `${maxCalls} calls are in flight`);
     } else if (typeof request !== 'object' || request === null || typeof request.type !== 'string') {
       this._refuse(id, 'bad-request', 'call: `request` is an object with a `type`');
-    } else if (!this.settings.answers.has(request.type)) {
-      this._refuse(id, 'unknown-type', `'${printable(request.type, 64)}' is not a call that is answered here`);
-    } else {
+    } else if (answers.has(request.type) || (streamed?.has(request.type) && credit)) {
+      const wrong = schema?.wrong(answers.has(request.type) ? 'call' : 'items', request.type, request);
+      if (wrong) return this._refuse(id, 'bad-request', `${request.type}: ${wrong}`);
       this._asked.set(id, false);
-      events.push({ event: 'call', id, request });
+      events.push({ event: 'call', id, request, credit });
+    } else if (streamed?.has(request.type)) {
+      this._refuse(id, 'bad-request', `${request.type} is answered by items: the call must have a credit`);
+    } else {
+      this._refuse(id, 'unknown-type', `'${printable(request.type, 64)}' is not a call that is answered here`);
     }
   }
 
@@ -292,8 +336,47 @@ class Session {
    */
   _onReply(frame, events) {
     needId(frame);
-    if (frame.reply === undefined) return this._badReply(frame.id, 'reply: `reply` is missing', events);
-    if (this._calls.answered(frame.id)) events.push({ event: 'replied', id: frame.id, reply: frame.reply });
+    const { id, reply } = frame;
+    if (reply === undefined) return this._badReply(id, 'reply: `reply` is missing', events);
+    const call = this._calls.get(id);
+    if (!call) return; // it was dropped
+    if (call.forItems && !(Number.isSafeInteger(reply?.items) && reply.items >= 0)) {
+      return this._badReply(id, 'reply: it must say how many `items` there were', events);
+    }
+    const wrong = call.forItems ? '' : this.settings.askedSchema?.wrongAnswer('call', call.type, reply);
+    if (wrong) return this._badReply(id, wrong, events);
+    if (this._calls.answered(id)) events.push({ event: 'replied', id, reply });
+  }
+
+  /**
+   * @param {Frame} frame
+   * @param {string} line
+   * @param {Event[]} events
+   */
+  _onItems(frame, line, events) {
+    needId(frame);
+    const { id, items } = frame;
+    const call = this._calls.get(id);
+    if (!call) return; // it was dropped
+    if (!call.forItems) return this._badItems(id, 'it came as items', events);
+    if (!Array.isArray(items) || !items.length) return this._badItems(id, 'call-items: `items` is an array, and not empty', events);
+    const { askedSchema } = this.settings;
+    const at = askedSchema ? items.findIndex((item) => askedSchema.wrongAnswer('items', call.type, item)) : -1;
+    // Those before it are the program's, as those that have come before an error are.
+    if (at) events.push({ event: 'items', id, items: at < 0 ? items : items.slice(0, at), size: sizeOfItems(line) });
+    if (at >= 0) this._badItems(id, `an item: ${askedSchema?.wrongAnswer('items', call.type, items[at])}`, events);
+  }
+
+  /**
+   * What came of a call isn't items, or may not be any: the call has failed, and the peer is to stop.
+   *
+   * @param {number} id
+   * @param {string} complaint
+   * @param {Event[]} events
+   */
+  _badItems(id, complaint, events) {
+    if (this._calls.get(id)) this.say(`{"type":"drop","id":${id}}`);
+    this._badReply(id, complaint, events);
   }
 
   /**
@@ -402,7 +485,7 @@ class Session {
    */
   send(type, fields) {
     this._checkReady();
-    const line = encode(tagged(type, fields), type);
+    const line = encode(this._checked('message', type, fields), type);
     this._checkSize(line, type);
     this.say(line);
   }
@@ -418,11 +501,51 @@ class Session {
   call(type, fields, deadline) {
     this._checkReady();
     const id = this._calls.nextId;
-    const line = `{"type":"call","id":${id},"request":${encode(tagged(type, fields), type)}}`;
+    const line = `{"type":"call","id":${id},"request":${encode(this._checked('call', type, fields), type)}}`;
     this._checkSize(line, type);
     this._calls.made(type, deadline);
     this.say(line);
     return id;
+  }
+
+  /**
+   * Send a call for items, and return its id: what answers it comes in `items`, and at their end in one `replied` or
+   * `failed`. It has no deadline.
+   *
+   * @param {string} type
+   * @param {object | undefined} fields
+   * @param {number} credit bytes of items that may be sent; `more` adds to them
+   * @returns {number}
+   */
+  callForItems(type, fields, credit) {
+    this._checkReady();
+    const id = this._calls.nextId;
+    const request = encode(this._checked('items', type, fields), type);
+    const line = `{"type":"call","id":${id},"credit":${credit},"request":${request}}`;
+    this._checkSize(line, type);
+    this._calls.made(type, Infinity, true);
+    this.say(line);
+    return id;
+  }
+
+  /**
+   * Let the peer send so many more bytes of items. Nothing happens if the call has ended.
+   *
+   * @param {number} id
+   * @param {number} credit
+   */
+  more(id, credit) {
+    if (this.state === 'ready' && this._calls.get(id)) this.say(`{"type":"call-more","id":${id},"credit":${credit}}`);
+  }
+
+  /**
+   * Send items that answer a call. Nothing happens if nobody waits for them any longer.
+   *
+   * @param {number} id
+   * @param {string} array
+   */
+  answerItems(id, array) {
+    if (this._asked.get(id) === false) this.say(`{"type":"call-items","id":${id},"items":${array}}`);
   }
 
   /**
@@ -512,6 +635,17 @@ class Session {
     return events;
   }
 
+  /**
+   * A message or request of this side's, with its type.
+   *
+   * @param {import('./catalogue.cjs').Kind} kind
+   * @param {string} type
+   * @param {object | undefined} fields
+   */
+  _checked(kind, type, fields) {
+    return checked(this.settings.askedSchema, kind, type, fields);
+  }
+
   _checkReady() {
     if (this.state === 'closing') throw new NotConnected(describe(/** @type {Closed} */ (this.closed)));
     if (this.state !== 'ready') throw new LocalProtocolError('nothing can be sent before the peer is authenticated');
@@ -582,17 +716,42 @@ class Session {
 }
 
 /**
+ * A message or request with its type.
+ *
+ * @param {import('./schema.cjs').Schema | undefined} schema that says what it must be
+ * @param {import('./catalogue.cjs').Kind} kind
+ * @param {string} type
+ * @param {object} [fields]
+ * @throws {LocalProtocolError} it isn't what was declared
+ */
+function checked(schema, kind, type, fields) {
+  const message = tagged(type, fields);
+  const wrong = schema?.wrong(kind, type, message);
+  if (wrong) throw new LocalProtocolError(`${type} isn't what was declared: ${wrong}`);
+  return message;
+}
+
+/**
  * @param {string} type
  * @param {object} [fields]
  * @returns {Frame}
  */
 function tagged(type, fields) {
-  if (RESERVED.has(type) || type.startsWith('stream-')) {
+  if (isReserved(type)) {
     throw new LocalProtocolError(`the type ${JSON.stringify(type)} belongs to the link itself`);
   }
   const message = { type, ...fields };
   if (message.type !== type) throw new LocalProtocolError(`a message of the type ${message.type} isn't ${type}`);
   return message;
+}
+
+/**
+ * The bytes of the array in a line of `call-items`, as its sender counts them.
+ *
+ * @param {string} line
+ */
+function sizeOfItems(line) {
+  return Buffer.byteLength(line.slice(line.indexOf('[', line.indexOf('"items"')), line.lastIndexOf(']') + 1));
 }
 
 /** @param {Frame} frame */
@@ -615,4 +774,4 @@ function describe({ code, reason, remote }) {
   return `${remote ? 'the peer said: ' : ''}${reason} [${code}]`;
 }
 
-module.exports = { Session, RESERVED, describe, isId, isNumber, tagged };
+module.exports = { Session, checked, describe, isId, isNumber, isReserved };

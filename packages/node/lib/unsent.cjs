@@ -4,7 +4,8 @@
 
 const { CallTimedOut, LocalProtocolError, QueueFull, TooManyCalls } = require('./errors.cjs');
 const { encode } = require('./json.cjs');
-const { tagged } = require('./session.cjs');
+const { checked } = require('./session.cjs');
+const { LONGEST_TIMEOUT } = require('./waiting.cjs');
 
 /** Bytes of a call that aren't its request, at most. */
 const AROUND_REQUEST = 64;
@@ -45,10 +46,10 @@ class Unsent {
     if (this._calls >= maxCalls) {
       throw new TooManyCalls(`${maxCalls} calls of this side wait for a link, its own limit (maxCalls)`);
     }
-    const { fields } = this._measured(type, request, frameLimit - AROUND_REQUEST);
+    const { fields } = this._measured('call', type, request, frameLimit - AROUND_REQUEST);
     /** @type {Entry} */
     const entry = { type, fields, size: 0, deadline: performance.now() + timeout, signal };
-    const timer = setTimeout(() => end(new CallTimedOut(`no link in time for ${type}: ${why()}`)), Math.min(timeout, 2 ** 31 - 1));
+    const timer = setTimeout(() => end(new CallTimedOut(`no link in time for ${type}: ${why()}`)), Math.min(timeout, LONGEST_TIMEOUT));
     timer.unref(); // the side that dials keeps the process alive, if anything does
     const abort = () => end(signal?.reason);
     const forget = () => {
@@ -72,7 +73,7 @@ class Unsent {
    * @param {string} why there is no link
    */
   send(type, message, why) {
-    const { fields, size } = this._measured(type, message, this._settings.frameLimit);
+    const { fields, size } = this._measured('message', type, message, this._settings.frameLimit);
     if (this._bytes + size + 1 > this._queue) {
       throw new QueueFull(`there is no link (${why}), and the queue for the next one is full`);
     }
@@ -125,12 +126,13 @@ class Unsent {
   }
 
   /**
+   * @param {import('./catalogue.cjs').Kind} kind
    * @param {string} type
    * @param {object | undefined} fields
    * @param {number} limit
    */
-  _measured(type, fields, limit) {
-    const line = encode(tagged(type, fields), type);
+  _measured(kind, type, fields, limit) {
+    const line = encode(checked(this._settings.askedSchema, kind, type, fields), type);
     const size = Buffer.byteLength(line);
     if (size > limit) throw new LocalProtocolError(`${type} has ${size} bytes, over the limit of ${limit}`, 'too-large');
     return { fields: JSON.parse(line), size };

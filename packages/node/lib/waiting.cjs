@@ -1,4 +1,21 @@
 'use strict';
+// Waiting for something, and for how long.
+
+/** Milliseconds that a call waits for its reply, unless its caller says otherwise. */
+const CALL_TIMEOUT = 30_000;
+/** The longest time that a timer of Node's can have. */
+const LONGEST_TIMEOUT = 2 ** 31 - 1;
+
+/**
+ * Milliseconds to wait; Infinity is as long as it takes.
+ *
+ * @param {unknown} [timeout]
+ * @throws {RangeError} it isn't a number from 0 on
+ */
+function timeoutOf(timeout = CALL_TIMEOUT) {
+  if (typeof timeout === 'number' && timeout >= 0) return timeout;
+  throw new RangeError(`a timeout is a number of milliseconds, from 0 on, and not ${String(timeout)}`);
+}
 
 /** Promises that wait for one thing, all of which are settled together. */
 class Waiting {
@@ -51,4 +68,4 @@ class Waiting {
   }
 }
 
-module.exports = { Waiting };
+module.exports = { Waiting, LONGEST_TIMEOUT, timeoutOf };

@@ -125,7 +125,7 @@ test('a version that is not in common', () => {
 
 test('accept refuses a peer with a reason', () => {
   const pair = new Sessions({ listener: { accept: ({ name }) => name === 'client-1' && 'not you' } }).pump();
-  assert.deepEqual([last(pair.dialled).code, last(pair.dialled).reason], ['refused', 'not you']);
+  assert.deepEqual([last(pair.dialled).code, last(pair.dialled).reason], ['not-accepted', 'not you']);
 });
 
 test('a name that has a key of its own can\'t be had by the shared one', () => {
@@ -161,7 +161,8 @@ test('a call is answered, whatever the cuts', () => {
     const id = pair.dialler.call('add', { a: 'größer 😀', b: [1, null, { c: true }] }, 1000);
     pair.pump();
     const call = last(pair.listened);
-    assert.deepEqual(call, { event: 'call', id, request: { type: 'add', a: 'größer 😀', b: [1, null, { c: true }] } });
+    const request = { type: 'add', a: 'größer 😀', b: [1, null, { c: true }] };
+    assert.deepEqual(call, { event: 'call', id, request, credit: 0 });
     pair.listener.answer(id, { value: '😀' });
     pair.pump();
     assert.deepEqual(last(pair.dialled), { event: 'replied', id, reply: { value: '😀' } });

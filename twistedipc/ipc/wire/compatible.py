@@ -4,7 +4,7 @@ What breaks between two versions of an interface, by their JSON Schemas: `compar
 
 A value that one side sends is taken by the other if it fits the other's schema. So each part is compared in the
 direction in which it is sent, for an old sender with a new receiver and the other way round: messages, requests and the
-items of streams go from the side that asks to the one that answers, replies come back.
+items of streams go from the side that asks to the one that answers, replies and the items of streamed ones come back.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _COSTS = {
     "message": "the message is refused, bad-message",
     "request": "the call fails, bad-request",
     "reply": "the call fails, bad-reply",
+    "item": "the call fails, bad-reply",
     "stream": "the stream fails, bad-item",
 }
 _UNKNOWN = {
@@ -28,6 +29,9 @@ _UNKNOWN = {
     "request": "the call fails, unknown-type",
     "stream": "the stream fails, stream",
 }
+
+#: The groups of a schema, and what is in each.
+_PARTS = {"messages": "message", "requests": "request", "streamed": "request", "streams": "stream"}
 
 _LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
@@ -40,7 +44,7 @@ class Break(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     Something that one version sends and the other doesn't take.
 
-    :param part: ``message``, ``request``, ``reply``, ``stream``, or ``interface``
+    :param part: ``message``, ``request``, ``reply``, ``item`` (of a streamed reply), ``stream``, or ``interface``
     :param name: its type, or the stream's name
     :param sender: the version that sends it, ``old`` or ``new``; "": either
     :param problem: what is wrong, with the place
@@ -83,7 +87,7 @@ def compare(old: Schema, new: Schema) -> Comparison:
         problem = f"it is called {new['interface']} now"
         costs = "no link: the wrong role is refused"
         breaks.append(Break(part="interface", name=old["interface"], problem=problem, costs=costs))
-    for part, group in (("message", "messages"), ("request", "requests"), ("stream", "streams")):
+    for group, part in _PARTS.items():
         before, now = old.get(group, {}), new.get(group, {})
         for name in before.keys() - now.keys():
             problem = "the new version doesn't have it"
@@ -93,7 +97,7 @@ def compare(old: Schema, new: Schema) -> Comparison:
             if part != "request":
                 breaks += _both_ways(part, name, (old, before[name]), (new, now[name]))
                 continue
-            for half in ("request", "reply"):
+            for half in ("request", "reply" if group == "requests" else "item"):
                 breaks += _both_ways(half, name, (old, before[name][half]), (new, now[name][half]))
     breaks.sort(key=lambda each: (each.name, each.part, each.sender))
     return Comparison(not breaks, breaks, added)

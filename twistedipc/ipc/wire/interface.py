@@ -163,14 +163,15 @@ class Interface:
 
     def schema(self) -> dict[str, Any]:
         """
-        Return the JSON Schema of all that goes over a link of this interface: ``messages`` and ``streams`` by name, and
-        ``requests`` each with its ``request`` and ``reply``. ``python -m twistedipc.ipc`` prints it (``dump``), and
-        compares it with that of another version (``diff``).
+        Return the JSON Schema of all that goes over a link of this interface: ``messages`` and ``streams`` by name,
+        ``requests`` each with its ``request`` and ``reply``, and ``streamed`` requests each with its ``request`` and an
+        ``item`` of its answer. ``python -m twistedipc.ipc`` prints it (``dump``), and compares it with that of another
+        version (``diff``).
 
         :raises BadVocabulary: something has no schema: a default in it can't be JSON, say
         """
-        requests, items = list(self.calls), [stream.items for stream in self.streams.values()]
-        kinds = [*self.messages, *requests, *self.calls.values(), *items]
+        items = [stream.items for stream in self.streams.values()]
+        kinds = [*self.messages, *self.calls, *self.calls.values(), *items, *self.streamed, *self.streamed.values()]
         try:
             found, definitions = schemas(kinds)
             mark_left_out(kinds, definitions)
@@ -179,14 +180,18 @@ class Interface:
             raise BadVocabulary(f"the interface {self.name} has no JSON Schema: {error}") from error
         parts = iter(found)
         messages = {name_of(kind): next(parts) for kind in self.messages}
-        asked = {name_of(kind): next(parts) for kind in requests}
+        asked = {name_of(kind): next(parts) for kind in self.calls}
+        requests = {name: {"request": request, "reply": next(parts)} for name, request in asked.items()}
+        streams = {name: next(parts) for name in self.streams}
+        asked = {name_of(kind): next(parts) for kind in self.streamed}
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "format": 1,
             "interface": self.name,
             "messages": messages,
-            "requests": {name: {"request": request, "reply": next(parts)} for name, request in asked.items()},
-            "streams": {name: next(parts) for name in self.streams},
+            "requests": requests,
+            "streamed": {name: {"request": request, "item": next(parts)} for name, request in asked.items()},
+            "streams": streams,
             "$defs": definitions,
         }
 
