@@ -21,6 +21,9 @@ const PUBLIC = /^(NEXT_PUBLIC|NUXT_PUBLIC|VITE|VUE_APP|REACT_APP|GATSBY|PUBLIC|E
 /** What all attempts share: the link that has synced, and what it granted. `attempts` is by "ATTEMPT LEASE". */
 export const shared = { link: null, credit: 0, uploads: "", data: "", attempts: new Map() };
 
+/** Say something on the link. Without one it isn't lost: the next sync has what follows from it. */
+const say = (type, fields) => shared.link?.connected && shared.link.send(type, fields);
+
 export class Ended extends Error {
   constructor(outcome, reason) {
     super(reason);
@@ -123,7 +126,7 @@ export class Attempt {
       const batch = this.part(each.batch, this.sent + 1);
       const size = Buffer.byteLength(JSON.stringify(batch));
       if (this.underway && this.underway + size > shared.credit) return;
-      shared.link.send({ type: "log", ...this.about, batches: [batch] });
+      say("log", { ...this.about, batches: [batch] });
       each.sent = size;
       this.underway += size;
       this.sent = each.end - 1;
@@ -158,7 +161,7 @@ export class Attempt {
     this.saying = true;
     try {
       if (this.result.artifact && !this.uploaded) await this.upload(this.result.artifact);
-      shared.link?.send({ type: "final", ...this.about, result: this.result, ...this.age() });
+      say("final", { ...this.about, result: this.result, ...this.age() });
     } catch (error) {
       console.error(`${this.offer.attempt}: ${error.message}`);
       this.trouble = error.message;
@@ -173,7 +176,7 @@ export class Attempt {
 
   async upload({ size, sha256 }) {
     const trouble = this.trouble ? { trouble: this.trouble } : {};
-    const grant = await shared.link.call({ type: "want_upload", ...this.about, size, sha256, ...trouble });
+    const grant = await shared.link.call("want_upload", { ...this.about, size, sha256, ...trouble });
     if (!grant.complete) {
       const url = new URL(grant.path, shared.uploads);
       const authorization = `Bearer ${grant.token}`;
@@ -192,7 +195,7 @@ export class Attempt {
     if (this.begun) return;
     this.keep("started", "");
     this.began = Date.now();
-    shared.link?.send({ type: "started", ...this.about, time: this.began });
+    say("started", { ...this.about, time: this.began });
     this.clock = setTimeout(() => this.stop("timed_out", "the build took too long"), this.offer.timeout * 1000);
     try {
       await this.build();

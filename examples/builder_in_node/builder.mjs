@@ -1,9 +1,9 @@
-// A builder, written from docs/protocol.md alone, with nothing but Node, git and tar. README.md says how it is run.
+// A builder, written from docs/protocol.md, on the link of packages/node. README.md says how it is run.
 import * as fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { CallFailed, Keys, dial, listen, readKey, readNamedKey } from "../../packages/node/index.mjs";
 import { Attempt, key, shared } from "./attempt.mjs";
-import { dial, listen, readKey } from "./link.mjs";
 
 const KNOWN = new Set("root install build output annotate watch submodules lfs egress caches".split(" "));
 const NEEDED = {
@@ -45,38 +45,37 @@ function offered(to, offer) {
   } catch (error) {
     reason = error.message;
   }
-  if (reason) return to.send({ type: "decline", attempt: offer.attempt, lease: offer.lease, reason });
+  if (reason) return to.send("decline", { ...attempt.about, reason });
   attempts.set(key(offer), attempt);
   attempt.from(1);
-  to.send({ type: "accept", ...attempt.about });
+  to.send("accept", attempt.about);
 }
 
 const held = (frame) => attempts.get(key(frame));
 const named = ({ attempt }) => [...attempts.values()].find((each) => each.offer.attempt === attempt && each.synced);
 const OBEYED = {
-  offer: offered,
-  go: (_, frame) => held(frame)?.run(),
-  stop: (_, frame) => held(frame)?.forget(),
-  cancel: (_, frame) => held(frame)?.stop("cancelled", frame.reason),
-  ack: (_, frame) => named(frame)?.acknowledged(frame.next),
-  resend: (_, frame) => named(frame)?.from(frame.next),
-  final_ack: (_, frame) => held(frame)?.forget(),
+  offer: (frame, to) => offered(to, frame),
+  go: (frame) => held(frame)?.run(),
+  stop: (frame) => held(frame)?.forget(),
+  cancel: (frame) => held(frame)?.stop("cancelled", frame.reason),
+  ack: (frame) => named(frame)?.acknowledged(frame.next),
+  resend: (frame) => named(frame)?.from(frame.next),
+  final_ack: (frame) => held(frame)?.forget(),
 };
 
-function message(from, frame) {
-  const needed = NEEDED[frame.type];
-  if (!needed) return from.complain("unknown-type", `${frame.type} is not received here`);
-  const wrong = Object.entries(needed).find(([name, type]) => typeof frame[name] !== type);
-  if (wrong) return from.complain("bad-message", `${frame.type}: ${wrong[0]} is no ${wrong[1]}`);
-  OBEYED[frame.type](from, frame);
-}
+/** The handlers of the apiserver's messages, which look at the fields first. Nothing of theirs is waited for. */
+const handlers = Object.fromEntries(Object.entries(NEEDED).map(([type, needed]) => [type, (frame, to) => {
+  const wrong = Object.entries(needed).find(([name, kind]) => typeof frame[name] !== kind);
+  if (wrong) throw new CallFailed("bad-message", `${wrong[0]} is no ${wrong[1]}`);
+  OBEYED[type](frame, to);
+}]));
 
 async function linked(to) {
   for (const attempt of attempts.values()) attempt.synced = false;
   const list = [...attempts.values()].map((each) => ({ ...each.about, phase: each.phase, next: each.count + 1 }));
   try {
     const about = { version: "builder_in_node", isolation: null, features: ["caches", "settings"] };
-    const said = await to.call({ type: "sync", slots, attempts: list, ...about });
+    const said = await to.call("sync", { slots, attempts: list, ...about });
     shared.link?.close("superseded", "the same peer has linked again");
     Object.assign(shared, { link: to, credit: said.credit, uploads: said.uploads });
     for (const { attempt, lease, order, next = 1, cancel = "" } of said.orders) {
@@ -89,7 +88,7 @@ async function linked(to) {
         else if (order === "go") one.run();
       }
     }
-    console.error(`synced with ${to.peer}`);
+    console.error(`synced with ${to.info.name}`);
   } catch (error) {
     to.close("sync_failed", error.message);
   }
@@ -100,19 +99,29 @@ for (const name of fs.readdirSync(options.data)) {
   const attempt = Attempt.restored(path.join(options.data, name));
   attempts.set(key(attempt.about), attempt);
 }
-const own = { role: "builder", peer: "apiserver", name: options.name ?? "node", key: readKey(options.key) };
-const end = (options.dial ? dial : listen)(options.dial ?? options.listen, own, (to) => {
-  to.on("ready", () => linked(to));
-  to.on("message", (frame) => message(to, frame));
-  to.on("lost", () => {
-    if (shared.link !== to) return;
+const service = {
+  handlers,
+  peerReady: linked,
+  peerLost: (peer, why) => {
+    console.error(`the link is lost: ${why}`);
+    if (shared.link !== peer) return;
     shared.link = null;
     for (const attempt of attempts.values()) attempt.synced = false;
-  });
-});
+  },
+};
+const orders = { name: "builder", calls: [], messages: Object.keys(NEEDED) };
+const own = { role: "builder", peerRole: "apiserver", name: options.name ?? "node" };
+if (options.key) {
+  if (fs.readFileSync(options.key, "latin1").includes(":")) own.keys = new Keys(readNamedKey(options.key));
+  else own.key = readKey(options.key);
+}
+const end = options.dial
+  ? dial(options.dial, "apiserver", { ...own, service: { ...service, interface: orders } })
+  : await listen(options.listen, orders, service, own);
+end.on("fault", (error, what) => console.error(`${what}: ${error.message}`));
 for (const signal of ["SIGTERM", "SIGINT"]) {
   process.on(signal, () => {
-    end();
+    end.close();
     for (const attempt of attempts.values()) attempt.kill("SIGKILL");
     setTimeout(() => process.exit(0), 100);
   });
