@@ -100,7 +100,7 @@ def check(found: list[dict[str, Any]], after: int = 0) -> dict[str, Any]:
     return gap
 
 
-@pytest.mark.parametrize("ended", [True, False], ids=["ended", "running"])
+@pytest.mark.parametrize("ended", [pytest.param(True, marks=pytest.mark.long), False], ids=["ended", "running"])
 def test_a_destroyed_line_is_a_gap_and_nothing_else_is_lost(platform: Platform, ended: bool) -> None:
     """Destroyed while the apiserver is down, before the line was sent."""
     files = platform.shared / "go-on"

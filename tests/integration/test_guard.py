@@ -26,7 +26,7 @@ def server() -> Iterator[PostgreSQL]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def database(request: pytest.FixtureRequest) -> PostgreSQL | None:
     """A server whose database is empty, or None for SQLite."""
     if request.param == "sqlite":
