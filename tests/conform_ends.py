@@ -1,12 +1,13 @@
 """
 Our own ends of a link, as programs that `twistedipc conform` tries: ``python -m tests.conform_ends WHAT PLACE [KEY]``,
-where WHAT is ``listen``, ``dial`` or ``plain``, and PLACE an endpoint's string.
+where WHAT is ``listen``, ``dial`` or ``plain``, and PLACE an endpoint's string. At ``tls:`` KEY is followed by the
+folder of ``server.pem``, ``server.key`` and ``authority.pem``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,8 +21,10 @@ from twistedipc.ipc import (
     Peer,
     Request,
     Service,
+    StreamedRequest,
     StreamId,
     StreamOf,
+    TLSFiles,
     dial,
     handles,
     listen,
@@ -43,6 +46,14 @@ class Ask(Request[Told]):
     what: str
 
 
+class Rows(StreamedRequest[str]):
+    """A request that is answered by items."""
+
+
+class Large(Request[str]):
+    """A request with a long reply."""
+
+
 class Note(Message):
     """A message."""
 
@@ -56,7 +67,7 @@ class Line(msgspec.Struct):
 
 
 LINES = StreamOf("lines", Line)
-TRIED = Interface("tried", Ask, Note, streams=[LINES])
+TRIED = Interface("tried", Ask, Rows, Large, Note, streams=[LINES])
 TRIED_PLAINLY = Interface("tried", Ask, Note)
 
 
@@ -88,6 +99,17 @@ class Tried(Service):
         """Answer."""
         return Told(request.what)
 
+    @handles(Rows)
+    async def rows(self, request: Rows, peer: Peer) -> AsyncIterator[str]:
+        """Answer."""
+        for _ in range(100):
+            yield "x" * 100
+
+    @handles(Large)
+    def large(self, request: Large, peer: Peer) -> str:
+        """Answer."""
+        return "x" * 8000
+
     @handles(Note)
     def note(self, message: Note, peer: Peer) -> None:
         """Take it."""
@@ -113,15 +135,17 @@ class TriedPlainly(Service):
         """Take it."""
 
 
-async def main(reactor: LinkReactor, what: str, place: str, key: str = "") -> None:
+async def main(reactor: LinkReactor, what: str, place: str, key: str = "", folder: str = "") -> None:
     """Run one end until it is killed."""
+    names = ("server.pem", "server.key", "authority.pem")
+    tls = TLSFiles(*(Path(folder) / name for name in names)) if folder else None
     secret = read_key(Path(key)) if key else None
     if what == "listen":
-        await listen(reactor, place, Tried(), key=secret)
+        await listen(reactor, place, Tried(), key=secret, tls=tls)
     elif what == "plain":
         await listen_plain(reactor, place, TriedPlainly())
     else:
-        dial(reactor, place, TRIED, key=secret)
+        dial(reactor, place, TRIED, key=secret, service=Tried(), random=lambda: 0.02)
     await Deferred()
 
 

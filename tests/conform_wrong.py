@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.conform_introduced import Introduced, Replies, WrongFrame
 from twistedipc.conform.codes import HELLO, WELCOME, Key, agreed, code, of_welcome
 
 LIMIT = 1 << 20
@@ -160,7 +161,7 @@ class End:
             "name": "wrong",
             "nonce": nonce,
         }
-        challenge |= {"frame_limit": LIMIT, "keys": True}
+        challenge |= {"frame_limit": LIMIT, "keys": True, "features": ["interface"]}
         self.send(challenge)
         hello = self.frame()
         if hello["type"] != "hello":
@@ -191,6 +192,7 @@ class End:
         mac = code(KEY, HELLO if fault == "one label" else WELCOME, of_welcome(fields, welcome))
         self.send({**welcome, "mac": mac})
         self.heartbeat = 0.2
+        self.introduce(challenge, hello)
 
     def greet(self) -> None:
         fault = self.fault
@@ -209,6 +211,8 @@ class End:
         elif fault == "limits unasked":
             hello["frame_limit"] = LIMIT
             challenge["frame_limit"] = LIMIT
+        if "features" in challenge:
+            hello["features"] = ["interface"]
         self.send({**hello, "mac": code(KEY, HELLO, agreed(challenge, hello))})
         welcome = self.frame()
         fields = of_welcome(agreed(challenge, hello), welcome)
@@ -218,6 +222,28 @@ class End:
         if welcome["mac"] not in right and fault != "takes no code":
             raise Ends("unauthorized")
         self.heartbeat = welcome["heartbeat"] / 1000
+        self.introduce(hello, challenge)
+
+    def introduce(self, own: dict[str, Any], other: dict[str, Any]) -> None:
+        """Say what it takes, and hear it of the other end, if both have the feature; and end the handshake."""
+        self.replies = Replies(self.fault, other.get("frame_limit", LIMIT))
+        features = other.get("features", [])
+        if self.fault == "ends on features" and any(each.startswith("conform") for each in features):
+            raise Ends("bad-handshake")
+        if "interface" not in features or "interface" not in own.get("features", []):
+            return
+        introduced = Introduced(self.fault)
+        for frame in introduced.frames:
+            self.send(frame)
+        done = self.fault == "ready at once"
+        while not done:
+            frame = self.frame()
+            if frame["type"] != "link-interface":
+                raise Ends("bad-handshake")
+            try:
+                done = introduced.heard(frame)
+            except WrongFrame:
+                raise Ends("bad-handshake") from None
 
     # -- when it is ready
 
@@ -242,7 +268,7 @@ class End:
         elif kind == "pong":
             if self.fault == "no pong unasked" and not self.quiet:
                 raise Ends("bad-message")
-        elif kind in ("call", "drop", "reply"):
+        elif kind in ("call", "call-more", "drop", "reply"):
             self.about_call(kind, number, frame)
         elif kind == "error":
             if "id" in frame:
@@ -263,9 +289,23 @@ class End:
         if kind == "reply":
             self.answered(number, frame)
         elif kind == "call":
-            self.called(number, frame.get("request"))
-        elif self.fault == "no late drops":
+            request = frame.get("request")
+            if not self.reply(lambda: self.replies.called(number, request, frame.get("credit", 0))):
+                self.called(number, request)
+        elif kind == "call-more":
+            self.reply(lambda: self.replies.more(number, frame.get("credit")))
+        elif not self.replies.drop(number) and self.fault == "no late drops":
             raise Ends("bad-message")
+
+    def reply(self, work: Callable[[], list[dict[str, Any]] | None]) -> bool:
+        """Send what is answered. Return whether the call is known."""
+        try:
+            said = work()
+        except WrongFrame:
+            raise Ends("bad-message") from None
+        for frame in said or ():
+            self.send(frame)
+        return said is not None
 
     def called(self, number: int, request: Any) -> None:
         if self.fault == "first key" and number == 1:

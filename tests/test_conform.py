@@ -17,9 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from tests.integration.platform import wait_for
+from tests.ports import free_port
 from twistedipc.conform.command import conform
 from twistedipc.conform.meeting import About, Meeting
 from twistedipc.conform.running import all_cases, try_all
@@ -27,6 +29,9 @@ from twistedipc.conform.wire import Failed, Wire
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+
+#: What its ends answer by items, and by a long reply.
+REPLIES = ("--items", '{"type": "rows"}', "--large", '{"type": "large"}')
 
 #: A case of each chapter that needs an end that listens, or dials.
 KEY = "00" * 16 + "11" * 16
@@ -43,14 +48,20 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def our_end(what: str, folder: Path, *more: str) -> Iterator[str]:
+def our_end(what: str, folder: Path, *more: str, port: int = 0) -> Iterator[str]:
     """One of our own ends as a process; its address."""
     place = folder / "end.sock"
-    process = subprocess.Popen([sys.executable, "-m", "tests.conform_ends", what, f"unix:{place}", *more], cwd=ROOT)
+    endpoint = f"tls:{port}:interface=127.0.0.1" if port else f"unix:{place}"
+    process = subprocess.Popen([sys.executable, "-m", "tests.conform_ends", what, endpoint, *more], cwd=ROOT)
+
+    def is_there() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0 if port else place.exists()
+
     try:
         if what != "dial":
-            wait_for("it listens", place.exists, 30)
-        yield f"unix:{place}"
+            wait_for("it listens", is_there, 30)
+        yield f"tls:localhost:{port}" if port else f"unix:{place}"
     finally:
         process.kill()
         process.wait()
@@ -75,13 +86,32 @@ def test_each_case_has_the_documents_words() -> None:
 def test_our_end_that_listens(folder: Path) -> None:
     key = str(folder / "key")
     with our_end("listen", folder, key) as address:
-        more = ["--role", "tried-client", "--key", key, "--stream", "lines", "--item", '{"text": "x"}']
+        more = ["--role", "tried-client", "--key", key, "--stream", "lines", "--item", '{"text": "x"}', *REPLIES]
         code, found = tried(address, *more)
     assert [(each["number"], each["why"]) for each in found if each["verdict"] == "failed"] == []
     assert code == 0
     passed = {each["number"] for each in found if each["verdict"] == "passed"}
-    assert {"1.1", "1.15", "2.3", "2.13", "3.1", "4.11", "5.1", "5.5"} <= passed
+    assert {"1.1", "1.15", "2.3", "2.13", "2.32", "2.37", "3.1", "4.11", "4.21", "4.26", "5.1", "5.5"} <= passed
     assert all(each["why"] for each in found if each["verdict"] == "not tried")
+
+
+def test_our_end_that_listens_at_tls(folder: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    for side, host in (("server", "127.0.0.1"), ("client", "client")):
+        certificate = authority.issue_cert(host, "localhost")
+        certificate.private_key_pem.write_to_path(folder / f"{side}.key")
+        for pem in certificate.cert_chain_pems:
+            pem.write_to_path(folder / f"{side}.pem", append=True)
+    key = str(folder / "key")
+    files = ["--certificate", f"{folder}/client.pem", "--certificate-key", f"{folder}/client.key"]
+    with our_end("listen", folder, key, str(folder), port=free_port()) as address:
+        some = ["--role", "tried-client", "--key", key, "--only", "1", "--only", "2.13", "--only", "4.7"]
+        code, found = tried(address, *some, *files, "--authority", f"{folder}/authority.pem")
+        assert [(each["number"], each["why"]) for each in found if each["verdict"] != "passed"] == []
+        assert code == 0
+        done = CliRunner().invoke(conform, [address, *some])
+        assert (done.exit_code, "can't be connected to: [SSL: CERTIFICATE_VERIFY_FAILED]" in done.output) == (5, True)
 
 
 def test_our_server_of_plain_lines(folder: Path) -> None:
@@ -91,14 +121,14 @@ def test_our_server_of_plain_lines(folder: Path) -> None:
     assert code == 0
 
 
-@pytest.mark.long  # it dials again after each of 39 connections, within up to 2 seconds; and the cases that wait
+@pytest.mark.long  # the cases that wait
 def test_our_end_that_dials(folder: Path) -> None:
     key = str(folder / "key")
     with our_end("dial", folder, key) as address:
-        code, found = tried(address, "--listen", "--slow", "--role", "tried-server", "--key", key)
+        code, found = tried(address, "--listen", "--slow", "--role", "tried-server", "--key", key, *REPLIES)
     assert [(each["number"], each["why"]) for each in found if each["verdict"] == "failed"] == []
     assert code == 0
-    assert sum(each["verdict"] == "passed" for each in found) >= 39
+    assert sum(each["verdict"] == "passed" for each in found) >= 52
 
 
 def test_what_can_t_be_printed_is_no_frame() -> None:

@@ -50,6 +50,13 @@ LISTENS = {
     "2.13": "longer lines",
     "2.14": "waits",
     "2.15": "names unknown keys",
+    "2.31": "ends on features",
+    "2.32": "short fingerprints",
+    "2.33": "speaks before its turn",
+    "2.34": "no later rows",
+    "2.35": "any rows",
+    "2.36": "rows without end",
+    "2.37": "ready at once",
     "3.1": "no pongs",
     "3.2": "no pings",
     "3.3": "immortal",
@@ -64,6 +71,12 @@ LISTENS = {
     "4.9": "no pong unasked",
     "4.10": "hears on",
     "4.11": "first key",
+    "4.21": "no item credit",
+    "4.22": "wrong count",
+    "4.23": "goes on",
+    "4.24": "items unasked",
+    "4.25": "any credit",
+    "4.26": "no limits",
     "5.1": "ends on streams",
     "5.2": "begins at 5",
     "5.3": "counts twice",
@@ -120,6 +133,8 @@ APISERVER = {
 }
 #: More faults that a case finds.
 MORE: list[tuple[Subject, bool, str, str]] = [
+    ("link", True, "2.32", "short fingerprints"),
+    ("link", True, "2.37", "ready at once"),
     ("link", False, "2.3", "no bye"),
     ("link", False, "2.9", "wrong codes"),
     ("link", False, "4.7", "stays"),
@@ -161,6 +176,8 @@ def end_with(subject: Subject, fault: str, *, dials: bool, soon: float) -> Itera
     with tempfile.TemporaryDirectory(prefix="conform-") as folder:
         place = str(Path(folder) / "end.sock")
         options = {"stream": "lines", "item": '{"text": "x"}', "wait": "5"}
+        if subject == "link":
+            options |= {"items": '{"type": "rows"}', "large": '{"type": "large"}'}
         key = None if subject == "plain" else KEY
         about = About(f"unix:{place}", dials, ROLES[subject], key=key, options=options, soon=soon)
         wrong = None if dials else Wrong(KINDS[subject], place, fault, dials=False)
@@ -188,13 +205,15 @@ def test_there_is_a_fault_for_each_case() -> None:
     [("link", False), ("link", True), ("plain", False), ("builder", True), ("apiserver", False)],
 )
 def test_without_a_fault_all_is_passed(subject: Subject, dials: bool) -> None:
-    """But for what waits for 10 seconds, and is tried below."""
-    numbers = [case.number for case in chosen(subject) if case.seconds != 14]
+    """But for what waits for 10 seconds, and is tried below. Heartbeats are tried on links, which others are too."""
+    most = 30 if subject == "link" else 0
+    numbers = [case.number for case in chosen(subject) if case.seconds <= most and case.seconds != 14]
     outcomes = tried(subject, "", *numbers, dials=dials, soon=4.0, slow=True)
     assert [(each.case.number, each.why) for each in outcomes if each.verdict == "failed"] == []
     not_tried = {each.case.number for each in outcomes if each.verdict == "not tried"}
     other_end = {case.number for case in chosen(subject) if case.end == ("listens" if dials else "dials")}
-    assert not_tried <= other_end | ({"2.15"} if dials else set())
+    of_links = set() if subject == "link" else {case.number for case in all_cases() if "4.21" <= case.number <= "4.26"}
+    assert not_tried <= other_end | ({"2.15"} if dials else set()) | of_links
 
 
 @pytest.mark.long  # a hundred, and each waits for what doesn't come: 12 at a time, for some 10 seconds

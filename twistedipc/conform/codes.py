@@ -54,6 +54,8 @@ def agreed(challenge: Frame, hello: Frame) -> list[str]:
         fields += [str(challenge["frame_limit"]), str(hello["frame_limit"])]
     if "keys" in hello:
         fields.append("keys " + ",".join(each["id"] for each in hello["keys"]))
+    if "features" in hello and "features" in challenge:
+        fields.append(f"features {','.join(challenge['features'])} {','.join(hello['features'])}")
     return fields
 
 

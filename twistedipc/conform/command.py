@@ -13,7 +13,7 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import whole_json_option
 from twistedipc.conform.cases import Subject
 from twistedipc.conform.codes import Key, read_key
-from twistedipc.conform.meeting import About, Meeting, NoAnswer, place_of
+from twistedipc.conform.meeting import TLS, About, Meeting, NoAnswer, place_of
 from twistedipc.conform.running import Outcome, chosen, try_all
 from twistedipc.conform.wire import SOON
 
@@ -33,6 +33,9 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 )
 @click.option("--listen", is_flag=True, help="Listen there, and have what is tried dial it. (Without: dial it.)")
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The link's shared key, or a named one.")
+@click.option("--certificate", type=click.Path(exists=True), metavar="PEM", help="This end's, for tls:.")
+@click.option("--certificate-key", type=click.Path(exists=True), metavar="PEM", help="The key to it.")
+@click.option("--authority", type=click.Path(exists=True), metavar="PEM", help="Who has issued the peer's.")
 @click.option("--role", metavar="ROLE", help="This end's role, such as calculator-client. Needed for a link.")
 @click.option("--name", default="conform", show_default=True, help="This end's name.")
 @click.option("--only", multiple=True, metavar="NUMBER", help="Only this case, or this chapter (2). May be repeated.")
@@ -47,6 +50,8 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 )
 @click.option("--stream", default="", metavar="NAME", help="A stream that it receives, for 5.2 to 5.5.")
 @click.option("--item", default="", metavar="JSON", help="An item of that stream.")
+@click.option("--items", default="", metavar="JSON", help="A request that it answers by many items, for 4.21 to 4.25.")
+@click.option("--large", default="", metavar="JSON", help="A request whose reply has over 4096 bytes, for 4.26.")
 @click.option("--wait", default="", metavar="SECONDS", help="How long an apiserver may take to offer a build.")
 @click.option("--folder", default="", metavar="PATH", help="Where repositories are made that a builder can read.")
 @click.option("--list", "lists", is_flag=True, help="Print the cases, and try none.")
@@ -54,7 +59,7 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 def conform(address: str | None, subject: Subject, listen: bool, key: Path | None, **given: Any) -> None:
     """Try an implementation of either end of a link against docs/protocol.md.
 
-    ADDRESS is tcp:HOST:PORT or unix:PATH. Each case is passed, failed or not tried, with the
+    ADDRESS is tcp:HOST:PORT, tls:HOST:PORT or unix:PATH. Each case is passed, failed or not tried, with the
     section of the document that it is about. What is tried should be there for that alone: it
     is sent much that is wrong.
 
@@ -69,12 +74,13 @@ def conform(address: str | None, subject: Subject, listen: bool, key: Path | Non
             _print_case(case.number, case.name, case.section, as_json=given["as_json"])
         return
     if address is None:
-        raise click.UsageError("ADDRESS is missing: tcp:HOST:PORT or unix:PATH")
+        raise click.UsageError("ADDRESS is missing: tcp:HOST:PORT, tls:HOST:PORT or unix:PATH")
     role = given["role"] or _ROLES.get(subject)
     if not role:
         raise click.UsageError("--role is needed for a link: the one that the other end wants, as calculator-client")
-    options = {name: given[name] for name in ("stream", "item", "wait", "folder")}
-    about = About(address, listen, role, given["name"], _key(key), options, given["patience"])
+    options = {name: given[name] for name in ("stream", "item", "items", "large", "wait", "folder")}
+    tls = TLS(*(given[name] or "" for name in ("certificate", "certificate_key", "authority")))
+    about = About(address, listen, role, given["name"], _key(key), options, given["patience"], tls)
     outcomes = _run(about, subject, given)
     failed = sum(outcome.verdict == "failed" for outcome in outcomes)
     if not given["as_json"]:
@@ -100,7 +106,8 @@ def _run(about: About, subject: Subject, given: dict[str, Any]) -> list[Outcome]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        raise Failure(ExitCode.UNAVAILABLE, f"{about.address} can't be listened at: {error.strerror}") from error
+        how = "listened at" if about.listens else "dialled"
+        raise Failure(ExitCode.UNAVAILABLE, f"{about.address} can't be {how}: {error.strerror or error}") from error
     show = _print_json if given["as_json"] else _print
     try:
         return try_all(meeting, chosen(subject, given["only"]), slow=given["slow"], told=show)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,16 +28,41 @@ class NoAnswer(Exception):
 
 
 @dataclass
+class TLS:
+    """Files in PEM: what this end shows, and whose certificates it trusts. An end that listens needs the first two."""
+
+    certificate: str = ""
+    key: str = ""
+    authority: str = ""
+
+    def context(self, *, listens: bool) -> ssl.SSLContext:
+        """Return what wraps a connection. Raises OSError (`ssl.SSLError` is one), ValueError."""
+        if listens and not self.certificate:
+            raise ValueError("to listen at tls: it takes a certificate")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if listens else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.authority:
+            context.load_verify_locations(self.authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+        elif not listens:
+            context.load_default_certs()
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key or None)
+        return context
+
+
+@dataclass
 class About:
     """How what is tried is reached, and what is said to it."""
 
-    address: str  # tcp:HOST:PORT, unix:PATH
+    address: str  # tcp:HOST:PORT, tls:HOST:PORT, unix:PATH
     listens: bool  # this end listens
     role: str  # this end's
     name: str = "conform"
     key: Key | None = None
     options: Mapping[str, str] = field(default_factory=dict)  # what some cases need: see ``command``
     soon: float = SOON  # seconds for an answer that should come at once
+    tls: TLS | None = None  # for tls:
 
 
 class Meeting:
@@ -47,6 +73,8 @@ class Meeting:
         self.incarnation = secrets.token_hex(6)
         self.met = False  # there was a connection
         self._open: list[Wire] = []
+        is_tls = about.address.startswith("tls:")
+        self._context = (about.tls or TLS()).context(listens=about.listens) if is_tls else None
         self._server = _listening(about.address) if about.listens else None
 
     def option(self, name: str) -> str:
@@ -63,6 +91,8 @@ class Meeting:
             else:
                 self._server.settimeout(PATIENCE)
                 connection, _ = self._server.accept()
+            if self._context is not None:
+                connection = self._wrapped(self._context, connection)
         except TimeoutError as error:
             raise NoAnswer(f"nobody dials {self.about.address} within {PATIENCE:.0f} s") from error
         except OSError as error:
@@ -72,10 +102,21 @@ class Meeting:
         self.met = True
         return wire
 
-    def link(self) -> Linked:
-        """Return a new connection, made ready."""
+    def _wrapped(self, context: ssl.SSLContext, connection: socket.socket) -> socket.socket:
+        """Return the connection in TLS. Raises OSError: a certificate isn't trusted, say."""
+        connection.settimeout(10.0)
+        listens = self.about.listens
+        host = None if listens else self.about.address.partition(":")[2].rpartition(":")[0].strip("[]")
+        try:
+            return context.wrap_socket(connection, server_side=listens, server_hostname=host)
+        except OSError:
+            connection.close()
+            raise
+
+    def link(self, frame_limit: int = LIMIT) -> Linked:
+        """Return a new connection, made ready. ``frame_limit`` is how long a line may be that this end takes."""
         wire = self.connect()
-        return self.welcomed(wire) if self.about.listens else self.greeted(wire)
+        return self.welcomed(wire, frame_limit) if self.about.listens else self.greeted(wire, frame_limit)
 
     # -- as the end that dials
 
@@ -94,10 +135,10 @@ class Meeting:
             hello["keys"][0]["mac"] = code(key, HELLO, agreed(challenge, hello))
         return {**hello, "mac": "" if named else code(key, HELLO, agreed(challenge, hello))}
 
-    def greeted(self, wire: Wire) -> Linked:
+    def greeted(self, wire: Wire, frame_limit: int = LIMIT) -> Linked:
         """Answer the challenge, and check the welcome."""
         challenge = wire.next("challenge", skip=())
-        hello = self.hello(challenge)
+        hello = self.hello(challenge, **({"frame_limit": frame_limit} if "frame_limit" in challenge else {}))
         wire.send(hello)
         welcome = wire.next("welcome", skip=())
         self.check_welcome(challenge, hello, welcome)
@@ -140,9 +181,9 @@ class Meeting:
         welcome |= changed
         return {**welcome, "mac": code(key, WELCOME, of_welcome(agreed(challenge, hello), welcome))}
 
-    def welcomed(self, wire: Wire) -> Linked:
+    def welcomed(self, wire: Wire, frame_limit: int = LIMIT) -> Linked:
         """Challenge the other end, check its hello, and welcome it."""
-        challenge = self.challenge()
+        challenge = self.challenge(frame_limit=frame_limit)
         wire.send(challenge)
         hello = wire.next("hello", skip=())
         self.check_hello(challenge, hello)
@@ -199,14 +240,14 @@ class Linked:
 
 
 def place_of(address: str) -> str | tuple[str, int]:
-    """Return what a socket takes of ``tcp:HOST:PORT`` or ``unix:PATH``. Raises ValueError."""
+    """Return what a socket takes of ``tcp:HOST:PORT``, ``tls:HOST:PORT`` or ``unix:PATH``. Raises ValueError."""
     kind, _, rest = address.partition(":")
     if kind == "unix" and rest:
         return rest
     host, _, port = rest.rpartition(":")
-    if kind == "tcp" and host and port.isdigit():
+    if kind in ("tcp", "tls") and host and port.isdigit():
         return host.strip("[]"), int(port)
-    raise ValueError(f"{address} is no address: say tcp:HOST:PORT or unix:PATH")
+    raise ValueError(f"{address} is no address: say tcp:HOST:PORT, tls:HOST:PORT or unix:PATH")
 
 
 def _connected(address: str) -> socket.socket:
