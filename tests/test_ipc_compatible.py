@@ -181,7 +181,7 @@ def test_what_a_sender_may_leave_out(sender: type[Message], breaks: bool) -> Non
 
 def test_requests_that_are_answered_by_items() -> None:
     def asked(item: Any, extra: Any = None) -> dict[str, Any]:
-        class Rows(StreamedRequest[item], tag="rows"):  # type: ignore[valid-type]
+        class Rows(StreamedRequest[item], tag="rows"):
             above: int = 0
 
         kinds = [Rows] if extra is None else [Rows, extra]

@@ -128,12 +128,17 @@ def test_a_python_parent_with_a_node_child(tmp_path: Path) -> None:
 
 
 def test_node_and_python_by_plain_lines(tmp_path: Path) -> None:
+    # As `npm install` would make it.
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "twistedipc").symlink_to(EXAMPLES.parent / "packages" / "node")
     with run("node_lines", tmp_path, need_node()) as session:
         session.wait()
         # How often the client had to try depends on which of the two was faster.
         assert [line for line in session.output() if not line.startswith("not yet: ")] == [
             "Hello Ada 😀, from Python",
             "Hello Ada 😀, from Node",
+            "Hello Ada 😀, from the package",
+            "Hello Ada 😀, from the pair",
         ]
 
 

@@ -118,7 +118,7 @@ def rows_of_a_later_version(meeting: Meeting) -> None:
 @case("2.35", SECTION, "another `link-interface` follows, since a line of the handshake has at most 4096 bytes")
 def rows_that_are_none(meeting: Meeting) -> None:
     row = ["message", "note", "0" * 16]
-    for wrong in (
+    all_wrong: tuple[dict[str, Any], ...] = (
         {"takes": "note"},
         {"takes": ["note"]},
         {"takes": [[]]},
@@ -128,7 +128,8 @@ def rows_that_are_none(meeting: Meeting) -> None:
         {"takes": [], "more": True},
         {"takes": [row], "more": "yes"},
         {},
-    ):
+    )
+    for wrong in all_wrong:
         wire, _ = _introduced(meeting)
         wire.send({"type": "link-interface", **wrong})
         wire.ends("bad-handshake")

@@ -63,7 +63,7 @@ def no_more_items_than_its_credit(meeting: Meeting) -> None:
     if items.take(0.4):
         raise Failed("it sends more items without credit")
     items.more(_CREDIT + taken)
-    sizes = []
+    sizes: list[int] = []
     while size := items.take(linked.wire.soon if not sizes else 0.4):
         sizes.append(size)
     if not sizes:
