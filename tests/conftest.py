@@ -14,6 +14,8 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator
+from functools import cache
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -44,6 +46,32 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+#: How a test is marked that only `make test-long` runs, in the text of its file.
+LONG = b"mark.long"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """
+    Called by pytest before it looks into a file or a folder. Where only the long tests are wanted, a file without any
+    isn't looked into: to find thousands of tests that aren't run takes each worker half a minute.
+    """
+    is_file = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if config.option.markexpr == "long" and is_file and LONG not in collection_path.read_bytes():
+        return True
+    return None
+
+
+@cache
+def _says_long(path: Path) -> bool:
+    return LONG in path.read_bytes()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Called by pytest for each test. A long one whose file doesn't say so in these words would never be run."""
+    if item.get_closest_marker("long") is not None and not _says_long(item.path):
+        raise pytest.UsageError(f"{item.nodeid}: say pytest.mark.long in its file, or make test-long won't find it")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,12 +6,15 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.platform import Platform
 from tests.test_limits import BOMB, FILES_HOG, MEMORY_HOG, MIB
 
 COUNTS = "for n in $(seq 40); do echo $n; sleep 0.1; done"
 
 
+@pytest.mark.long
 def test_hogs_beside_a_build_that_goes_on(tmp_path: Path) -> None:
     limits = {"processes": 64, "memory": 100 * MIB, "open_files": 500}
     with Platform(tmp_path, limits=limits) as platform:

@@ -172,6 +172,7 @@ def test_builds_come_by_themselves(page: Page, platform: Platform) -> None:
     expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
 
 
+@pytest.mark.long
 def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> None:
     """Live, from the ledger also after the apiserver has died, and in the end only what stays true."""
     signed_in(page, platform)
@@ -212,6 +213,7 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     assert shown["attempts"][0]["summary"] == "**48 pages**"
 
 
+@pytest.mark.long
 def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, platform: Platform) -> None:
     """The list was read before the build said more, and comes after it: on a page that begins, and one that goes on."""
     build = platform.build("talk", parameters={"FILE": str(platform.shared / "late")})
@@ -307,6 +309,7 @@ def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
     assert lines.count("begin") == 1
 
 
+@pytest.mark.long
 def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -> None:
     """A line that the builder's disk has destroyed while the apiserver was away."""
     signal = platform.shared / "end-it"
@@ -402,6 +405,7 @@ def test_a_revoked_token_ends_the_session(page: Page, platform: Platform) -> Non
     expect(page.locator(".sign-in h1")).to_have_text("Sign in")
 
 
+@pytest.mark.long
 def test_a_person_comes_in_by_an_invitation_and_sees_what_is_theirs(page: Page, platform: Platform) -> None:
     page.goto(f"{platform.url}/#sign-in-failed=unknown")
     expect(page.locator(".sign-in .reason")).to_contain_text("You have no account here")
@@ -427,6 +431,7 @@ def test_a_person_comes_in_by_an_invitation_and_sees_what_is_theirs(page: Page, 
     expect(page.locator(".sign-in h1")).to_have_text("Sign in")
 
 
+@pytest.mark.long
 def test_a_preview_is_compared_and_promoted(page: Page, platform: Platform) -> None:
     repository = platform.repository({"index.html": "<h1>one</h1>"})
     platform.add_project("site", repository, publish={"static": True}, default_ref="main")
@@ -478,11 +483,13 @@ def live_release(platform: Platform, project: str) -> int:
     return live
 
 
+@pytest.mark.long
 def test_a_build_that_is_not_there(page: Page, platform: Platform) -> None:
     signed_in(page, platform, "#/builds/999999")
     expect(page.locator("main")).to_contain_text("There is no such build")
 
 
+@pytest.mark.long
 def test_output_is_cleaned_as_everywhere_else(page: Page, platform: Platform) -> None:
     """The page's cleaning of lines is that of `web.terminal`, which the command and the API use."""
     draw = random.Random(7)
@@ -543,6 +550,7 @@ RENDITIONS = {
 }
 
 
+@pytest.mark.long
 def test_colours_and_styles_are_those_that_were_set(page: Page, platform: Platform) -> None:
     page.goto(platform.url)
     found = page.evaluate(
@@ -561,6 +569,7 @@ def test_colours_and_styles_are_those_that_were_set(page: Page, platform: Platfo
     assert found == [["X", 0, colour, classes] for colour, classes in RENDITIONS.values()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_256_colours_can_be_read(page: Page, platform: Platform, scheme: Literal["light", "dark"]) -> None:
     page.emulate_media(color_scheme=scheme)
@@ -590,6 +599,7 @@ def test_all_256_colours_can_be_read(page: Page, platform: Platform, scheme: Lit
     assert worst[0] >= 4.5, worst
 
 
+@pytest.mark.long
 def test_links_in_output_say_where_they_lead(page: Page, platform: Platform) -> None:
     page.goto(platform.url)
     lines = [
@@ -692,6 +702,7 @@ def shown(page: Page, platform: Platform) -> Shown:
     return Shown(page, platform)
 
 
+@pytest.mark.long
 def test_progress_is_a_bar_at_the_head_of_the_log(page: Page, shown: Shown) -> None:
     bar = page.get_by_role("progressbar")
     shown.say(StepStarted(0, "build", "node build.js"), "begin")
@@ -714,6 +725,7 @@ def test_progress_is_a_bar_at_the_head_of_the_log(page: Page, shown: Shown) -> N
     assert "bundling" not in page.locator(".log").inner_text(), "it is no line of the log"
 
 
+@pytest.mark.long
 def test_progress_and_a_summary_break_no_line(page: Page, shown: Shown) -> None:
     shown.say("compil", Progress(0.5), Summary("# x"), "ing", more=[0])
     shown.say("dangl", Annotation("notice", "n"), "ing", more=[0])
@@ -722,6 +734,7 @@ def test_progress_and_a_summary_break_no_line(page: Page, shown: Shown) -> None:
     assert numbers_of(page) == [1, 5, 6, 7]
 
 
+@pytest.mark.long
 def test_a_line_that_has_no_end_yet_grows(page: Page, shown: Shown) -> None:
     rows = page.locator(".log .text")
     shown.say("first", "compil", more=[1])
@@ -732,6 +745,7 @@ def test_a_line_that_has_no_end_yet_grows(page: Page, shown: Shown) -> None:
     shown.end()
 
 
+@pytest.mark.long
 def test_a_style_goes_on_to_the_end_of_its_step(page: Page, shown: Shown) -> None:
     shown.say(StepStarted(0, "build", ""), "\x1b[31mred", "still", "\x1b[0mplain", "\x1b[32mgreen")
     shown.say("too", StepEnded(0, "succeeded", 1, 0), StepStarted(1, "test", ""), "plain again")
@@ -741,6 +755,7 @@ def test_a_style_goes_on_to_the_end_of_its_step(page: Page, shown: Shown) -> Non
     assert page.locator(".log .text").evaluate_all(styles) == ["f1", "f1", "", "f2", "f2", ""]
 
 
+@pytest.mark.long
 def test_annotations_are_marked_and_listed(page: Page, shown: Shown) -> None:
     shown.say(*[f"line {number}" for number in range(1, 1001)])
     shown.say(Annotation("warning", "unused\nvariable", "src/a.ts", 3), Annotation("error", "<img src=x>", "b.ts"))
@@ -781,6 +796,7 @@ def test_annotations_are_marked_and_listed(page: Page, shown: Shown) -> None:
     shown.end()
 
 
+@pytest.mark.long
 def test_groups_and_steps_can_be_folded(page: Page, shown: Shown) -> None:
     shown.say(StepStarted(0, "build", ""), "before", Group("one <b>"), *["in one"] * 900, Group("two"), "in two")
     shown.say("in two, too", Group(""), "between", Group("three"), "in three", StepEnded(0, "succeeded", 1, 0), "after")
@@ -827,6 +843,7 @@ def test_what_a_build_says_is_bounded(page: Page, shown: Shown) -> None:
     assert page.locator(".log *").count() < 20_000
 
 
+@pytest.mark.long
 def test_events_are_hashed_as_they_were_said(page: Page, shown: Shown) -> None:
     """The digest is over their JSON, which two languages have to write alike."""
     hostile = '\x00\x07\x08\x0b\x0c\x1b\x7f\x85\u2028\ufeff\U0001f600"\\/<é'
@@ -932,6 +949,7 @@ def long(page: Page, platform: Platform) -> Long:
     return Long(page)
 
 
+@pytest.mark.long
 def test_a_long_log_is_asked_for_by_range(page: Page, long: Long) -> None:
     long.show()
     long.end()
@@ -968,6 +986,7 @@ def test_a_long_log_is_asked_for_by_range(page: Page, long: Long) -> None:
     expect(long.row(long.records)).to_be_in_viewport()
 
 
+@pytest.mark.long
 def test_the_end_of_a_long_log_is_followed(page: Page, long: Long) -> None:
     long.show()
     expect(long.row(999_999)).to_be_in_viewport()
@@ -987,6 +1006,7 @@ def test_the_end_of_a_long_log_is_followed(page: Page, long: Long) -> None:
     expect(long.row(1_005_001)).to_be_in_viewport()
 
 
+@pytest.mark.long
 def test_a_failure_opens_at_its_cause(page: Page, long: Long) -> None:
     long.outcome = "failed"
     long.show()
@@ -1000,6 +1020,7 @@ def test_a_failure_opens_at_its_cause(page: Page, long: Long) -> None:
     expect(long.row(1).get_by_role("button")).to_be_focused()
 
 
+@pytest.mark.long
 def test_hits_are_counted_marked_and_gone_to(page: Page, long: Long) -> None:
     long.show()
     expect(long.row(999_999)).to_be_in_viewport()
@@ -1035,6 +1056,7 @@ def test_hits_are_counted_marked_and_gone_to(page: Page, long: Long) -> None:
     assert page.evaluate("CSS.highlights.get('found').size") == 0
 
 
+@pytest.mark.long
 def test_what_is_not_read_can_be_verified_here(page: Page, long: Long) -> None:
     long.records, long.middle = 6000, 3000
     digest = LogDigest()
@@ -1051,6 +1073,7 @@ def test_what_is_not_read_can_be_verified_here(page: Page, long: Long) -> None:
     expect(foot).to_have_text("complete, verified (6,000 lines)")
 
 
+@pytest.mark.long
 def test_a_line_that_is_not_there_is_said_to_be_missing(page: Page, long: Long) -> None:
     long.show("[2000000, 2000000]")
     expect(long.row(1)).not_to_be_in_viewport()
@@ -1058,6 +1081,7 @@ def test_a_line_that_is_not_there_is_said_to_be_missing(page: Page, long: Long) 
     expect(page.locator(".log-trouble")).to_have_text("Line 2,000,000 isn't in this log, which has 1,000,000 lines.")
 
 
+@pytest.mark.long
 def test_long_lines_are_wrapped_and_the_place_is_kept(page: Page, long: Long) -> None:
     long.show()
     expect(long.row(999_999)).to_be_in_viewport()
@@ -1133,6 +1157,7 @@ MARKDOWN = {
 }
 
 
+@pytest.mark.long
 def test_the_summary_is_rendered(page: Page, shown: Shown) -> None:
     html = page.evaluate(RENDER, list(MARKDOWN))
     expected = [text.replace(" X>", f" {A}>") for text in MARKDOWN.values()]

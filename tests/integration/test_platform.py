@@ -121,6 +121,7 @@ while [ ! -e $GO_ON ]; do sleep 0.02; done; echo an Er''ror a''gain"""
     assert platform.command("logs", str(build), "--grep", "ERROR", "--count", "-i").stdout == "2\n"
 
 
+@pytest.mark.long
 def test_rolling_back_and_forth(platform: Platform) -> None:
     """The same switch, by the API and by the command."""
     repository = platform.repository(GREETING)
@@ -154,6 +155,7 @@ def test_rolling_back_and_forth(platform: Platform) -> None:
     assert platform.released("rolls") == "<h1>ho</h1>\n"
 
 
+@pytest.mark.long
 def test_an_older_commit_never_replaces_a_newer_one(platform: Platform) -> None:
     """
     A slow build of an old commit ended after a fast one of the new commit, and its site was live from then on; so did a
@@ -346,6 +348,7 @@ console.log(hash.digest("hex"));
 """
 
 
+@pytest.mark.long
 def test_what_a_build_says_comes_through_the_death_of_both(speaking: Platform) -> None:
     """The records of its channel are of the same log: each once, in order, in a digest that others find too."""
     platform = speaking
@@ -378,6 +381,7 @@ def test_what_a_build_says_comes_through_the_death_of_both(speaking: Platform) -
     assert done.stdout.strip() == end["sha256"]
 
 
+@pytest.mark.long
 def test_the_apiserver_starts_as_soon_as_its_database_is_unlocked(own_platform: Platform) -> None:
     """A start while another program holds the lock waits for the lock: no supervisor must start the apiserver again."""
     platform = own_platform
