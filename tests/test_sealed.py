@@ -138,6 +138,26 @@ def test_what_another_encoder_wrote_comes_out_as_it_wrote_it() -> None:
     assert chunk.text(sealed.data).text == "café\n\n".encode()
 
 
+@pytest.mark.parametrize("more", ["[-1]", "[1,0]", "[0,2]", "[7]"])
+def test_marks_that_are_no_records_come_out_as_they_were(more: str) -> None:
+    """They would be taken for those of another batch."""
+    messages = [
+        b'{"type":"lines","first":1,"time":5,"step":0,"lines":["a","b"],"more":%b}' % more.encode(),
+        b'{"type":"lines","first":3,"time":5,"step":0,"lines":["c"]}',
+    ]
+    assert chunk.messages(seal(messages).data) == messages
+
+
+def test_half_characters_around_a_colour_are_no_text() -> None:
+    with pytest.raises(ValueError, match="decode"):
+        seal([b'{"type":"lines","first":1,"time":5,"step":0,"lines":["\xc3\\u001b[1m\xa9"]}'])
+
+
+def test_a_gap_that_another_encoder_wrote_is_not_sealed() -> None:
+    with pytest.raises(ValueError, match="gap"):
+        seal([b'{"type": "gap", "from": 5, "to": 9, "reason": "lost"}'])
+
+
 # What people's programs write between words, by another expression than the one that finds it (ST is in it).
 _SEQUENCE = re.compile(rb"\x1b(?:\[[ -?]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-~])?")
 

@@ -99,23 +99,23 @@ _columns_decoder = msgspec.msgpack.Decoder(_Columns)
 def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChunk:
     """
     Make a chunk of messages: JSON of consecutive `Lines`, or of exactly one `Gap`. Raises ValueError for anything else.
-    It was opened again, and gave the same byte by byte. ``pieces``: the messages taken apart, if the caller has them.
+    It was opened again, and gives the same byte by byte. ``pieces``: the messages taken apart, if the caller has them.
     """
     pieces = pieces_of(messages) if pieces is None else pieces
     whole = text_of_run(messages, pieces)
     _check_run(pieces)
     parts = parted(whole)
-    if not (parts.plain.isascii() and parts.pieces.isascii()):
-        # Raises, if a reader couldn't decode it. Both parts begin and end between characters, wherever they are cut.
-        parts.plain.decode()
-        parts.pieces.decode()
+    if not whole.isascii():
+        whole.decode()  # raises, if a reader couldn't decode it
     columns = _columns(pieces, parts)
     if not all(piece.same for piece in pieces):
+        if columns.gap is not None:
+            raise ValueError(f"the gap from record {pieces[0].first} on isn't written as gaps are")
         # An encoder before this one, or another program's, has written the same in other bytes.
         columns.whole = b"\n".join(messages)
     first, records = pieces[0].first, pieces[-1].end - pieces[0].first
     data = _sealed(first, records, parts.plain, _columns_encoder.encode(columns))
-    if not _comes_out(data, messages):
+    if not _holds(data, first, records, whole, columns):
         # What is in the ledger goes once its chunk is there: so a fault of ours must not be found later.
         raise ValueError(f"the messages from record {first} on can't be sealed: they come out as others")
     return SealedChunk(
@@ -129,12 +129,21 @@ def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChun
     )
 
 
-def _comes_out(data: bytes, messages: list[bytes]) -> bool:
-    """Whether a chunk, read as any reader does, gives exactly these messages."""
+def _holds(data: bytes, first: int, records: int, whole: bytes, columns: _Columns) -> bool:
+    """
+    Whether a chunk that is opened as any reader does it has these columns, and this text with its colours. From them a
+    reader has the messages made by `builds.logs.encoder`, which has written them: `messages.pieces_of` and `text_of`
+    have made sure of it, or else the messages themselves are in the columns. So they aren't made once more.
+    """
     try:
-        return _opened(data).messages == messages
+        header = _header(data)
+        opened = _columns_decoder.decode(_frame(header.columns_frame, header.columns))
+        text = joined(Parted(_frame(header.text_frame, header.text), opened.pieces, opened.gaps))
     except (Damaged, ValueError, TypeError, IndexError, msgspec.MsgspecError):
         return False
+    lines = 0 if columns.gap is not None else records
+    fits = text.count(b"\n") == lines == sum(columns.counts)
+    return fits and (header.first, header.records, text, opened) == (first, records, whole, columns)
 
 
 def _check_run(pieces: list[Piece]) -> None:

@@ -16,6 +16,7 @@ from twistedipc.builds.logs import (
     Batch,
     Gap,
     Group,
+    Lines,
     Notice,
     Progress,
     Record,
@@ -48,7 +49,7 @@ class Piece(msgspec.Struct, gc=False):
     apart: list[tuple[int, bytes]] = []  # records that aren't a line as it is: index, JSON
     marks: list[Marked] = []  # events that an outline may want
     gap: str | None = None  # its reason, if it is one
-    same: bool = True  # it is as `builds.logs.encoder` writes it
+    same: bool = True  # `builds.logs.encoder` writes it like this, of what is in a chunk
 
     @property
     def end(self) -> int:
@@ -144,8 +145,9 @@ def _may_have_events(message: bytes, at: int) -> bool:
 
 def _decoded(message: bytes) -> Piece:
     batch: Batch = batch_decoder.decode(message)
+    same = encoder.encode(batch) == message
     if isinstance(batch, Gap):
-        return Piece(batch.first, 0, -1, b"", batch.end - batch.first, gap=batch.reason)
+        return Piece(batch.first, 0, -1, b"", batch.end - batch.first, gap=batch.reason, same=same)
     records = batch.lines
     return Piece(
         first=batch.first,
@@ -160,5 +162,11 @@ def _decoded(message: bytes) -> Piece:
             if not isinstance(record, str) or "\n" in record
         ],
         marks=marked_of(batch),
-        same=encoder.encode(batch) == message,
+        same=same and _marks_fit(batch),
     )
+
+
+def _marks_fit(batch: Lines) -> bool:
+    """Whether the marks of a batch are of its own records, in order: a chunk tells by that whose they are."""
+    more = batch.more
+    return not more or (more[0] >= 0 and more == sorted(more) and more[-1] < len(batch.lines))

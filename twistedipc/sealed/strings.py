@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 #: What stands in the place of a byte that is dropped: UTF-8 has none of it.
 _DROPPED: Final = 0xFF
 
+#: How an ESC is written, as a number of six bytes; and ESC in its place, with bytes that are dropped.
+_ESC: Final = int.from_bytes(b"\\u001b", "little")
+_ESC_BYTES: Final = (1 << 48) - 1
+_ESC_TAKEN: Final = int.from_bytes(b"\x1b\xff\xff\xff\xff\xff", "little")
+
+#: Bytes behind the end, so that a number of eight begins at each byte.
+_PAD: Final = bytes(8)
+
 _QUOTE, _COMMA, _BACKSLASH, _NEWLINE, _U = b'",\\\nu'
 
 #: What each letter behind a backslash stands for; 0: it is never written. A newline isn't taken, see `lines_of`.
@@ -43,24 +51,28 @@ def lines_of(parts: list[bytes]) -> Strings | None:
     arrays.load()
     import numpy as np
 
-    data = b",".join(parts)
-    array = np.frombuffer(data, np.uint8)
-    quotes = array == _QUOTE
-    if not len(array) or array.min() < 0x20 or array.max() == _DROPPED:
+    data = bytearray(b",").join([*parts, _PAD])
+    size = len(data) - len(_PAD) - 1
+    if size <= 0:
         return None
-    text = array.copy()
+    text = np.frombuffer(data, np.uint8, size)
+    array = text.copy()
+    quotes = array == _QUOTE
+    if array.min() < 0x20 or array.max() == _DROPPED:
+        return None
     escapes = _escapes(np.flatnonzero(array == _BACKSLASH))
     if len(escapes):
-        if escapes[-1] + 1 >= len(array):
+        if escapes[-1] + 1 >= size:
             return None
-        quotes[escapes + 1] = False
-        if not _unescape(array, escapes, text):
+        others = _put_esc(data, escapes)
+        quotes[others + 1] = False
+        if len(others) and not _unescape(array, others, text):
             return None
     marks = np.flatnonzero(quotes)
     opening, closing = marks[::2], marks[1::2]
     # Nothing is outside of the strings but one comma between two.
     between = closing[:-1] + 1
-    if len(opening) != len(closing) or not len(opening) or opening[0] != 0 or closing[-1] != len(array) - 1:
+    if len(opening) != len(closing) or not len(opening) or opening[0] != 0 or closing[-1] != size - 1:
         return None
     if (opening[1:] - between != 1).any() or (array[between] != _COMMA).any():
         return None
@@ -83,6 +95,22 @@ def _escapes(at: NDArray[np.int64]) -> NDArray[np.int64]:
     return every_second
 
 
+def _put_esc(data: bytearray, escapes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Put ESC in the place of each escape that stands for it, as most do; return the others."""
+    import numpy as np
+
+    windows = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
+    here = windows[escapes]
+    found = here & np.uint64(_ESC_BYTES) == np.uint64(_ESC)
+    others = escapes[:0]
+    if not found.all():
+        others = escapes[~found]
+        escapes, here = escapes[found], here[found]
+    # The two bytes behind each escape are written with it, as they are; if the next one begins there, it comes later.
+    windows[escapes] = here & ~np.uint64(_ESC_BYTES) | np.uint64(_ESC_TAKEN)
+    return others
+
+
 def _unescape(array: Any, escapes: NDArray[np.int64], text: Any) -> bool:
     """Write what each escape stands for in the place of its backslash; whether all of them are known."""
     import numpy as np
@@ -103,13 +131,11 @@ def _unescape(array: Any, escapes: NDArray[np.int64], text: Any) -> bool:
     if at[-1] + 6 > len(array):
         return False
     digits = np.ndarray(len(array) - 3, "<u4", array, strides=(1,))[at + 2]
-    known = digits == _digits(b"1b")
-    text[at] = 0x1B
-    if not known.all():
-        for written, code in _LONG.items():
-            here = digits == _digits(written)
-            text[at[here]] = code
-            known |= here
+    known = np.zeros(len(digits), np.bool_)
+    for written, code in _LONG.items():
+        here = digits == _digits(written)
+        text[at[here]] = code
+        known |= here
     for behind in range(1, 6):
         text[at + behind] = _DROPPED
     return bool(known.all())

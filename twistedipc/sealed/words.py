@@ -24,6 +24,9 @@ _LOOKS: Final = 8
 
 _WINDOW: Final = 4
 
+#: The longest control sequence of a text that has nothing else: one with a colour of 24 bits has 19 bytes.
+_PASSES: Final = 20
+
 
 class Parted(NamedTuple):
     """
@@ -50,13 +53,48 @@ def parted(text: bytes) -> Parted:
     import numpy as np
 
     array = np.frombuffer(text, np.uint8)
-    begins = np.flatnonzero(array == 0x1B)
-    lengths = _lengths(text, begins)
+    escapes = array == 0x1B
+    begins = np.flatnonzero(escapes)
     gaps = begins.copy()
-    gaps[1:] -= begins[:-1] + lengths[:-1]
-    taken = _taken(gaps, lengths, len(text))
+    taken = _control_sequences(array, escapes, len(begins))
+    if taken is None:
+        lengths = _lengths(text, begins)
+        gaps[1:] -= begins[:-1] + lengths[:-1]
+        taken = _taken(gaps, lengths, len(text))
+        pieces = array.take(np.flatnonzero(taken))
+    else:
+        pieces = array.take(np.flatnonzero(taken))
+        gaps[1:] -= begins[:-1] + np.diff(np.flatnonzero(pieces == 0x1B))
     columns = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T
-    return Parted(without(array, taken), without(array, ~taken), columns.tobytes())
+    return Parted(without(array, taken), pieces.tobytes(), columns.tobytes())
+
+
+def _control_sequences(array: NDArray[np.uint8], escapes: NDArray[np.bool_], count: int) -> NDArray[np.bool_] | None:
+    """
+    Return of each byte whether it is in a control sequence; None if something else begins with an ESC, or one of them
+    is long or has no end. It takes a few passes over the text, however many sequences are in it, and most texts have
+    no others.
+    """
+    import numpy as np
+
+    # All sequences at once: their second byte, their third, and so on. With a newline behind it each of them ends.
+    inside = escapes[:-1] & (array[1:] == 0x5B)
+    if np.count_nonzero(inside) != count or array[-1] != 0x0A:
+        return None
+    taken = escapes.copy()
+    taken[1:] |= inside
+    goes_on = (array & np.uint8(0xE0)) == 0x20  # 0x20 to 0x3f
+    ends_none = (array < 0x40) | (array > 0x7E)
+    for at in range(2, _PASSES):
+        inside = inside[:-1]
+        taken[at:] |= inside
+        on = inside & goes_on[at:]
+        if ((inside ^ on) & ends_none[at:]).any():
+            return None
+        if not on.any():
+            return taken
+        inside = on
+    return None
 
 
 def joined(parts: Parted) -> bytes:
