@@ -231,9 +231,13 @@ def test_each_fault_is_found() -> None:
         assert [each for each in threads.map(missed, rows) if each] == []
 
 
-@pytest.mark.long  # 10 to 14 seconds each: deadlines of the handshake
-@pytest.mark.parametrize(("dials", "number"), [(False, "2.14"), (True, "2.28")])
-@pytest.mark.parametrize("fault", ["", "waits"])
-def test_the_cases_that_wait_for_a_deadline(dials: bool, number: str, fault: str) -> None:
-    (outcome,) = tried("link", fault, number, dials=dials, soon=5.0, slow=True)
-    assert outcome.verdict == ("failed" if fault else "passed"), outcome.why
+@pytest.mark.long  # 10 to 14 seconds: deadlines of the handshake
+def test_the_cases_that_wait_for_a_deadline() -> None:
+    def wrong(row: tuple[bool, str, str]) -> str:
+        dials, number, fault = row
+        (outcome,) = tried("link", fault, number, dials=dials, soon=5.0, slow=True)
+        return "" if outcome.verdict == ("failed" if fault else "passed") else f"{row}: {outcome.verdict} {outcome.why}"
+
+    rows = [(dials, number, fault) for dials, number in ((False, "2.14"), (True, "2.28")) for fault in ("", "waits")]
+    with ThreadPoolExecutor(len(rows)) as threads:
+        assert [each for each in threads.map(wrong, rows) if each] == []

@@ -1,8 +1,7 @@
 """
 The real service against what its own OpenAPI document allows and forbids: schemathesis, with all its default checks.
 
-The cases are the same each time, and so few that all of it takes well under a minute. With another seed
-(``TWISTEDIPC_TESTS_SEED=8``) they are others.
+The cases are the same each time, and few. With another seed (``TWISTEDIPC_TESTS_SEED=8``) they are others.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ SAMPLED = {"add_project": 3, "change_project": 3} if FACTOR == 1 else {}
 #: Chains of requests, each of which uses what an earlier one gave; and the most requests of one chain.
 CHAINS, STEPS = examples(4), 6
 
-#: Operations whose cases take as long as those of twenty others: they are for `make test-long`.
-LONG = {"change_project"}
+pytestmark = pytest.mark.long
 
 PROJECT = "hello"
 
@@ -240,11 +238,7 @@ def test_what_is_served_is_what_is_tried(platform: Platform) -> None:
 # `schema().parametrize()`, by all workers when they look for tests.
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(route.name, marks=pytest.mark.long if route.name in LONG else ())
-        for route in ROUTES
-        if not route.websocket
-    ],
+    [route.name for route in ROUTES if not route.websocket],
 )
 def test_operation(name: str, platform: Platform) -> None:
     (found,) = schema().include(operation_id=name).get_all_operations()

@@ -257,6 +257,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
     assert msgspec.json.decode(rule.read_bytes()) == {"days": 14}
 
 
+@pytest.mark.long
 def test_an_upload_that_reaches_no_server_is_reported_and_ends_the_build(tmp_path: Path) -> None:
     """Such a build stayed `publishing` for ever, with an empty reason."""
     platform = Platform(tmp_path, limits={"upload": 6.0}, isolation=BARE)

@@ -58,16 +58,9 @@ OF_PRUNING = {
 
 #: What each run of the tests has: the writes that decide, on both sides. The others are for `make test-long`.
 OFTEN = {
-    CrashPoint.APISERVER_OFFER_COMMITTED,
-    CrashPoint.BUILDER_SPEC_WRITTEN,
-    CrashPoint.APISERVER_ACCEPT_COMMITTED,
-    CrashPoint.BUILDER_START_WRITTEN,
     CrashPoint.BUILDER_RUNNER_SPAWNED,
     CrashPoint.APISERVER_LOG_COMMITTED,
-    CrashPoint.BUILDER_END_KNOWN,
-    CrashPoint.APISERVER_RELEASE_UNPACKED,
     CrashPoint.APISERVER_END_COMMITTED,
-    CrashPoint.BUILDER_FINAL_ACK_RECEIVED,
 }
 
 

@@ -89,6 +89,7 @@ def stay_up(folder: Path, out: Path) -> None:
     assert services_of(folder) == []
 
 
+@pytest.mark.long
 def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
     stay_up(tmp_path / "demo", tmp_path / "out")
 

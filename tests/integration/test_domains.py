@@ -82,6 +82,7 @@ class Site:
             return (connection.getpeercert() or {})["serialNumber"]
 
 
+@pytest.mark.long
 def test_a_project_is_served_at_its_domain_by_tls(tmp_path: Path) -> None:
     site = Site(tmp_path)
     with site.platform as platform:

@@ -50,6 +50,7 @@ def has_line(platform: Platform, build: int, line: int) -> bool:
     return f"line {line}\n" in platform.log(build)
 
 
+@pytest.mark.long
 def test_the_time_of_day_is_set_a_day_forth_and_back(with_a_clock_to_set: Platform) -> None:
     """Nothing that waits goes by the time of day: lines flow on, and builds begin and end, whatever it says."""
     platform = with_a_clock_to_set
@@ -71,6 +72,7 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.long
 def test_there_are_few_descriptors_and_many_connections(tmp_path: Path) -> None:
     """Strangers take all descriptors: the links live on, nothing spins, and then connections are accepted again."""
     with Platform(tmp_path, isolation=BARE) as platform:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.integration.node import node_environment, npm
 from tests.node import node_folders
 from tests.registry import TOKEN, running
@@ -30,6 +32,7 @@ COMMON = f"const {{ dial, listen }} = require('twistedipc');\n(async () => {{{US
 SHIPPED = re.compile(r"package/(LICENSE|README\.md|package\.json|index\.(cjs|mjs|d\.cts|d\.mts)|lib/\w+\.cjs)")
 
 
+@pytest.mark.long
 def test_published_installed_and_imported_in_both_ways(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("node_modules"))
