@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
 
 from tests.integration.browser import chromium
@@ -43,6 +44,7 @@ def files(number: int) -> dict[str, bytes]:
     return {path: text.encode() for path, text in texts.items()}
 
 
+@pytest.mark.long
 def test_two_tabs_of_two_releases_load_their_own_files(tmp_path: Path) -> None:
     for number in (1, 2):
         put_release(tmp_path, "shop", number, files(number))

@@ -66,6 +66,7 @@ def command(python: Path, platform: Platform, *arguments: str, given: str = "") 
     )
 
 
+@pytest.mark.long
 def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
@@ -123,6 +124,7 @@ def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) ->
     assert {"type": "folder", "path": str(tmp_path / "other"), "keep": 3} in now
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("targets", "problem"),
     [
@@ -139,6 +141,7 @@ def test_its_settings_are_checked(platform: Platform, targets: list[dict[str, An
     assert problem in json.loads(str(raised.value).partition(": ")[2])["detail"]
 
 
+@pytest.mark.long
 def test_the_document_has_it(python: Path, platform: Platform) -> None:
     document = platform.api("GET", "/api/v1/openapi.json")
     schemas = document["components"]["schemas"]

@@ -93,6 +93,7 @@ def _picture(page: Page, name: str) -> None:
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
+@pytest.mark.long
 def test_the_pictures_of_readme(platform: Platform) -> None:
     newest = _make(platform)
     with chromium() as browser:

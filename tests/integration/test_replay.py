@@ -95,6 +95,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield World(server, tmp_path)
 
 
+@pytest.mark.long
 def test_a_build_is_replayed(world: World) -> None:
     (world.work / "uncommitted").write_text("")
     said = world.replay(ExitCode.OK)

@@ -28,6 +28,7 @@ def on_disk(platform: Platform, value: str) -> list[str]:
     return found.stdout.decode().splitlines()
 
 
+@pytest.mark.long
 def test_a_token_and_the_branch_of_head(platform: Platform) -> None:
     repository = platform.repository(SITE)
     git(repository, "branch", "-m", "main", "trunk")
@@ -56,6 +57,7 @@ def test_a_token_and_the_branch_of_head(platform: Platform) -> None:
         server.stop()
 
 
+@pytest.mark.long
 @needs_sshd
 def test_a_deploy_key_and_another_host_key(platform: Platform) -> None:
     repository = platform.repository(SITE)

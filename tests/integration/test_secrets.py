@@ -201,6 +201,7 @@ PACKAGE = {
 }
 
 
+@pytest.mark.long
 def test_a_private_package_is_installed(platform: Platform, registry: PrivateRegistry) -> None:
     """From a registry of the project, whose token the step that installs has, and no other."""
     need_node()
@@ -233,6 +234,7 @@ def test_a_project_s_own_npmrc_finds_its_token(platform: Platform, registry: Pri
     assert platform.released("own-npmrc") == "private code"
 
 
+@pytest.mark.long
 def test_a_builder_that_was_killed_gives_them_all_the_same(platform: Platform) -> None:
     """The builder has died when the runner asks; another one answers."""
     platform.add_project("killed", platform.repository(plan(("make", f"{SHOW}; {SITE}"))))

@@ -32,6 +32,7 @@ def log_file_of(platform: Platform, service: Service, name: str) -> Path:
     return file
 
 
+@pytest.mark.long
 def test_a_log_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
     """Both services ended, without a line, when a log was rotated."""
     with Platform(tmp_path, isolation=BARE) as platform:
@@ -60,6 +61,7 @@ def test_without_a_log_file_it_goes_on(tmp_path: Path) -> None:
         platform.linked()
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
     """A service in the foreground of a terminal stays when the terminal is closed; it can log nowhere, then."""
     with Platform(tmp_path, isolation=BARE) as platform, contextlib.ExitStack() as stack:

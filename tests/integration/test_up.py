@@ -115,6 +115,7 @@ def address_in(said: str) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_from_a_folder_to_a_release(machine: Machine) -> None:
     said = machine.run("up", "--port", str(free_port()))
     assert "<p>the shop</p>" in page_at(address_in(said))

@@ -27,6 +27,7 @@ RED = {
 SAID = "TypeError: Cannot read properties of undefined (reading 'title')"
 
 
+@pytest.mark.long
 def test_a_person_and_a_program_are_told(tmp_path: Path) -> None:
     if node_folder() is None:
         pytest.skip("there is no Node")
