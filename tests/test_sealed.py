@@ -35,7 +35,7 @@ from twistedipc.sealed.chunk import Damaged, seal, text_of
 from twistedipc.sealed.grams import bits_of, grams_of, may_hold, row_of
 from twistedipc.sealed.messages import pieces_of
 from twistedipc.sealed.strings import lines_of
-from twistedipc.sealed.words import joined, parted, searchable
+from twistedipc.sealed.words import joined, places, searchable, taken_apart
 
 NOW = 1_732_300_000_000
 
@@ -43,6 +43,7 @@ _line = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 _name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 _record: st.SearchStrategy[Record] = st.one_of(
     _line,
+    st.lists(st.sampled_from(["\x1b[31m", "\x1b[0m", "\x1b(B", "\x1b[", *'"\\ é']), max_size=9).map("".join),
     st.sampled_from(["", "\x1b[31merror\x1b[0m", "a\nb", "added 41 packages in 3s", "ſ K é"]),
     st.builds(Annotation, st.sampled_from(["notice", "warning", "error"]), _name, _line, st.integers(0, 99)),
     st.builds(StepStarted, st.integers(0, 9), _name, _line),
@@ -210,11 +211,25 @@ def test_what_is_taken_for_strings_is_what_the_encoder_writes(pieces: list[str])
             assert encoder.encode(lines)[1:-1] != said or any("\n" in line for line in lines)
 
 
-@given(st.lists(st.sampled_from([*ESCAPES, *"[;m\\ é\n\x07"]), max_size=30), st.integers(1, 40))
+_COLOURS = ["\x1b[31m", "\x1b[0m", "\x1b[2K", "\x1b[38;2;255;255;255m", "\x1b[" + "1;" * 9 + "m"]
+
+
+@given(
+    st.lists(st.sampled_from([*ESCAPES, *"[;m\\ é\n\x07"]), max_size=30)
+    | st.lists(
+        st.sampled_from([*_COLOURS, "\x1b[38;2;255;255;255m", "\x1b[" + "1;" * 9 + "m", *"[;m\\ é\n"]), max_size=30
+    ),
+    st.sampled_from(["", "\n", "\x1b[3", "\x1b"]),
+    st.integers(1, 40),
+)
 @settings(max_examples=examples(300))
-def test_a_text_is_put_together_again(pieces: list[str], times: int) -> None:
-    text = "".join(pieces).encode() * times
-    parts = parted(text)
+def test_a_text_is_put_together_again(pieces: list[str], last: str, times: int) -> None:
+    text = "".join([*pieces, last]).encode() * times
+    parts, taken = taken_apart(text)
+    put = places(parts)
+    assert (put is None) == (taken is None)
+    if put is not None and taken is not None:
+        assert put.tolist() == taken.tolist()
     assert b"\x1b" not in parts.plain
     assert parts.plain == _SEQUENCE.sub(b"", text)
     assert joined(parts) == text

@@ -47,8 +47,13 @@ def searchable(text: bytes) -> bytes:
 
 def parted(text: bytes) -> Parted:
     """Take the escape sequences out of a text. Its lines are as many as before."""
+    return taken_apart(text)[0]
+
+
+def taken_apart(text: bytes) -> tuple[Parted, NDArray[np.bool_] | None]:
+    """Do the same, and return of each byte of the text whether it was taken out; None: nothing was."""
     if b"\x1b" not in text:
-        return Parted(text, b"", b"")
+        return Parted(text, b"", b""), None
     arrays.load()
     import numpy as np
 
@@ -66,7 +71,7 @@ def parted(text: bytes) -> Parted:
         pieces = array.take(np.flatnonzero(taken))
         gaps[1:] -= begins[:-1] + np.diff(np.flatnonzero(pieces == 0x1B))
     columns = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T
-    return Parted(without(array, taken), pieces.tobytes(), columns.tobytes())
+    return Parted(without(array, taken), pieces.tobytes(), columns.tobytes()), taken
 
 
 def _control_sequences(array: NDArray[np.uint8], escapes: NDArray[np.bool_], count: int) -> NDArray[np.bool_] | None:
@@ -99,25 +104,36 @@ def _control_sequences(array: NDArray[np.uint8], escapes: NDArray[np.bool_], cou
 
 def joined(parts: Parted) -> bytes:
     """Put the pieces back into a text. Raises ValueError if the parts don't fit together."""
+    taken = places(parts)
+    if taken is None:
+        return parts.plain
+    import numpy as np
+
+    whole = np.empty(len(taken), np.uint8)
+    whole[taken] = np.frombuffer(parts.pieces, np.uint8)
+    whole[~taken] = np.frombuffer(parts.plain, np.uint8)
+    return whole.tobytes()
+
+
+def places(parts: Parted) -> NDArray[np.bool_] | None:
+    """
+    Return of each byte of the text that these are parts of whether it is in a piece; None: there are no pieces. Raises
+    ValueError as `joined` does.
+    """
     plain, pieces, packed = parts
     if not pieces and not packed:
-        return plain
+        return None
     arrays.load()
     import numpy as np
 
-    array = np.frombuffer(pieces, np.uint8)
-    begins = np.flatnonzero(array == 0x1B)
+    begins = np.flatnonzero(np.frombuffer(pieces, np.uint8) == 0x1B)
     if len(packed) != 4 * len(begins) or not len(begins) or begins[0] != 0:
         raise ValueError("there aren't as many pieces of the text as there are places for them")
     columns = np.frombuffer(packed, np.uint8).reshape(4, -1).T
     gaps = np.ascontiguousarray(columns).view("<u4").reshape(-1).astype(np.int64)
     if gaps.sum() > len(plain):
         raise ValueError("a piece of the text belongs behind its end")
-    taken = _taken(gaps, np.diff(begins, append=len(pieces)), len(plain) + len(pieces))
-    whole = np.empty(len(taken), np.uint8)
-    whole[taken] = array
-    whole[~taken] = np.frombuffer(plain, np.uint8)
-    return whole.tobytes()
+    return _taken(gaps, np.diff(begins, append=len(pieces)), len(plain) + len(pieces))
 
 
 def without(array: NDArray[np.uint8], dropped: NDArray[np.bool_]) -> bytes:
