@@ -595,6 +595,10 @@ class SocketTests(TestCase):
         assert b"isn't allowed at this socket" in stranger.received
         assert self.service.notes == []
 
+    async def test_how_long_it_may_stay_awake(self) -> None:
+        with self.assertRaises(ValueError):
+            await listen_plain(reactor, f"unix:{self.mktemp()}", Talk(), busy_poll=1)
+
     async def test_where_it_may_be(self) -> None:
         authority = trustme.CA()
         issued = authority.issue_cert("localhost")

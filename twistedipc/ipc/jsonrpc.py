@@ -33,7 +33,7 @@ from twistedipc.ipc.spawn import GRACE, Spawned, SpawnReactor
 from twistedipc.ipc.wire.conversation import FRAME_LIMIT
 from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.jsonrpc import BATCH_LIMIT, JsonRpcConversation, JsonRpcFormat
-from twistedipc.ipc.wire.settings import MAX_CALLS
+from twistedipc.ipc.wire.settings import MAX_CALLS, SessionSettings, check_busy_poll
 
 
 class JsonRpcOptions(TypedDict, total=False):
@@ -52,6 +52,7 @@ class JsonRpcOptions(TypedDict, total=False):
     - ``outbound_limit``: bytes that may wait for a peer that doesn't read; over it, its connection is closed; 64 MiB
     - ``trace``: the member of a call, beside its ``method``, that has its `trace_context`; by default it is neither
       sent nor looked for
+    - ``busy_poll``: as for `listen`; 0 keeps the process from looking for the next message instead of sleeping
     """
 
     framing: Literal["lines", "content-length"]
@@ -62,6 +63,7 @@ class JsonRpcOptions(TypedDict, total=False):
     idle_timeout: float | None
     outbound_limit: int
     trace: str | None
+    busy_poll: float
 
 
 async def listen_jsonrpc(
@@ -108,6 +110,7 @@ async def listen_jsonrpc(
         connections=connections,
         idle_timeout=options.get("idle_timeout"),
         outbound_limit=options.get("outbound_limit", OUTBOUND_LIMIT),
+        busy_poll=options.get("busy_poll", SessionSettings.busy_poll),
     )
 
 
@@ -154,6 +157,7 @@ def dial_jsonrpc(
         random=random,
         idle_timeout=options.get("idle_timeout"),
         outbound_limit=options.get("outbound_limit", OUTBOUND_LIMIT),
+        busy_poll=options.get("busy_poll", SessionSettings.busy_poll),
     )
 
 
@@ -187,6 +191,8 @@ def spawn_jsonrpc(
     :raises BadVocabulary: an interface has streams
     """
     conversation = _converse(None if service is None else service.interface, interface, options)()
+    busy_poll = options.get("busy_poll", SessionSettings.busy_poll)
+    check_busy_poll(busy_poll)
 
     def make_link(owner: PlainOwner) -> PlainProtocol:
         return PlainProtocol(
@@ -196,6 +202,7 @@ def spawn_jsonrpc(
             spawned.application,
             f"the child {os.path.basename(os.fspath(command[0]))}",
             outbound_limit=options.get("outbound_limit", OUTBOUND_LIMIT),
+            busy_poll=busy_poll,
             idle_timeout=options.get("idle_timeout"),
         )
 

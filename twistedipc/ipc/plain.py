@@ -31,7 +31,7 @@ from twistedipc.ipc.sessionless import dial_without_session, listen_without_sess
 from twistedipc.ipc.wire.conversation import FRAME_LIMIT, Conversation
 from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.plain import PlainConversation, PlainFormat
-from twistedipc.ipc.wire.settings import MAX_CALLS, Side
+from twistedipc.ipc.wire.settings import MAX_CALLS, SessionSettings, Side
 
 
 class PlainOptions(TypedDict, total=False):
@@ -48,6 +48,7 @@ class PlainOptions(TypedDict, total=False):
     - ``outbound_limit``: bytes that may wait for a peer that doesn't read; over it, its connection is closed; 64 MiB
     - ``max_calls``: the calls of this side's that may wait for their answers; 1024
     - ``trace``: the member of a request that has its `trace_context`; by default it is neither sent nor looked for
+    - ``busy_poll``: as for `listen`; 0 keeps the process from looking for the next message instead of sleeping
     """
 
     type_field: str | None
@@ -58,6 +59,7 @@ class PlainOptions(TypedDict, total=False):
     outbound_limit: int
     max_calls: int
     trace: str | None
+    busy_poll: float
 
 
 async def listen_plain(
@@ -99,6 +101,7 @@ async def listen_plain(
         connections=connections,
         idle_timeout=options.get("idle_timeout"),
         outbound_limit=options.get("outbound_limit", OUTBOUND_LIMIT),
+        busy_poll=options.get("busy_poll", SessionSettings.busy_poll),
     )
 
 
@@ -156,6 +159,7 @@ def dial_plain(
         random=random,
         idle_timeout=options.get("idle_timeout"),
         outbound_limit=options.get("outbound_limit", OUTBOUND_LIMIT),
+        busy_poll=options.get("busy_poll", SessionSettings.busy_poll),
     )
 
 

@@ -22,6 +22,7 @@ from twistedipc.ipc.service import Listening
 from twistedipc.ipc.wire.conversation import Conversation
 from twistedipc.ipc.wire.errors import BadEndpoint
 from twistedipc.ipc.wire.interface import Interface
+from twistedipc.ipc.wire.settings import SessionSettings, check_busy_poll
 
 #: Makes the conversation of a new connection.
 Converse = Callable[[], Conversation]
@@ -39,9 +40,11 @@ def listen_without_session(
     connections: int = CONNECTIONS,
     idle_timeout: float | None = None,
     outbound_limit: int = OUTBOUND_LIMIT,
+    busy_poll: float = SessionSettings.busy_poll,
 ) -> Listening:
     """Listen at ``endpoint``; the parameters are those of `listen_plain`. Raises `BadEndpoint` and `BadVocabulary`."""
     converse()  # whatever is wrong with the interfaces is found now
+    check_busy_poll(busy_poll)
     files = tls or TLSFiles()
     if (endpoint.startswith("tls:") or files.certificate is not None) and files.authority is None:
         raise BadEndpoint(f"{endpoint!r}: without a key, the peers need certificates: tls=TLSFiles(authority=…)")
@@ -54,6 +57,7 @@ def listen_without_session(
         converse,
         idle_timeout=idle_timeout,
         outbound_limit=outbound_limit,
+        busy_poll=busy_poll,
         connections=connections,
         check=place.check,
     )
@@ -75,6 +79,7 @@ class PlainFactory(Connections):
         connections: int = CONNECTIONS,
         idle_timeout: float | None = None,
         outbound_limit: int = OUTBOUND_LIMIT,
+        busy_poll: float = SessionSettings.busy_poll,
     ) -> None:
         super().__init__(connections, check)
         self._clock = clock
@@ -82,6 +87,7 @@ class PlainFactory(Connections):
         self._listening = listening
         self._converse = converse
         self._outbound_limit = outbound_limit
+        self._busy_poll = busy_poll
         self._count = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -94,6 +100,7 @@ class PlainFactory(Connections):
             f"plain-{self._count}",
             outbound_limit=self._outbound_limit,
             idle_timeout=self._idle_timeout,
+            busy_poll=self._busy_poll,
         )
 
     # -- as the connections' owner
@@ -122,9 +129,11 @@ def dial_without_session(
     random: Callable[[], float],
     idle_timeout: float | None = None,
     outbound_limit: int = OUTBOUND_LIMIT,
+    busy_poll: float = SessionSettings.busy_poll,
 ) -> Remote:
     """Stay connected with ``endpoint``; the parameters are those of `dial_plain`."""
     first = converse()  # whatever is wrong with the interfaces is found now
+    check_busy_poll(busy_poll)
     address = parse_dialled(endpoint, has_key=not endpoint.startswith("unix:"))
     remote = Remote(reactor, interface, service, unlinked, frame_limit=first.limit, max_calls=first.max_calls)
 
@@ -137,6 +146,7 @@ def dial_without_session(
             endpoint,
             outbound_limit=outbound_limit,
             idle_timeout=idle_timeout,
+            busy_poll=busy_poll,
         )
 
     if address.is_inherited:

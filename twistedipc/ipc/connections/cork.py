@@ -63,7 +63,7 @@ class Cork:
         #: counts what is written
         self.traffic = Traffic()
         self._clock = clock
-        self._limit = limit
+        self.limit = limit
         self._turn_ended = turn_ended
         self._overflowed = overflowed
         self._transport: LinkTransport | None = None
@@ -135,7 +135,7 @@ class Cork:
             return
         self._held.append(data)
         self._held_bytes += len(data)
-        if self._held_bytes > self._limit:
+        if self._held_bytes > self.limit:
             self._drop()
             self._overflowed()
 

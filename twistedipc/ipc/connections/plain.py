@@ -20,6 +20,7 @@ from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.lateness import LAST_ANSWERS, Lateness
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, Peer
+from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.tracing import trace_context
 from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
@@ -86,6 +87,7 @@ class PlainProtocol(Connection):
 
     :param name: the peer's, for handlers and logs; it proves nothing
     :param idle_timeout: seconds without a line and without work, after which it is closed; None: never
+    :param busy_poll: seconds for which the process looks for what the peer says next instead of sleeping; see `Polling`
     """
 
     _log = Logger()
@@ -100,13 +102,14 @@ class PlainProtocol(Connection):
         *,
         outbound_limit: int = OUTBOUND_LIMIT,
         idle_timeout: float | None = None,
+        busy_poll: float = 0.0,
     ) -> None:
         super().__init__(clock, outbound_limit)
+        self._polling = Polling(clock, busy_poll) if busy_poll else None
         self._owner = owner
         self._conversation = conversation
         self._application_factory = application_factory
         self._name = name
-        self._outbound_limit = outbound_limit
         self._application: PlainApplication | None = None
         self._link_ended: Callable[[str], None] | None = None  # called once, when nothing can be sent any more
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
@@ -137,15 +140,18 @@ class PlainProtocol(Connection):
     def dataReceived(self, data: bytes) -> None:
         if self.life is not _OPEN:
             return
-        conversation = self._conversation
+        conversation, cork, polling = self._conversation, self._cork, self._polling
+        now = self._clock.seconds()
+        if polling is not None:
+            polling.arrived(now)
         self._traffic.bytes_received += len(data)
-        self._cork.begin_chunk()
+        cork.begin_chunk()
         self._backlog.append(conversation.receive(data))
-        self._lateness.heard(
-            self._clock.seconds(), ended=conversation.has_completed, pending=bool(conversation.pending)
-        )
+        self._lateness.heard(now, ended=conversation.has_completed, pending=bool(conversation.pending))
         self._hand_on()
         self._flush()
+        if polling is not None and cork.has_written and self.life is _OPEN:
+            polling.begin(self._clock.seconds())
 
     def readConnectionLost(self) -> None:
         """Take note that the peer asks and answers no more. It may still wait for answers."""
@@ -382,7 +388,7 @@ class PlainProtocol(Connection):
                 cork.look()
 
     def _overflowed(self) -> None:
-        reason = f"more than {self._outbound_limit} bytes wait for the peer to read them"
+        reason = f"more than {self._cork.limit} bytes wait for the peer to read them"
         self.close(Code.OVERFLOW, reason, abrupt=True)
 
     def _writing_paused(self) -> None:
@@ -427,6 +433,8 @@ class PlainProtocol(Connection):
             self._guard(told, "link_ended", self._name, self.reason)
 
     def _tell_the_end(self) -> None:
+        if self._polling is not None:
+            self._polling.end()
         self._fail_calls()
         self._answering.end()
         if self._application is not None:

@@ -1,5 +1,5 @@
 """
-Staying awake while the next message is about to come. Used by ``link``.
+Staying awake while the next message is about to come. Used by ``link`` and ``plain``.
 
 Being woken takes most of a round trip's time. Where two processes talk in turns without a pause, it is faster to look
 for the next message than to sleep: as KVM's halt polling does, for a bounded time, and only while recent waits were so

@@ -88,7 +88,12 @@ class SessionSettings:
             raise BadKey(f"a key has at least {SHORTEST_SECRET} bytes")
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError("the heartbeat is between 10 milliseconds and one hour")
-        if not 0 <= self.busy_poll <= 0.001:
-            raise ValueError("busy polling is for one millisecond at most")
+        check_busy_poll(self.busy_poll)
         if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
             raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
+
+
+def check_busy_poll(seconds: float) -> None:
+    """Raise ValueError if that is no time for which a process may look for the next message."""
+    if not 0 <= seconds <= 0.001:
+        raise ValueError("busy polling is for one millisecond at most")
