@@ -55,7 +55,6 @@ from typing import cast
 
 import msgspec
 
-from twistedipc.attempts.handover import hand_over
 from twistedipc.attempts.journal import SHORTAGES, JournalReader, repair
 from twistedipc.attempts.liveness import lock_held
 from twistedipc.attempts.processes import kill_remains
@@ -274,6 +273,8 @@ class AttemptFolder:
 
     def give_secrets(self, secrets: Secrets) -> None:
         """Give the runner what it asked for. Blocks."""
+        from twistedipc.attempts.handover import hand_over  # not above: steps import this module, and need no sockets
+
         hand_over(self.path, secrets)
 
     @property

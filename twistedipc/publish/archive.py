@@ -23,7 +23,6 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -395,6 +394,8 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, max_bytes
     """
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already")
+    import tempfile  # not above: the pack step imports this module, and needs none of it
+
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent))
     made = {temporary}
 

@@ -16,8 +16,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from twistedipc.builds.attempt import Package, Published
 from twistedipc.publish.targets.npm.course import Course

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+import msgspec
 
 from twistedipc.builds import names
 from twistedipc.publish.targets.target import Secret
@@ -35,8 +36,7 @@ _BY_OIDC = "oidc+"
 _SCOPE = re.compile(r"@[a-z0-9~-][a-z0-9._~-]{0,99}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A registry, and what is needed there."""
 
     registry: str  # its address; "" is the one that npm is set up for
@@ -54,12 +54,11 @@ class Place:
         return self.registry or "the registry that npm is set up for"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """The registries of a project."""
 
     default: Place
-    by_scope: Mapping[str, Place] = field(default_factory=dict)
+    by_scope: Mapping[str, Place] = {}
 
     def of(self, package: str) -> Place:
         """Return where a package goes."""

@@ -18,9 +18,7 @@ from twistedipc.builds.recognition.tree import Tree
 from twistedipc.builds.versions import CHANGESETS, Versioning
 from twistedipc.publish.asking import Answered, Question
 from twistedipc.publish.compared import Compared
-from twistedipc.publish.targets.npm.packers import command_of, packer_of
 from twistedipc.publish.targets.npm.places import OIDC, THE_TOKEN, TOKEN, Place, Places, check_scopes, places, token_of
-from twistedipc.publish.targets.npm.selection import select
 from twistedipc.publish.targets.target import (
     Before,
     Built,
@@ -385,6 +383,9 @@ class Npm(Target[NpmSettings]):
         then packed and published without any script, so none is near the registry's token. The last step of a package
         that only the project's own manager can pack is that.
         """
+        from twistedipc.publish.targets.npm.packers import command_of, packer_of
+        from twistedipc.publish.targets.npm.selection import select
+
         selection = select(tree, plan)
         steps: list[PlannedStep] = []
         never: dict[str, None] = {}
