@@ -366,10 +366,9 @@ class _Switcher:
             self._platform.succeed(self._platform.build("app"))
 
     def kept(self) -> list[tuple[int, int]]:
-        """The releases that can be made live again: their ids, and their numbers here."""
-        found = self._platform.api("GET", "/api/v1/projects/app/releases")["releases"]
-        ids = sorted(release["id"] for release in found)
-        return list(zip(ids, range(1, len(ids) + 1), strict=True))[-10:]
+        """The releases that can be made live again: their ids, and their numbers here, which their builds have too."""
+        newest = self._platform.api("GET", "/api/v1/projects/app/releases")["releases"]  # not all: it is a page
+        return sorted((release["id"], release["build"]) for release in newest)[-10:]
 
     def activate(self, release: tuple[int, int]) -> None:
         """Switch."""
