@@ -36,8 +36,8 @@ from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected
 from twistedipc.server.polling import FIRST, INTERVAL, MOST
-from twistedipc.storage import access, builds, hooks, moved, polls, projects
-from twistedipc.storage.rows import BuildRow, HookDeliveryRow, PollRow, RunsOn
+from twistedipc.storage import access, attempts, builds, hooks, moved, polls, projects, taking
+from twistedipc.storage.rows import Actor, BuildRow, HookDeliveryRow, PollRow, RunsOn
 from twistedipc.storage.tables import builds as builds_table
 from twistedipc.storage.tables import poll_refs
 
@@ -58,6 +58,7 @@ class Host(Builder):
     def __init__(self, apiserver: Apiserver, name: str = "one") -> None:
         super().__init__(apiserver, name)
         self.refs: dict[str, str] = {}
+        self.pulls_from = 0
         self.asked: list[m.ListRefs] = []
         self.described: list[m.DescribeCommits] = []
         self.commits: dict[str, DescribedCommit] = {}  # by commit
@@ -65,7 +66,8 @@ class Host(Builder):
         self.held: list[Deferred[Any]] | None = None  # a list: answers wait in it
 
     def listed(self) -> RefList:
-        return RefList(refs=[ListedRef(*each) for each in sorted(self.refs.items())])
+        there = {name: each for name, each in self.refs.items() if self.pulls_from or "/pull/" not in name}
+        return RefList(refs=[ListedRef(*each) for each in sorted(there.items())], pulls_from=self.pulls_from)
 
     def call(self, request: msgspec.Struct, kind: Any) -> Any:
         """Call the apiserver; or be called by it, with the seconds for the answer."""
@@ -240,6 +242,60 @@ def test_filters_tags_and_what_a_commit_says(world: World) -> None:
     assert request.question.moved[0].before == A
     world.look()
     assert len(world.messages()) == 5
+
+
+def test_pull_requests_are_looked_for_if_the_project_says_so_and_wait_for_leave(world: World) -> None:
+    world.first(main=A)
+    world.host.refs |= {"refs/pull/1/head": C}
+    world.look()
+    assert not world.host.asked[-1].question.pulls
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
+    world.host.pulls_from = 1
+    world.look()
+    assert world.host.asked[-1].question.pulls
+    assert world.messages() == []  # it was there before
+
+    world.host.refs |= {"refs/pull/2/head": B, FIX: D, "refs/pull/3/head": D}
+    world.host.commits = {B: DescribedCommit(ref="refs/pull/2/head", commit=B, subject="Steal it")}
+    world.look()
+    branch, stranger = world.messages()
+    assert (branch.event.ref, branch.outcome) == (FIX, "built")  # and its pull request, 3, is the same
+    assert (stranger.outcome, stranger.event.number, stranger.event.title) == ("waits", 2, "Steal it")
+    assert "may come from a fork" in stranger.reason
+
+    world.host.refs |= {"refs/pull/2/head": C}
+    del world.host.refs[FIX]
+    world.look()
+    world.look()
+    assert [(each.outcome, each.event.number, each.event.commit) for each in world.messages()] == [
+        ("built", 0, D),
+        ("ignored", 2, B),
+        ("gone", 0, ""),
+        ("waits", 2, C),
+    ]
+    allowed = world.ledger.now(taking.allow, "hello", world.messages()[-1].id, Actor(who="ann", kind="user"), 5_000_000)
+    assert allowed.made is not None
+    (offer,) = [each for each in world.ledger.now(attempts.next_queued, 50) if each.build == allowed.made.id]
+    assert (offer.ref, offer.commit, offer.stranger, offer.secrets) == ("refs/pull/2/head", C, True, False)
+    del world.host.refs["refs/pull/2/head"]
+    world.look()
+    assert (world.messages()[-1].outcome, world.messages()[-1].event.number) == ("gone", 2)
+
+
+def test_pull_requests_of_which_a_look_tells_no_more_are_not_over(world: World) -> None:
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
+    world.host.pulls_from = 1
+    world.first(main=A)
+    world.host.refs |= {"refs/pull/1/head": B, "refs/pull/2/head": C}
+    world.look()
+    assert [each.outcome for each in world.messages()] == ["waits", "waits"]
+    del world.host.refs["refs/pull/1/head"]
+    world.host.pulls_from = 2  # there are too many newer ones
+    world.look()
+    del world.host.refs["refs/pull/2/head"]
+    world.host.pulls_from = 0  # a builder of an older version
+    world.look()
+    assert [each.outcome for each in world.messages()] == ["waits", "waits"]
 
 
 def test_what_has_moved_on_meanwhile_is_built_once(world: World) -> None:

@@ -32,6 +32,7 @@ from twistedipc.builder.settings import Settings, spec_of_remote
 from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.names import ref
 from twistedipc.builds.remotes import (
+    MAX_PULLS,
     MAX_REFS,
     MAX_REFS_BYTES,
     CommitList,
@@ -42,6 +43,7 @@ from twistedipc.builds.remotes import (
     RefsQuestion,
     Remote,
     RemoteJob,
+    checked,
     listed,
     wants,
 )
@@ -93,6 +95,30 @@ def test_only_tags_that_are_named_are_told() -> None:
 def test_what_is_no_ref_that_could_be_built_is_left_out_and_counted(line: bytes) -> None:
     found = listed([line, *lines(("refs/heads/main", A))], ALL)
     assert ([each.name for each in found.refs], found.unusable, found.failed) == (["refs/heads/main"], 1, "")
+
+
+def test_pull_requests_are_told_if_they_are_asked_for_the_newest_of_them() -> None:
+    said = lines(
+        ("refs/heads/main", A),
+        ("refs/merge-requests/3/head", B),
+        ("refs/pull/12/head", B),
+        ("refs/pull/2/head", A),
+        ("refs/pull/2/merge", B),
+    )
+    asking = RefsQuestion(pulls=True)
+    found = listed(said, asking)
+    assert [each.name for each in found.refs] == [
+        "refs/heads/main",
+        "refs/pull/2/head",
+        "refs/merge-requests/3/head",
+        "refs/pull/12/head",
+    ]
+    assert (found.pulls_from, found.unusable) == (1, 1)
+    assert checked(found) == found
+    many = lines(*((f"refs/pull/{number}/head", A) for number in range(1, MAX_PULLS + 11)))
+    found = checked(listed(many, asking))
+    assert (found.pulls_from, len(found.refs), found.refs[0].name) == (11, MAX_PULLS, "refs/pull/11/head")
+    assert listed(many, ALL).refs == []
 
 
 def test_too_many_branches_are_narrowed_to_those_that_are_named() -> None:
@@ -201,6 +227,18 @@ def test_refs_and_head_of_a_repository(asked: Asked, tmp_path: Path) -> None:
         ],
         head="main",
     )
+
+
+def test_pull_requests_of_a_repository(asked: Asked, tmp_path: Path) -> None:
+    first = repository(tmp_path / "r", {"a": "1"})
+    git(tmp_path / "r", "tag", "-a", "v1", "-m", "one")
+    for name in ("pull/7/head", "pull/7/merge", "merge-requests/8/head", "x/refs/heads/y"):
+        git(tmp_path / "r", "update-ref", f"refs/{name}", first)
+    found = asked.refs(str(tmp_path / "r"), RefsQuestion(pulls=True, tags=["tags/v*"]))
+    names = ["refs/heads/main", "refs/tags/v1", "refs/pull/7/head", "refs/merge-requests/8/head"]
+    assert found.refs == [ListedRef(name, first) for name in names]
+    (moved,) = asked.commits(str(tmp_path / "r"), Moved(ref="refs/pull/7/head", commit=first)).commits
+    assert moved.commit == first
 
 
 def test_an_empty_repository_has_none_and_one_that_is_not_there_says_so(asked: Asked, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def sentence(origin: Origin) -> str:
         case "pull_request":
             what = f"pull request {origin.number}"
             if origin.fork:
-                what += " from a fork"
+                what += ", maybe from a fork" if origin.kind == "poll" else " from a fork"
         case "schedule":
             what = f"schedule {origin.title}".rstrip()
     return f"{what} by {origin.sender}" if origin.sender else what

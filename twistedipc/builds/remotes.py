@@ -1,7 +1,7 @@
 """
-Questions to a repository's host without a build: which branches and tags are there, and what of a commit decides
-whether it builds. Bottom layer, pure. The apiserver asks them, a builder has them answered by git, with what a checkout
-of the repository is given; ``messages`` carries both.
+Questions to a repository's host without a build: which branches, tags and pull requests are there, and what of a commit
+decides whether it builds. Bottom layer, pure. The apiserver asks them, a builder has them answered by git, with what a
+checkout of the repository is given; ``messages`` carries both.
 
 A host can say anything, without an end. So an answer has a bound on everything, and what is no branch and no tag that
 could be built is left out and counted.
@@ -28,6 +28,9 @@ MAX_EVERY = 1440
 MAX_REFS = 5000
 MAX_REFS_BYTES = 640 << 10
 
+#: The most pull requests of an answer beside these: those with the highest numbers, of some hundred bytes each.
+MAX_PULLS = 500
+
 #: The most bytes that git may say: more than a million refs. (What it keeps in memory itself has a bound too.)
 MAX_SAID = 128 << 20
 
@@ -38,7 +41,11 @@ MAX_MOVED = 20
 MAX_FAILED = 1000
 
 _LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\t(refs/(?:heads|tags)/[^\n]+)")
+_OF_PULL = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\t(refs/(?:pull|merge-requests)/([1-9][0-9]{0,17})/head)")
 _PEELED = b"^{}"
+
+#: Where hosts have the commit of a pull request: GitHub, Gitea and Forgejo, and GitLab.
+_PULL = re.compile(r"refs/(?:pull|merge-requests)/([1-9][0-9]{0,17})/head")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -66,6 +73,7 @@ class RefList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refs: list[ListedRef] = []
     narrowed: bool = False  # branches that no pattern names are left out: all together are too many
     unusable: int = 0  # refs that were left out since nothing can be built under such a name
+    pulls_from: int = 0  # pull requests from this number on are told, as refs after the others; 0: none were looked for
     head: str = ""  # the branch that HEAD stands for; "": it wasn't asked for, or stands for none
     host_keys: list[str] = []  # lines of known_hosts that were seen at the first contact, even if it failed after that
     failed: str = ""  # why there is no list, in a sentence; "": there is one
@@ -103,6 +111,7 @@ class RefsQuestion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tags: list[str] = []  # patterns: only these tags are told
     known_head: str = ""  # the branch that HEAD stands for, as far as it is known
     head: bool = False  # tell it
+    pulls: bool = False  # tell the newest pull requests
 
 
 class CommitsQuestion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,14 +140,17 @@ def listed(lines: Iterable[bytes], question: RefsQuestion, head: str = "") -> Re
     :param head: the branch that HEAD stands for, if it was asked for
     """
     found: dict[bytes, bytes] = {}
+    pulls: list[tuple[int, ListedRef]] = []
     unusable = 0
     for line in lines:
         match = _LINE.fullmatch(line)
-        if match is None:
+        if match is not None:
+            commit, name = match.groups()
+            found[name.removesuffix(_PEELED)] = commit  # after the tag itself comes what it leads to
+        elif question.pulls and (pull := _OF_PULL.fullmatch(line)) is not None:
+            pulls.append((int(pull[3]), ListedRef(pull[2].decode(), pull[1].decode())))
+        else:
             unusable += bool(line)
-            continue
-        commit, name = match.groups()
-        found[name.removesuffix(_PEELED)] = commit  # after the tag itself comes what it leads to
     refs = []
     for name, commit in found.items():
         usable = _usable(name)
@@ -146,16 +158,34 @@ def listed(lines: Iterable[bytes], question: RefsQuestion, head: str = "") -> Re
             unusable += 1
         else:
             refs.append(ListedRef(usable, commit.decode()))
-    return _within_bounds(sorted(refs, key=lambda each: each.name), question, unusable, head)
+    answer = _within_bounds(sorted(refs, key=lambda each: each.name), question, unusable, head)
+    return _with_pulls(answer, pulls) if question.pulls and not answer.failed else answer
+
+
+def _with_pulls(answer: RefList, pulls: list[tuple[int, ListedRef]]) -> RefList:
+    """Return an answer with the newest pull requests: hosts keep the refs of all that there ever were."""
+    kept = sorted(pulls, key=lambda each: (each[0], each[1].name))[-MAX_PULLS:]
+    since = kept[0][0] if len(kept) < len(pulls) else 1
+    return msgspec.structs.replace(answer, refs=[*answer.refs, *(each for _, each in kept)], pulls_from=since)
+
+
+def pull_number(full: str) -> int:
+    """Return the number of the pull request whose commit a ref has; 0: it is none of a pull request."""
+    match = _PULL.fullmatch(full)
+    return 0 if match is None else int(match[1])
 
 
 def checked(found: RefList) -> RefList:
     """Return a list of refs, if it is what `listed` may return. Raises `BadValue`: it comes from a builder."""
-    if len(found.refs) > MAX_REFS:
-        raise BadValue(f"it has more than {MAX_REFS} refs")
+    pulls = [each for each in found.refs if pull_number(each.name)]
+    if len(found.refs) - len(pulls) > MAX_REFS or len(pulls) > MAX_PULLS:
+        raise BadValue(f"it has more than {MAX_REFS} refs, or {MAX_PULLS} pull requests")
+    if any(not 0 < found.pulls_from <= pull_number(each.name) for each in pulls):
+        raise BadValue("it has a pull request that it doesn't look for")
     for each in found.refs:
         ref(each.name)
-        if not each.name.startswith((BRANCHES, TAGS)) or not _COMMIT.fullmatch(each.commit):
+        is_known = each.name.startswith((BRANCHES, TAGS)) or pull_number(each.name) > 0
+        if not is_known or not _COMMIT.fullmatch(each.commit):
             raise BadValue(f"{shown(each.name, 100)} is neither a branch nor a tag with a commit")
     if len({each.name for each in found.refs}) < len(found.refs):
         raise BadValue("it has a ref twice")

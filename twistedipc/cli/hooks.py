@@ -52,6 +52,11 @@ _CONCURRENCY = click.Choice(["cancel-older", "queue", "skip"])
 @click.option("--all-branches", is_flag=True, help="All branches build.")
 @click.option("--tag", "tags", multiple=True, metavar="PATTERN", help="These tags build, beside protected ones.")
 @click.option("--pull-requests/--no-pull-requests", default=None, help="Whether pull requests build.")
+@click.option(
+    "--poll-pull-requests/--no-poll-pull-requests",
+    default=None,
+    help="Whether polling looks for pull requests, and has each wait for leave.",
+)
 @click.option("--previews", type=_CONCURRENCY, help="What becomes of older builds of a preview's ref.")
 @click.option("--production", type=_CONCURRENCY, help="The same of production's.")
 @json_option
@@ -65,6 +70,7 @@ def hook(
     all_branches: bool,
     tags: tuple[str, ...],
     pull_requests: bool | None,
+    poll_pull_requests: bool | None,
     previews: Concurrency | None,
     production: Concurrency | None,
     as_json: bool,
@@ -82,6 +88,7 @@ def hook(
         "branches": list(branches) or ([] if all_branches else None),
         "tags": list(tags) or None,
         "pull_requests": pull_requests,
+        "poll_pull_requests": poll_pull_requests,
         "previews": previews,
         "production": production,
     }
@@ -135,12 +142,18 @@ def _show(name: str, found: Hook) -> None:
             ("secret", made),
             ("branches", " ".join(settings.branches) or "all"),
             ("tags", " ".join([*settings.tags, "those that are protected"])),
-            ("pull requests", "yes" if settings.pull_requests else "no"),
+            ("pull requests", _pull_requests(settings)),
             ("previews", settings.previews),
             ("production", settings.production),
             ("messages", f"`twistedipc project hook {name} --deliveries`"),
         ]
     )
+
+
+def _pull_requests(settings: HookSettings) -> str:
+    if not settings.pull_requests:
+        return "no"
+    return "yes, those that polling sees with a member's leave" if settings.poll_pull_requests else "yes"
 
 
 def _list(client: Client, name: str, as_json: bool) -> None:

@@ -236,7 +236,7 @@ class Polling:
         if seen.host_keys and remote.access is not None:  # no other is trusted from now on
             remote = replace(remote, access=replace(remote.access, known_hosts=seen.host_keys))
         known = question.refs if not seen.head else replace(question.refs, known_head=seen.head)
-        scope = PollScope(question=replace(known, head=False), narrowed=seen.narrowed)
+        scope = PollScope(question=replace(known, head=False), narrowed=seen.narrowed, pulls_from=seen.pulls_from)
         digest = hashlib.sha256(msgspec.json.encode((repository, scope, seen.refs))).hexdigest()
         whole, waiting = True, 0
         if digest != poll.digest:

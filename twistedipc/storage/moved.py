@@ -9,6 +9,10 @@ what is there.
 **A hook and a look tell of one push once.** Where a ref is by the newest message is known (``hook_refs``). A look that
 was begun after that message came has seen that, or what is newer; so what it has seen counts, unless it is the
 same. Of a ref about which a message came since it was begun, it tells nothing: the next one does.
+
+**A pull request is a stranger's**, since a list of refs doesn't tell whose it is: it waits for a member's leave. Only
+if a branch of the repository has, or had at the last look, the very same commit, it is that branch's, and nothing
+follows.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from twistedipc.builds.counts import counted
 from twistedipc.builds.hooks.events import HookEvent, event, pushed
 from twistedipc.builds.hooks.kinds import LABELS
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.remotes import DescribedCommit, RefList, checked
+from twistedipc.builds.remotes import DescribedCommit, RefList, checked, pull_number
 from twistedipc.builds.states import AttemptState
 from twistedipc.storage import builds, polls, projects, taking
 from twistedipc.storage.errors import NotPossible
@@ -100,9 +104,12 @@ def settle(
         return Settled(refused=f"it lists no branch any more, and had {had}: nothing is ended")
     changes = _changes(known, there)
     told = _told(connection, poll.project_id, [each.ref for each in changes])
+    own = {commit for refs in (known, there) for ref, commit in refs.items() if not pull_number(ref)}
     by: dict[_Do, list[Change]] = {"note": [], "leave": [], "take": []}
     for each in changes:
-        by[_what_to_do(connection, each, (now.scope, scope), told.get(each.ref), asked)].append(each)
+        of_branch = pull_number(each.ref) > 0 and each.commit in own
+        do = _what_to_do(connection, each, (now.scope, scope), told.get(each.ref), asked)
+        by["note" if of_branch else do].append(each)
     polls.note(connection, poll.project_id, {each.ref: each.commit for each in by["note"]})
     polls.set_scope(connection, now, scope)
     head = scope.question.known_head
@@ -120,11 +127,12 @@ def _chosen(
     head: str,
     asked: int,
 ) -> list[Change]:
-    """Return what is taken after this look: what is gone, then what may go live, then all else, by name."""
+    """Return what is taken after this look: what is gone, what may go live, all else, and pull requests, by name."""
     patterns = [about.default_ref, *about.protected, *(pattern for each in about.environments for pattern in each.refs)]
 
-    def order(change: Change) -> tuple[bool, bool]:
-        return change.commit != "", not protection.may_be_protected(patterns, change.ref, head)
+    def order(change: Change) -> tuple[bool, bool, bool]:
+        is_pull = pull_number(change.ref) > 0  # strangers can open any number of them
+        return change.commit != "", is_pull, not protection.may_be_protected(patterns, change.ref, head)
 
     room = min(MOST_BUILDS, MOST_BUILDS_AN_HOUR - _built(connection, about.id, asked - HOUR))
     taken: list[Change] = []
@@ -205,10 +213,13 @@ def event_of(change: Change, head: str, asked: int, described: DescribedCommit |
     :param described: what is known of the commit
     """
     delivery = hashlib.sha256(f"{asked} {change.ref} {change.commit}".encode()).hexdigest()[:32]
-    what = "gone" if not change.commit else pushed(change.ref) or "other"
+    number = pull_number(change.ref)
+    what = "gone" if not change.commit else "pull_request" if number else pushed(change.ref) or "other"
     return event(
         "poll",
         what,
+        number=number,
+        fork=number > 0,
         delivery=delivery,
         ref=change.ref,
         before=change.before,

@@ -154,6 +154,7 @@ def refs_of(connection: Connection, about: ProjectRow) -> RefsQuestion:
         tags=[*named, *about.protected],
         known_head=about.head,
         head=about.default_ref == HEAD,
+        pulls=settings.pull_requests and settings.poll_pull_requests,
     )
 
 

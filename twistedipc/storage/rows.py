@@ -23,7 +23,7 @@ from twistedipc.builds.origin import Origin
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
-from twistedipc.builds.remotes import RefsQuestion, wants
+from twistedipc.builds.remotes import RefsQuestion, pull_number, wants
 from twistedipc.builds.retention import Own, Stays
 from twistedipc.builds.roles import Allowance, PlatformRole, Role
 from twistedipc.builds.secrets import Builds, Context, Steps
@@ -447,9 +447,12 @@ class PollScope(Row, frozen=True, kw_only=True, omit_defaults=True):
 
     question: RefsQuestion = RefsQuestion()
     narrowed: bool = False  # as in `remotes.RefList`
+    pulls_from: int = 0  # the same
 
     def has(self, full: str) -> bool:
         """Return whether a ref would have been seen."""
+        if number := pull_number(full):
+            return 0 < self.pulls_from <= number
         head = self.question.known_head
         return (full.startswith(BRANCHES) and not self.narrowed) or wants(self.question, full, head)
 

@@ -101,8 +101,8 @@ def take_seen(connection: Connection, about: ProjectRow, event: HookEvent, now: 
 
 
 def would_build(connection: Connection, about: ProjectRow, event: HookEvent) -> bool:
-    """Return whether an event builds, as far as its project's settings say it."""
-    return decide(event, _about(about, hooks.get(connection, about.id))).do == "build"
+    """Return whether an event builds, at once or with a member's leave, as far as its project's settings say it."""
+    return decide(event, _about(about, hooks.get(connection, about.id))).do in ("build", "wait")
 
 
 def _write_down(

@@ -51,9 +51,8 @@ def decide(event: HookEvent, about: About) -> Verdict:
     if event.fork and not event.commit:
         return Verdict(do="nothing", why="it comes from a fork, and doesn't say which commit it brings")
     if event.fork:
-        return Verdict(
-            do="wait", ref=pull_ref(event), why="it comes from a fork: a member must look at it, and allow this commit"
-        )
+        whose = "it may come from a fork" if event.kind == "poll" else "it comes from a fork"
+        return Verdict(do="wait", ref=pull_ref(event), why=f"{whose}: a member must look at it, and allow this commit")
     try:
         return Verdict(do="build", ref=names.ref(ref_of(event, about)))
     except BadValue:
@@ -100,6 +99,8 @@ def lane_of(event: HookEvent) -> str:
 
 def pull_ref(event: HookEvent) -> str:
     """Return the ref at the host that leads to a pull request's head."""
+    if event.kind == "poll":
+        return event.ref  # where it was seen: of the branch that it comes from nothing is known
     if event.kind == "gitlab":
         return f"refs/merge-requests/{event.number}/head"
     return f"refs/pull/{event.number}/head"

@@ -23,6 +23,7 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     branches: list[str] = []  # patterns of `protection`: pushes to others build nothing; none: all do
     tags: list[str] = []  # patterns: these build, beside those that are protected
     pull_requests: bool = True  # whether pull requests build
+    poll_pull_requests: bool = False  # whether polling looks for them, and has each wait for a member's leave
     previews: Concurrency = "cancel-older"
     production: Concurrency = "queue"
 

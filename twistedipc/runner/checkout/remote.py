@@ -45,6 +45,9 @@ from twistedipc.runner.checkout.refs import Source, ask_head
 #: The name of the file with the question.
 QUESTION = "question.json"
 
+#: What is listed where pull requests are looked for.
+PATTERNS = ["refs/heads/*", "refs/tags/*", "refs/pull/*/head", "refs/merge-requests/*/head"]
+
 #: The most bytes of memory that git, or what it starts, may have for itself, and the most that a file may have: git
 #: keeps all that a host lists in memory, and writes down all that it sends.
 MEMORY = 1 << 30
@@ -65,9 +68,12 @@ class Asking:
         self._held = git.writing_below(place.parent)
 
     def refs(self, question: RefsQuestion) -> RefList:
-        """Return the branches and tags. Raises `CheckoutFailed`."""
+        """Return the branches and tags, and the pull requests if these are asked for. Raises `CheckoutFailed`."""
         try:
-            said = self._git.ask_bytes("ls-remote", "--heads", "--tags", "--", self._source.repository, most=MAX_SAID)
+            # With patterns in the place of the options the host may list all that it has, and git leaves out the rest.
+            kinds, patterns = ([], PATTERNS) if question.pulls else (["--heads", "--tags"], [])
+            repository = self._source.repository
+            said = self._git.ask_bytes("ls-remote", *kinds, "--", repository, *patterns, most=MAX_SAID)
         except TooMuch as error:
             raise CheckoutFailed(f"the host of {self._source.repository} lists branches without an end") from error
         if said is None:

@@ -76,12 +76,13 @@ function Polling({ name, poll: { on, every, looked, due, reason, refs }, editabl
 /** Which messages build, and what becomes of the builds before. */
 function Which({ name, settings, put }) {
   const set = async (values) => put(await api("PUT", ofProject(name, "hook"), {
-    branches: words(values.branches), tags: words(values.tags), pull_requests: Boolean(values.pull_requests), previews: values.previews, production: values.production,
+    branches: words(values.branches), tags: words(values.tags), pull_requests: Boolean(values.pull_requests), poll_pull_requests: Boolean(values.poll_pull_requests), previews: values.previews, production: values.production,
   }));
   return html`<${Form} send=${set} verb="Save" stays>
     <${Field} name="branches" label="Branches" placeholder="all" value=${(settings.branches ?? []).join(" ")} help="Patterns, separated by spaces: pushes to other branches build nothing." />
     <${Field} name="tags" label="Tags" placeholder="the protected ones" value=${(settings.tags ?? []).join(" ")} help="Patterns of tags that build too." />
     <${Check} name="pull_requests" label="Pull requests build" checked=${settings.pull_requests !== false} />
+    <${Check} name="poll_pull_requests" label="Looks at the repository find pull requests too: each waits for a member's leave" checked=${settings.poll_pull_requests} />
     <${Field} name="previews" label="A newer push to a branch with a preview" options=${OLDER} value=${settings.previews ?? "cancel-older"} />
     <${Field} name="production" label="A newer push to what goes live" options=${OLDER} value=${settings.production ?? "queue"} />
   <//>`;
