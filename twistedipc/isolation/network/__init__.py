@@ -10,6 +10,7 @@ The modules, from the bottom up::
     rtnetlink  the routes of a namespace
     sniffing   what leaves a namespace without the gate
     holder     the process that holds a namespace
+    splicing   one connection through it
     gate       the way out: resolver, proxy, hosts
     attempt    an attempt's gate, as its runner sees it
     probe      which engine works on this machine

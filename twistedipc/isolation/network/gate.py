@@ -23,11 +23,12 @@ from typing import Any, Literal, cast
 
 from twistedipc.builds.host_rules import Address, is_name, literal, place, rule
 from twistedipc.isolation.network import proxying, resolving, sniffing
-from twistedipc.isolation.network.contacts import Contact, Contacts
+from twistedipc.isolation.network.contacts import Contacts
 from twistedipc.isolation.network.engines import Engine
 from twistedipc.isolation.network.holder import PORTS, Holder, HolderFailed
 from twistedipc.isolation.network.hosts import NOT_KNOWN, UNRESOLVED, Policy, Verdict, cure, verdict
 from twistedipc.isolation.network.rtnetlink import Routes
+from twistedipc.isolation.network.splicing import Splice, Upstream, send
 
 #: The most connections at a time, names that are resolved at a time, names that are remembered.
 MAX_CONNECTIONS = 512
@@ -44,8 +45,6 @@ HEAD_DEADLINE = 15.0
 IDLE = 900.0
 REMEMBERED = 5.0
 
-_BLOCK = 64 << 10
-
 #: The alert "access_denied" of TLS (RFC 8446, 6.2): clients say so, instead of "connection closed".
 _TLS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 
@@ -53,19 +52,6 @@ _TLS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 _OWN_NAME = "build"
 
 Kind = Literal["closed", "open"]
-
-
-class Splice:
-    """One connection through the gate."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writers = [writer]
-        self.active = time.monotonic()
-
-    def abort(self) -> None:
-        """End it at once."""
-        for writer in self.writers:
-            writer.transport.abort()
 
 
 class Gate:
@@ -281,52 +267,33 @@ class Gate:
             self.contacts.note(host, port, now=_now(), address=str(found.addresses[0]))
             writer.write(refused(502, f"{place(host, port)} can't be reached: {connected}"))
             return
-        address, there, upstream = connected
+        address, upstream = connected
         contact = self.contacts.note(host, port, now=_now(), address=str(address))
-        splice = Splice(writer)
-        splice.writers.append(upstream)
+        splice = Splice(writer.transport, upstream.transport)
         self._connections[splice] = None
         try:
-            upstream.write(first)
             writer.write(begin)
-            contact.sent += len(first)
-            await asyncio.gather(
-                _copy(reader, upstream, splice, contact, "sent"), _copy(there, writer, splice, contact, "received")
-            )
+            upstream.begin(writer, splice, contact)
+            await asyncio.gather(send(first, reader, upstream, splice, contact), upstream.ended)
         finally:
             del self._connections[splice]
             upstream.transport.abort()
 
-    async def _connect(
-        self, addresses: Sequence[Address], port: int
-    ) -> tuple[Address, asyncio.StreamReader, asyncio.StreamWriter] | str:
+    async def _connect(self, addresses: Sequence[Address], port: int) -> tuple[Address, Upstream] | str:
         """Connect to the first address that answers. Return why none does."""
         why = ""
         for address in addresses[:4]:
             try:
                 async with asyncio.timeout(CONNECT_DEADLINE / min(len(addresses), 4)):
-                    reader, writer = await asyncio.open_connection(str(address), port, limit=_BLOCK)
+                    loop = asyncio.get_running_loop()
+                    _, upstream = await loop.create_connection(Upstream, str(address), port)
             except TimeoutError:
                 why = why or "it doesn't answer"
             except OSError as error:
                 why = why or (error.strerror or str(error))
             else:
-                return address, reader, writer
+                return address, upstream
         return why
-
-
-async def _copy(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, splice: Splice, contact: Contact, way: str
-) -> None:
-    try:
-        while data := await reader.read(_BLOCK):
-            splice.active = time.monotonic()
-            setattr(contact, way, getattr(contact, way) + len(data))
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except (OSError, RuntimeError):
-        splice.abort()
 
 
 class Namespace:
