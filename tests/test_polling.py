@@ -248,11 +248,10 @@ def test_pull_requests_are_looked_for_if_the_project_says_so_and_wait_for_leave(
     world.first(main=A)
     world.host.refs |= {"refs/pull/1/head": C}
     world.look()
-    assert not world.host.asked[-1].question.pulls
     world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
     world.host.pulls_from = 1
     world.look()
-    assert world.host.asked[-1].question.pulls
+    assert [each.question.pulls for each in world.host.asked[-2:]] == [False, True]
     assert world.messages() == []  # it was there before
 
     world.host.refs |= {"refs/pull/2/head": B, FIX: D, "refs/pull/3/head": D}
@@ -273,7 +272,9 @@ def test_pull_requests_are_looked_for_if_the_project_says_so_and_wait_for_leave(
         ("gone", 0, ""),
         ("waits", 2, C),
     ]
-    allowed = world.ledger.now(taking.allow, "hello", world.messages()[-1].id, Actor(who="ann", kind="user"), 5_000_000)
+    allowed = world.ledger.now(
+        taking.allow, "hello", world.messages()[-1].id, Actor(who="ann", kind="token"), world.time
+    )
     assert allowed.made is not None
     (offer,) = [each for each in world.ledger.now(attempts.next_queued, 50) if each.build == allowed.made.id]
     assert (offer.ref, offer.commit, offer.stranger, offer.secrets) == ("refs/pull/2/head", C, True, False)

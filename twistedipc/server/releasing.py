@@ -107,8 +107,9 @@ class Releasing:
                 if finished.state is AttemptState.SUCCEEDED and finished.reason:
                     self._log.info("{attempt}: {reason}", attempt=row.name, reason=finished.reason)
                 async with self._alone(row.project):
-                    followed = [each.target for each in made if await self._follow(row.project, each.target)]
-                    self._is_switched(row.build)
+                    with self._precedence.urgent():
+                        followed = [each.target for each in made if await self._follow(row.project, each.target)]
+                        self._is_switched(row.build)
                     await self._remove_old(row.project, followed)
                 for target in followed:
                     self._compress_soon(row.project, target)
