@@ -303,7 +303,7 @@ def test_no_twisted_where_there_is_no_reactor(place: str) -> None:
 
 
 #: What is in the process of an attempt's gate, and never in its runner.
-GATE = {"network/gate.py", "network/__main__.py"}
+GATE = {"network/gate.py", "network/splicing.py", "network/__main__.py"}
 
 
 def test_the_runner_needs_little() -> None:
