@@ -104,12 +104,8 @@ def settle(
         return Settled(refused=f"it lists no branch any more, and had {had}: nothing is ended")
     changes = _changes(known, there)
     told = _told(connection, poll.project_id, [each.ref for each in changes])
-    own = {commit for refs in (known, there) for ref, commit in refs.items() if not pull_number(ref)}
-    by: dict[_Do, list[Change]] = {"note": [], "leave": [], "take": []}
-    for each in changes:
-        of_branch = pull_number(each.ref) > 0 and each.commit in own
-        do = _what_to_do(connection, each, (now.scope, scope), told.get(each.ref), asked)
-        by["note" if of_branch else do].append(each)
+    own = frozenset(commit for refs in (known, there) for ref, commit in refs.items() if not pull_number(ref))
+    by = _by_what_to_do(connection, changes, (now.scope, scope), told, asked, own)
     polls.note(connection, poll.project_id, {each.ref: each.commit for each in by["note"]})
     polls.set_scope(connection, now, scope)
     head = scope.question.known_head
@@ -164,6 +160,23 @@ def _changes(known: Mapping[str, str], there: Mapping[str, str]) -> list[Change]
     moved = {name: commit for name, commit in there.items() if known.get(name) != commit}
     moved |= {name: "" for name in known if name not in there}
     return [Change(ref=name, before=known.get(name, ""), commit=commit) for name, commit in sorted(moved.items())]
+
+
+def _by_what_to_do(
+    connection: Connection,
+    changes: list[Change],
+    scopes: tuple[PollScope, PollScope],
+    told: Mapping[str, _Told],
+    asked: int,
+    own: frozenset[str],
+) -> dict[_Do, list[Change]]:
+    """``own``: the commits of branches and tags, now and before."""
+    by: dict[_Do, list[Change]] = {"note": [], "leave": [], "take": []}
+    for each in changes:
+        of_branch = pull_number(each.ref) > 0 and each.commit in own
+        do: _Do = "note" if of_branch else _what_to_do(connection, each, scopes, told.get(each.ref), asked)
+        by[do].append(each)
+    return by
 
 
 def _what_to_do(
