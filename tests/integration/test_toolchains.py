@@ -146,7 +146,7 @@ def test_each_manager_installs_and_builds(
     assert [annotation.message[:9] for annotation in attempt.annotations()] == ["said by v"]
 
 
-@pytest.mark.parametrize("node", ["18", "20", "22", "24", "lts/*"])
+@pytest.mark.parametrize("node", ["18", "24"])  # 20 and 22 have it above
 def test_the_channel_works_with_each_node(project: Project, node: str) -> None:
     attempt = project.build(
         "npm install", "twistedipc-say annotation warning 'said by another'", manager="npm", node=node
