@@ -17,6 +17,11 @@ class OwnCalls {
     this.earliest = Infinity;
   }
 
+  /** Whether any waits for its answer. */
+  get isWaiting() {
+    return this._waiting.size > 0;
+  }
+
   /** The id of the last call that was made; 0: there was none. */
   get last() {
     return this._last;

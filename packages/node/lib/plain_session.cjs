@@ -56,6 +56,7 @@ class PlainSession {
     this._ended = false; // the peer says nothing more
     this._lineDue = Infinity;
     this._heard = now;
+    this._spoke = false; // since it was looked whether the connection is idle
     /** @type {string[]} */
     this._out = [];
   }
@@ -68,6 +69,7 @@ class PlainSession {
   dataToSend() {
     const data = this._out.join('');
     this._out.length = 0;
+    this._spoke = true;
     return data;
   }
 
@@ -275,8 +277,12 @@ class PlainSession {
 
   nextDeadline() {
     if (this.state !== 'ready') return Infinity;
-    const idle = this._asked.size ? Infinity : this._heard + this._format.idleTimeout;
-    return Math.min(this._calls.earliest, this._lineDue, idle);
+    return Math.min(this._calls.earliest, this._lineDue, this._idleDue);
+  }
+
+  /** When nothing has come for as long as that may be; Infinity: something is at work. */
+  get _idleDue() {
+    return this._asked.size || this._calls.isWaiting ? Infinity : this._heard + this._format.idleTimeout;
   }
 
   /**
@@ -293,8 +299,11 @@ class PlainSession {
     if (now >= this._lineDue) {
       const reason = this._ended ? 'the answers were not ready in time' : `a line has no end after ${LINE_TIMEOUT / 1000} seconds`;
       this._end({ code: 'silent', reason }, events);
-    } else if (!this._asked.size && now >= this._heard + this._format.idleTimeout) {
-      this._end({ code: 'silent', reason: `no line came for ${this._format.idleTimeout / 1000} seconds` }, events);
+    } else if (now >= this._idleDue) {
+      // What this side has said meanwhile counts as well: it is looked at again.
+      if (this._spoke) this._heard = now;
+      else this._end({ code: 'silent', reason: `there was no line for ${this._format.idleTimeout / 1000} seconds` }, events);
+      this._spoke = false;
     }
     return events;
   }

@@ -81,6 +81,20 @@ test('lines are cut anywhere, and one without an end has a minute', () => {
   assert.equal(server.session.tick(60_005)[0].code, 'silent');
 });
 
+test('a connection without lines is closed, but not while something is at work', () => {
+  const server = session('listener', { format: { idleTimeout: 100 } });
+  const [call] = server.hear('{"type":"ask","id":1}');
+  assert.equal(server.session.nextDeadline(), Infinity);
+  server.session.answer(call.id, 1);
+  server.said();
+  assert.equal(server.session.nextDeadline(), 100);
+  assert.deepEqual(server.session.tick(100), []); // it has said something
+  assert.equal(server.session.tick(200)[0].code, 'silent');
+  const client = session('dialler', { format: { idleTimeout: 100 } });
+  client.session.call('sum', {}, 1000);
+  assert.equal(client.session.nextDeadline(), 1000);
+});
+
 test('what a client takes for an answer', () => {
   const { session: client, said, hear } = session('dialler');
   for (let n = 1; n <= 6; n++) client.call('sum', { n }, 1000);
