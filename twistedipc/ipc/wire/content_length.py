@@ -18,8 +18,10 @@ _END = b"\r\n\r\n"
 _BEGIN = b"Content-Length: "
 _HEADER = _BEGIN + b"%d" + _END
 
-#: The headers of short messages, which it takes longer to write than to look up.
-_HEADERS = [_HEADER % length for length in range(512)]
+#: The lengths and the headers of messages shorter than this are looked up, which takes less time than to write them.
+_SHORT = 512
+_LENGTHS = [b"%d" % length for length in range(_SHORT)]
+_HEADERS = [_HEADER % length for length in range(_SHORT)]
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 
@@ -125,18 +127,19 @@ class HeaderFraming:
         Take the messages from the beginning whose headers are as most are, and return where the others begin. It is
         what looking at one header after the other would give, by fewer steps for each.
         """
-        at = 0
         pieces = data.split(_BEGIN)
         if pieces[0]:
-            return at
-        for piece in pieces[1:]:
+            return 0
+        del pieces[0]
+        limit, add = self._limit, messages.append
+        for piece in pieces:
             length, end, message = piece.partition(_END)
+            size = len(message)
             # If it has this length, it ends where a header begins: one that isn't in a message.
-            if not end or length != b"%d" % len(message) or len(message) > self._limit:
-                break
-            messages.append(message)
-            at += len(_BEGIN) + len(piece)
-        return at
+            if not end or length != (_LENGTHS[size] if size < _SHORT else b"%d" % size) or size > limit:
+                return sum(map(len, pieces[: len(messages)])) + len(_BEGIN) * len(messages)
+            add(message)
+        return len(data)
 
     def _header(self, data: bytes, at: int, messages: list[bytes]) -> tuple[int, int]:
         """Return where the message begins whose header is here, and its length; (0, 0): the header isn't complete."""
@@ -172,4 +175,4 @@ class HeaderFraming:
 
     def wrap(self, message: bytes) -> bytes:
         length = len(message)
-        return (_HEADERS[length] if length < len(_HEADERS) else _HEADER % length) + message
+        return (_HEADERS[length] if length < _SHORT else _HEADER % length) + message
