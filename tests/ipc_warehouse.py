@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, Type
 
 import msgspec
 
-from twistedipc.ipc import Interface, Message, Request, StreamOf
+from twistedipc.ipc import Interface, Message, Request, StreamedRequest, StreamOf
 
 T = TypeVar("T")
 
@@ -120,6 +120,12 @@ class Count(Request[int]):
     pass
 
 
+class Stock(StreamedRequest[Page[Node] | None]):
+    """All that there is, by the page."""
+
+    above: int = 0
+
+
 class Stop(Message):
     pass
 
@@ -134,4 +140,4 @@ class Drawn(msgspec.Struct):
 
 
 DRAWINGS = StreamOf("drawings", Drawn)
-WAREHOUSE = Interface("big-warehouse", Find, List, Count, Stop, Log, streams=[DRAWINGS])
+WAREHOUSE = Interface("big-warehouse", Find, List, Count, Stock, Stop, Log, streams=[DRAWINGS])

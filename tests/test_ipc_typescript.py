@@ -96,6 +96,10 @@ const found: Everything = await warehouse.call('find', { id: 1, shape: { type: '
 const amount: number = found.amount;
 const { rows, next } = await warehouse.call('list all', {});
 const count: number = await warehouse.call('count', {});
+for await (const page of warehouse.streamCall('stock', { above: 3 })) {
+  const more: Node[] = page?.rows ?? [];
+  console.log(more.length);
+}
 const names: string[] = rows.map((node: Node) => node.name);
 const page: number | null = next;
 warehouse.send('log.line', { text: 'x' });
@@ -112,6 +116,9 @@ await listen('unix:warehouse.sock', WAREHOUSE, {
     },
     'list all': (request, peer) => ({ rows: [{ name: peer.info.name }], next: request.page ?? null }),
     count: () => count,
+    stock: async function* ({ above }) {
+      yield { rows: rows.slice(above), next: null };
+    },
     stop: () => {},
     'log.line': ({ text }) => console.log(text.toUpperCase()),
   },
@@ -127,6 +134,9 @@ WRONG = [
     "warehouse.call('find', {});",
     "warehouse.call('find', { id: 1, shape: { type: 'circle', side: 2 } });",
     "warehouse.send('find', { id: 1 });",
+    "warehouse.call('stock', {});",
+    "warehouse.streamCall('find', { id: 1 });",
+    "for await (const page of warehouse.streamCall('stock', {})) page.rows;",
     "warehouse.send('log.line', {});",
     "warehouse.stream('events');",
     "warehouse.stream('drawings').write({ shape: 1 });",

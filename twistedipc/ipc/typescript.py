@@ -84,7 +84,13 @@ class _Module:
         }
         messages = {tag_of(message): self._type(message) for message in interface.messages}
         streams = {name: self._type(stream.items) for name, stream in interface.streams.items()}
+        streamed = {
+            tag_of(request): f"{{ request: {self._type(request)}; item: {self._type(item)} }}"
+            for request, item in interface.streamed.items()
+        }
         sections = {"calls": calls, "messages": messages, "streams": streams}
+        if streamed:
+            sections["streamed"] = streamed
         members = "\n".join(f"  {name}: {_members(found)};" for name, found in sections.items())
         lists = "\n".join(f"  {name}: [{_names(found)}]," for name, found in sections.items())
         parts = [
