@@ -12,6 +12,7 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from twistedipc.ipc import (
+    ChildExit,
     Interface,
     Listening,
     Message,
@@ -25,6 +26,8 @@ from twistedipc.ipc import (
     StreamedRequest,
     StreamId,
     StreamOf,
+    SyncRemote,
+    aio,
     handles,
     receives,
 )
@@ -286,3 +289,23 @@ async def writes(remote: Remote, listening: Listening) -> None:
     await stream.write(Other("x"))  # E: Argument 1 to "write" of "Stream" has incompatible type "Other"
     assert_type(listening.stream("shop", OTHERS), Stream[Other])
     remote.stream("events")  # E: Argument 1 to "stream" of "Remote" has incompatible type "str"
+
+
+def threads() -> None:
+    with SyncRemote("unix:all.sock", INTERFACE, name="one", frame_limit=1 << 20) as remote:
+        assert_type(remote.call(Add(a=1)), Sum)
+        for row in remote.stream_call(Query()):
+            assert_type(row, Row)
+        assert_type(remote.stream(EVENTS).write(Event("x")), int)
+        remote.stream(EVENTS).write(
+            Other("x")
+        )  # E: Argument 1 to "write" of "SyncStream" has incompatible type "Other"
+    SyncRemote("unix:all.sock", INTERFACE, nmae="one")  # E: Unexpected keyword argument "nmae" for "SyncRemote"
+
+
+async def on_asyncio() -> None:
+    async with aio.spawn(["program"], INTERFACE, grace=1.0) as child:
+        assert_type(await child.call(Add(a=1)), Sum)
+        assert_type(await child.ended(), ChildExit)
+    assert_type(aio.dial_jsonrpc("unix:all.sock", INTERFACE, framing="lines"), aio.Remote)
+    aio.dial_plain("unix:all.sock", INTERFACE, framing="lines")  # E: Unexpected keyword argument "framing"
