@@ -297,9 +297,7 @@ def threads() -> None:
         for row in remote.stream_call(Query()):
             assert_type(row, Row)
         assert_type(remote.stream(EVENTS).write(Event("x")), int)
-        remote.stream(EVENTS).write(
-            Other("x")
-        )  # E: Argument 1 to "write" of "SyncStream" has incompatible type "Other"
+        remote.stream(EVENTS).write(Other("x"))  # E: has incompatible type "Other"
     SyncRemote("unix:all.sock", INTERFACE, nmae="one")  # E: Unexpected keyword argument "nmae" for "SyncRemote"
 
 
