@@ -6,16 +6,17 @@ for `Ledger.read`; ``storage`` layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Integer, Select, bindparam, func, select, text
 
 from twistedipc.sealed.chunk import Damaged
 from twistedipc.sealed.grams import bits_of, may_hold
 from twistedipc.storage.columns import integer, split_attempt
 from twistedipc.storage.log_archive import Archive
-from twistedipc.storage.sealed_logs import sealed, sealed_data
+from twistedipc.storage.sealed_logs import sealed_data
 from twistedipc.storage.tables import attempts, builds, log_chunks, sealed_chunks
 
 #: How many chunks are considered in one call, and by one look into an index: by the first, and by the largest, since
@@ -97,10 +98,42 @@ def some_parts(
     return found or LogParts([], last + 1, last)
 
 
-def _is_removed(connection: Connection, attempt: str) -> bool:
+# A search asks these for some chunks at a time: to make each statement anew would take longer than to read them.
+_REMOVED: Final = select(attempts.c.log_removed).where(
+    attempts.c.build_id == bindparam("build"), attempts.c.number == bindparam("number")
+)
+
+
+@cache
+def _statement(table: Any, columns: tuple[Any, ...], newest: bool) -> Select[Any]:
+    """Return what asks the index of a table for the next chunks with some records, in the order of the search."""
+    begins = table.c.first_record
+    which = (table.c.build_id == bindparam("build"), table.c.number == bindparam("number"))
+    # Chunks don't overlap, so the one that holds the first record is the last that doesn't begin after it.
+    lowest = select(func.max(begins)).where(*which, begins <= bindparam("first")).scalar_subquery()
+    return (
+        select(begins, table.c.records, table.c.size, *columns)
+        .where(*which, begins >= func.coalesce(lowest, 1), begins <= bindparam("last"))
+        .order_by(begins.desc() if newest else begins)
+        .limit(bindparam("most", type_=Integer))
+    )
+
+
+_DATA: Final = select(sealed_chunks.c.first_record, sealed_chunks.c.data).where(
+    sealed_chunks.c.build_id == bindparam("build"),
+    sealed_chunks.c.number == bindparam("number"),
+    sealed_chunks.c.first_record.in_(bindparam("begins", expanding=True)),
+)
+
+
+def _named(attempt: str) -> dict[str, Any]:
+    """Return what names an attempt in these statements."""
     build, number = split_attempt(attempt)
-    which = (attempts.c.build_id == build, attempts.c.number == number)
-    return connection.execute(select(attempts.c.log_removed).where(*which)).scalar() is not None
+    return {"build": build, "number": number}
+
+
+def _is_removed(connection: Connection, attempt: str) -> bool:
+    return connection.execute(_REMOVED, _named(attempt)).scalar() is not None
 
 
 def _plain(
@@ -109,7 +142,7 @@ def _plain(
     """Return the same of what isn't sealed; None: there is nothing of that."""
     build, number = split_attempt(attempt)
     which = (log_chunks.c.build_id == build, log_chunks.c.number == number)
-    found = _look(connection, log_chunks, which, (first, last), limit_bytes, newest)
+    found = _look(connection, log_chunks, attempt, (first, last), limit_bytes, newest)
     if found is None:
         return None
     begins = log_chunks.c.first_record
@@ -134,8 +167,7 @@ def _sealed(
 ) -> LogParts | None:
     """Return the same of what is sealed; None: there is nothing of that."""
     columns = (sealed_chunks.c.place, sealed_chunks.c.began, *((sealed_chunks.c.grams,) if needs else ()))
-    which = sealed(attempt)
-    found = _look(connection, sealed_chunks, which, (first, last), limit_bytes, newest, columns, needs)
+    found = _look(connection, sealed_chunks, attempt, (first, last), limit_bytes, newest, columns, needs)
     if found is None:
         return None
     damaged: list[int] = []
@@ -154,11 +186,11 @@ class _Look(msgspec.Struct, frozen=True):
 def _look(
     connection: Connection,
     table: Any,
-    which: Sequence[Any],
+    attempt: str,
     span: tuple[int, int],
     limit_bytes: int,
     newest: bool,
-    columns: Sequence[Any] = (),
+    columns: tuple[Any, ...] = (),
     needs: Needs = (),
 ) -> _Look | None:
     """Consider the chunks with these records, in the order of the search; None: there are none."""
@@ -168,7 +200,7 @@ def _look(
     page = _PAGE
     while considered < _MOST_CHUNKS:
         before = len(chosen)
-        rows = _index(connection, table, which, span, newest, columns, page)
+        rows = _index(connection, table, attempt, span, newest, columns, page)
         for row in rows:
             end = row.first_record + row.records - 1
             if not needs or _may_match(row, needs):
@@ -190,22 +222,15 @@ def _look(
 def _index(
     connection: Connection,
     table: Any,
-    which: Sequence[Any],
+    attempt: str,
     span: tuple[int, int],
     newest: bool,
-    columns: Sequence[Any],
+    columns: tuple[Any, ...],
     page: int,
 ) -> list[Any]:
     """Return what the index says of the next ``page`` chunks with some of these records, in the order of the search."""
-    begins = table.c.first_record
-    # Chunks don't overlap, so the one that holds the first record is the last that doesn't begin after it.
-    lowest = select(func.max(begins)).where(*which, begins <= max(1, integer(span[0]))).scalar_subquery()
-    rows = connection.execute(
-        select(begins, table.c.records, table.c.size, *columns)
-        .where(*which, begins >= func.coalesce(lowest, 1), begins <= integer(span[1]))
-        .order_by(begins.desc() if newest else begins)
-        .limit(page)
-    ).all()
+    asked = _named(attempt) | {"first": max(1, integer(span[0])), "last": integer(span[1]), "most": page}
+    rows = connection.execute(_statement(table, columns, newest), asked).all()
     return [row for row in rows if row.first_record + row.records > span[0]]
 
 
@@ -221,11 +246,10 @@ def _read(
     connection: Connection, attempt: str, rows: Sequence[Any], archive: Archive | None, damaged: list[int]
 ) -> list[LogPart]:
     """Return these chunks, but those that can't be read any more: they are ``damaged``."""
-    begins = sealed_chunks.c.first_record
     here = [row.first_record for row in rows if row.place is None]
-    query = select(begins, sealed_chunks.c.data).where(*sealed(attempt), begins.in_(here))
+    asked = _named(attempt) | {"begins": here}
     kept: dict[int, bytes] = (
-        {row.first_record: bytes(row.data or b"") for row in connection.execute(query)} if here else {}
+        {first: bytes(data or b"") for first, data in connection.execute(_DATA, asked)} if here else {}
     )
     parts: list[LogPart] = []
     for row in rows:
