@@ -1,6 +1,7 @@
 """
 ``python -m bench.browser``: a build's page in Chromium, on real services: how soon a long log is seen, and any line of
-it; how a fast build is followed; how soon a search shows something, and the page is back after a restart.
+it; how a fast build is followed; how soon a search shows something, and the page is back after a restart; and what
+hundreds of projects cost.
 
 Times are the browser's own, from the address or the key to the frame in which the rows are there. Memory is the tab's
 JavaScript heap; a task is what keeps the tab from answering (the Long Tasks API tells those of 50 ms and more).
@@ -69,6 +70,14 @@ JUMP = """([build, number]) => {
 }"""
 
 
+#: The rows of the list of projects; and how the list is gone to, until the first of them is there.
+ROWS = "table.projects tbody tr"
+OPEN_PROJECTS = """(rows) => {
+  location.hash = "#/projects";
+  return until(() => document.querySelector(rows));
+}"""
+
+
 def questions(options: argparse.Namespace) -> Iterator[Asked]:
     """A long log, a flood, and a search."""
     lines, seconds = (100_000, 5) if options.quick else (1_000_000, 60)
@@ -111,6 +120,31 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
                 repetitions=1,
             ),
             [Candidate(OURS, partial(_restart, made))],
+        )
+    projects = 100 if options.quick else 500
+    with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name, _many(Path(name), projects) as platform:
+        yield (
+            Question(
+                name="browser/projects",
+                title=f"{projects} projects, each with a build that waits: the longest task, also while scrolling",
+                unit="ms",
+                ours=OURS,
+                must={"": Bar(100, at_most=True)},
+                lower_is_better=True,
+            ),
+            [Candidate(OURS, partial(_projects, platform, projects))],
+        )
+        yield (
+            Question(
+                name="browser/restart-queued",
+                title=f"The same after a restart of the apiserver with {projects} builds that wait",
+                unit="s",
+                ours=OURS,
+                must={"": Bar(2, at_most=True)},
+                lower_is_better=True,
+                repetitions=1,
+            ),
+            [Candidate(OURS, partial(_back, platform, "#/queue", "main table tbody tr"))],
         )
     size = (64 if options.quick else options.mib) << 20
     with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name:
@@ -217,11 +251,42 @@ def _flood(made: _Made, seconds: int) -> Measured:
     )
 
 
-def _restart(made: _Made) -> Measured:
-    platform = made.platform
+@contextmanager
+def _many(folder: Path, projects: int) -> Iterator[Platform]:
+    """A platform of which two builds go on, and all others wait."""
+    with Platform(folder, isolation=BARE) as platform:
+        step = '[build]\nsteps = ["while true; do sleep 1; done"]\n'
+        repository = platform.repository({".twistedipc.toml": step})
+        for number in range(projects):
+            platform.add_project(f"p{number}", repository, publish={"static": False}, default_ref="main")
+            platform.build(f"p{number}")
+        yield platform
+
+
+def _projects(platform: Platform, projects: int) -> Measured:
     with _signed_in(platform.url, platform.token) as (page, _session):
-        page.evaluate(f"location.hash = '#/builds/{made.ended}'")
-        page.wait_for_selector(".log-foot .good")
+        page.evaluate("tasks.length = 0")
+        rows = page.locator(ROWS)
+        first = page.evaluate(OPEN_PROJECTS, ROWS)
+        until = time.monotonic() + DEADLINE
+        while rows.count() < projects and time.monotonic() < until:
+            page.mouse.wheel(0, 2000)
+            page.wait_for_timeout(50)
+        assert rows.count() == projects
+        page.get_by_role("searchbox").fill("p4")
+        page.wait_for_timeout(500)
+        tasks: list[float] = page.evaluate("tasks")
+    return Measured(max(tasks, default=0.0), {"long tasks": len(tasks), "to the first rows, ms": first})
+
+
+def _restart(made: _Made) -> Measured:
+    return _back(made.platform, f"#/builds/{made.ended}", ".log-foot .good")
+
+
+def _back(platform: Platform, address: str, shown: str) -> Measured:
+    with _signed_in(platform.url, platform.token) as (page, _session):
+        page.evaluate(f"location.hash = '{address}'")
+        page.wait_for_selector(shown)
         platform.apiserver.kill()
         page.wait_for_selector("#connection:not(.live)")
         time.sleep(5)  # as long as a restart may take, so that the page's pauses have grown

@@ -35,7 +35,7 @@ class Listed(Row, frozen=True, kw_only=True):
 
 
 # Each of a thousand projects costs its row and two looks into an index; one statement for each of them, or whole rows
-# of builds and projects with all that is stored as JSON, took twenty times as long.
+# of builds and projects with all that is stored as JSON, took ten times as long.
 _newest = (
     select(func.max(builds.c.id)).where(builds.c.project_id == projects.c.id).correlate(projects).scalar_subquery()
 )

@@ -5,6 +5,7 @@ import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./htm
 import { stream, trouble } from "./shell.js";
 
 const SOON = 1_000; // milliseconds until a request is made again that wasn't answered
+const SOON_TIMES = 10; // then more seldom: the stream, when it is back, has all asked again
 const LONGEST_PAUSE = 15_000;
 
 /** Whether an error may be gone when it is asked again. */
@@ -41,7 +42,7 @@ export function useApi(path, { every = 0, on = [] } = {}) {
       setAnswer((before) => ({ path, data: before.path === path ? before.data : null, error }));
       if (!passes(error)) return;
       me.tries += 1;
-      me.timer = setTimeout(reload, Math.min(SOON * 2 ** Math.max(0, me.tries - 10), LONGEST_PAUSE));
+      me.timer = setTimeout(reload, Math.min(SOON * 2 ** Math.max(0, me.tries - SOON_TIMES), LONGEST_PAUSE));
     }
   }, [path, every]);
 

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { Store } from "./store.js";
 
 const SOON = 1_000; // milliseconds between the first attempts to connect again
-const SOON_TIMES = 10;
+const SOON_TIMES = 120; // a restart takes seconds, an upgrade with a large database minutes: who watches is back at once
 const LONGEST_PAUSE = 15_000; // between later ones
 
 /**

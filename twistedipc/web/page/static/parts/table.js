@@ -4,7 +4,7 @@
 import { count } from "../lib/elements.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 
-const PART = 50; // rows that come at a time
+const PART = 20; // rows that come at a time: 50 of them, with their icons and times, keep a slow machine busy for over 100 ms
 const NEAR = "800px"; // below what is seen, where more rows come
 
 /**
