@@ -1825,6 +1825,18 @@ class Publishing(LinkCase):
         self.apiserver.clock.advance(INTERVAL)
         self.assertFalse(left.exists())
 
+    def test_a_start_asks_no_more_where_there_are_more_projects(self) -> None:
+        """Everybody waits for it."""
+        asked = []
+        for some in ("a", "b"):
+            for number in range(20):
+                self.ledger.project(f"{some}{number}")
+            self.restart()
+            before = self.ledger.reads
+            self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
+            asked.append(self.ledger.reads - before)
+        self.assertEqual(asked[0], asked[1])
+
     def test_what_a_deleted_project_has_left_is_removed_at_the_next_start(self) -> None:
         builder, offer = self.publishing(Publish(static=True))
         archive = self.upload(builder, offer, "secret plans")

@@ -215,14 +215,20 @@ class Releasing:
         """
         At start: make the links on disk say what the ledger says, and delete what a project that was deleted has left,
         if a crash came between: it would go on being served.
+
+        Everybody waits for this. So the ledger is asked once for all projects, and those that have nothing here are
+        left out; what is too old is deleted by `tidy`, a little later.
         """
-        known = {project.name for project in await self._ledger.read(projects.list_all, None)}
-        for name in sorted(known):
-            async with self._alone(name):
-                followed = [target for target in self._kept if await self._follow(name, target)]
-                await self._remove_old(name, followed)
-        left = {name for kept in self._kept.values() for name in await self._in_thread(kept.projects)}
-        for name in sorted(left - known):
+        known, live = await self._ledger.read(_known_and_live)
+        left: set[str] = set()
+        for target, kept in self._kept.items():
+            here = set(await self._in_thread(kept.projects))
+            wanted = live.get(target, {})
+            for name in sorted(known & (here | wanted.keys())):
+                async with self._alone(name):
+                    await self._switch(name, target, wanted.get(name))
+            left |= here - known
+        for name in sorted(left):
             await self._remove_forgotten(name)
 
     async def tidy(self, project: str) -> None:
@@ -474,6 +480,10 @@ class Releasing:
             yield
         finally:
             lock.release()
+
+
+def _known_and_live(connection: Connection) -> tuple[frozenset[str], dict[str, dict[str, int]]]:
+    return projects.all_names(connection), releases.live_of_all(connection)
 
 
 def _to_keep(connection: Connection, project: str, target: str, rules: Rules, now: int) -> frozenset[int]:

@@ -149,6 +149,11 @@ def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[Proj
     return _rows(connection, connection.execute(query).all())
 
 
+def all_names(connection: Connection) -> frozenset[str]:
+    """Return the names of all projects."""
+    return frozenset(connection.execute(select(projects.c.name).where(projects.c.deleted.is_(None))).scalars())
+
+
 def binding_of(settings: Settings | None, repository: str, secret: str = "") -> str:
     """
     Where a secret for a target may go, and of what sources: it is set for both, and void when either becomes another.

@@ -274,6 +274,17 @@ def live(connection: Connection, project: str, target: str) -> ReleaseRow | None
     return next((release for release in all_live(connection, project) if release.target == target), None)
 
 
+def live_of_all(connection: Connection) -> dict[str, dict[str, int]]:
+    """Return the ids of all live releases, by target and project."""
+    query = select(releases.c.target, projects.c.name, releases.c.id).join(
+        projects, projects.c.id == releases.c.project_id
+    )
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute(query.where(releases.c.state == ReleaseState.LIVE, projects.c.deleted.is_(None))):
+        found.setdefault(row.target, {})[row.name] = row.id
+    return found
+
+
 def all_live(connection: Connection, project: str) -> list[ReleaseRow]:
     """The project's live releases, at most one of each target."""
     return [_row(row) for row in connection.execute(_LIVE, {"project": project})]

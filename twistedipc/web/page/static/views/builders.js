@@ -101,7 +101,8 @@ function Tools({ tools }) {
   /** @type {Map<string, string[]>} */
   const versions = new Map();
   for (const { name, version } of tools) versions.set(name, [...(versions.get(name) ?? []), version]); // the newest is the last
-  return [...versions].map(([name, each]) => html`<${Tag} title=${clean(`${name} ${each.join(", ")}`)}>${clean(name)} ${clean(each.at(-1))}${each.length > 1 ? ` +${each.length - 1}` : ""}<//> `);
+  return html`<span class="tags">${[...versions].map(([name, each]) => html`<${Tag} title=${clean(`${name} ${each.join(", ")}`)}>${
+    clean(name)} ${clean(each.at(-1))}${each.length > 1 ? ` +${each.length - 1}` : ""}<//> `)}</span>`;
 }
 
 function factsOf({ name, link, pools, keys, drained, last_linked: last, tools }) {
