@@ -55,13 +55,13 @@ class InstantLedger:
         self.available = True
         self.held: list[Deferred[None]] | None = None  # a list: writes wait in it, until they are let go
         self.unheard = 0  # so many writes are done, and said to have failed: the answer is lost
-        self.reads = self.writes = 0
+        self.read_count = self.writes = 0
 
     def read(
         self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> Deferred[_T]:
         """As `Ledger.read`."""
-        self.reads += 1
+        self.read_count += 1
         return self._run(query, *args, **kwargs)
 
     def write(

@@ -1832,9 +1832,9 @@ class Publishing(LinkCase):
             for number in range(20):
                 self.ledger.project(f"{some}{number}")
             self.restart()
-            before = self.ledger.reads
+            before = self.ledger.read_count
             self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
-            asked.append(self.ledger.reads - before)
+            asked.append(self.ledger.read_count - before)
         self.assertEqual(asked[0], asked[1])
 
     def test_what_a_deleted_project_has_left_is_removed_at_the_next_start(self) -> None:
