@@ -35,7 +35,7 @@ _JSON_RPC = ["listen_jsonrpc", "dial_jsonrpc", "spawn_jsonrpc", "JsonRpcOptions"
 
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
-    ("Declaring an interface", "", ["Message", "Request", "StreamedRequest", "StreamOf", "Interface"]),
+    ("Declaring an interface", "", ["Message", "Request", "StreamedRequest", "StreamOf", "Blob", "Interface"]),
     ("Answering", "", ["Service", "handles", "receives", "listen", "Listening"]),
     ("Asking", "", ["dial", "Remote", "StreamedReply", "Unlinked"]),
     ("Other formats", "For programs that don't speak the link.", [*_PLAIN, *_JSON_RPC]),

@@ -85,8 +85,8 @@ def test_every_program_is_run_here() -> None:
     run += "spawns.py plain.py client.cjs lines.cjs asks_lines.py hovers.py starts_node.py forks.mjs".split()
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
     run += ["twisted/plugins/calculator_plugin.py", "calculator_tap.py"]
-    run += "finds_primes.py asks_for_primes.py accepts.py".split()
-    used_by_those = "calculator.py events.py primes.py hover.py language_server.py".split()
+    run += "finds_primes.py asks_for_primes.py accepts.py keeps.py brings.py".split()
+    used_by_those = "calculator.py events.py primes.py shelf.py hover.py language_server.py".split()
     used_by_those += "script.mjs forked.py child.py".split()
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
@@ -156,6 +156,12 @@ def test_a_streamed_reply(start: Start) -> None:
     asks = start("asks_for_primes.py")
     start("finds_primes.py")
     assert said(asks).split() == ["10007", "10009", "10037", "10039", "10061"]
+
+
+def test_large_bodies(start: Start) -> None:
+    brings = start("brings.py")
+    start("keeps.py")
+    assert said(brings).split() == ["1088890", "1088890", "1088890"]
 
 
 def test_the_calculator_between_machines(start: Start, tmp_path: Path) -> None:

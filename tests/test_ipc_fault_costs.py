@@ -18,12 +18,23 @@ from twisted.internet.testing import StringTransport
 
 from tests.test_ipc_bad_input import Ask, Item, Note, Told
 from tests.test_ipc_bad_input import say as say_on_link
-from twistedipc.ipc import CallFailed, Interface, Peer, Service, StreamId, StreamOf, handles, receives
+from twistedipc.ipc import (
+    Blob,
+    CallFailed,
+    Interface,
+    Peer,
+    Request,
+    Service,
+    StreamId,
+    StreamOf,
+    handles,
+    receives,
+)
 from twistedipc.ipc.connections.plain import PlainProtocol
 from twistedipc.ipc.service import Listening
 from twistedipc.ipc.sessionless import PlainFactory
 from twistedipc.ipc.testing import ServicePair
-from twistedipc.ipc.wire import messages, windows
+from twistedipc.ipc.wire import bodies, messages, windows
 from twistedipc.ipc.wire.jsonrpc import JsonRpcConversation, JsonRpcFormat
 from twistedipc.ipc.wire.plain import PlainConversation
 from twistedipc.ipc.wire.settings import Side
@@ -199,8 +210,16 @@ def test_each_row_in_each_dialect(fault: str, dialect: Any) -> None:
 ITEMS = StreamOf("items", Item)
 
 
+class Put(Request[int]):
+    content: Blob
+
+
 class Target(Talk):
-    interface = Interface("talk", Ask, Note, streams=[ITEMS])
+    interface = Interface("talk", Ask, Note, Put, streams=[ITEMS])
+
+    @handles(Put)
+    async def put(self, request: Put, peer: Peer) -> int:
+        return len(await request.content.read())
 
     @receives(ITEMS)
     def items(self, stream: StreamId) -> Any:
@@ -212,7 +231,7 @@ class Target(Talk):
     def take(self, first: int, items: Any) -> None: ...
 
 
-#: Frames as they should be. The call and the stream that they are of are there.
+#: Frames as they should be. The call, the stream and the body that they are of are there.
 FRAMES: dict[type[msgspec.Struct], dict[str, Any]] = {
     messages.Call: {"type": "call", "id": 1, "request": {"type": "ask"}},
     messages.Reply: {"type": "reply", "id": 1, "reply": {"s": "x"}},
@@ -226,6 +245,11 @@ FRAMES: dict[type[msgspec.Struct], dict[str, Any]] = {
     windows.StreamOpen: {"type": "stream-open", "stream": "items", "id": "another", "first": 1, "opening": 1},
     windows.StreamItems: {"type": "stream-items", "id": "x", "first": 1, "items": [{"n": 1}]},
     windows.StreamClose: {"type": "stream-close", "id": "x"},
+    bodies.BodyWanted: {"type": "link-body-wanted", "body": 1, "credit": 100},
+    bodies.BodyChunk: {"type": "link-body-chunk", "body": 1, "data": "YWJj"},
+    bodies.BodyEnded: {"type": "link-body-ended", "body": 1, "size": 0},
+    bodies.BodyFailed: {"type": "link-body-failed", "body": 1, "code": "c", "message": "m"},
+    bodies.BodyDone: {"type": "link-body-done", "body": 1},
 }
 
 #: What each field may be made instead; None: it is left out.
@@ -286,6 +310,7 @@ def test_each_frame_with_each_field_made_wrong(kind: Any, field: str) -> None:
         pair = ServicePair(Target())
         service_calls = kind in (messages.Reply, messages.Error)
         say_on_link(pair, Side.DIALLER, b'{"type":"stream-open","stream":"items","id":"x","first":1}\n')
+        say_on_link(pair, Side.DIALLER, b'{"type":"call","id":98,"request":{"type":"put","content":{"body":1}}}\n')
         if service_calls:
             pair = ServicePair(Target(), answers=Talk())
             (peer,) = pair.listening.peers

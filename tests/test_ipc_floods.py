@@ -27,6 +27,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.properties import examples
 from twistedipc.ipc import (
+    Blob,
     Code,
     Interface,
     Listening,
@@ -99,6 +100,12 @@ class Endless(StreamedRequest[str]):
     """Is answered by items without end."""
 
 
+class Store(Request[Told]):
+    """Is answered when all of its body is read."""
+
+    content: Blob
+
+
 class Item(msgspec.Struct):
     n: int
     text: str = ""
@@ -106,7 +113,7 @@ class Item(msgspec.Struct):
 
 ITEMS = StreamOf("items", Item)
 SLOW_ITEMS = StreamOf("slow", Item)
-TARGET = Interface("target", Ask, Wait, Endless, Note, Slow, streams=[ITEMS, SLOW_ITEMS])
+TARGET = Interface("target", Ask, Wait, Endless, Store, Note, Slow, streams=[ITEMS, SLOW_ITEMS])
 BACK = Interface("back", streams=[ITEMS])
 
 
@@ -151,6 +158,10 @@ class Target(Service):
     async def endless(self, request: Endless, peer: Peer) -> AsyncIterator[str]:
         while True:
             yield ITEM
+
+    @handles(Store)
+    async def store(self, request: Store, peer: Peer) -> Told:
+        return Told(len(await request.content.read(limit=1 << 20)))
 
     @handles(Note)
     def note(self, message: Note, peer: Peer) -> None:
@@ -223,6 +234,8 @@ def ids(template: bytes) -> Callable[[int], Sequence[bytes]]:
 OPEN = line("stream-open", stream="items", id="x", first=1)
 WAIT = line("call", id=1, request={"type": "wait"})
 ENDLESS = line("call", id=1, request={"type": "endless"}, credit=1)
+STORE = b'{"type":"call","id":%d,"request":{"type":"store","content":{"body":%d}}}\n'
+CHUNK = line("link-body-chunk", body=1, data="AAAA" * (1 << 16))
 AWAY = b'{"type":"stream-items","id":"x","first":%d,"items":[{"n":1}]}\n'
 SLOW = (
     b'{"type":"stream-open","stream":"slow","id":"%(id)b","first":1}\n'
@@ -326,6 +339,15 @@ FLOODS: dict[str, Flood] = {
     "credit of no call": Flood(many(line("call-more", id=9, credit=1))),
     "credit that is none": Flood(many(line("call-more", id=1, credit=0)), "bad-message", connections=12),
     "items never asked for": Flood(ids(b'{"type":"call-items","id":%d,"items":[1]}\n'), "bad-message", connections=12),
+    # bodies
+    "bodies that never come": Flood(counted(lambda n: STORE % (n, n), 300)),
+    "a body without end": Flood(CHUNK, first=STORE % (1, 1), total=4 << 20),
+    "chunks of no body": Flood(CHUNK, total=4 << 20),
+    "small chunks of no body": Flood(many(line("link-body-chunk", body=1, data=""))),
+    "chunks that are none": Flood(many(line("link-body-chunk", body=1, data="?")), "bad-message", connections=12),
+    "ends of a body": Flood(many(line("link-body-ended", body=1, size=5)), first=STORE % (1, 1)),
+    "credit of bodies that aren't sent": Flood(ids(b'{"type":"link-body-wanted","body":%d,"credit":9}\n')),
+    "bodies given back that aren't sent": Flood(ids(b'{"type":"link-body-done","body":%d}\n')),
     "messages that keep it at work": Flood(many(line("slow")), total=64 << 20, waits=True),
     # streams: to a receiver
     "streams without end": Flood(ids(b'{"type":"stream-open","stream":"items","id":"%d","first":1}\n')),

@@ -98,6 +98,7 @@ from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
 from twistedipc.ipc.streams.sender import Stream, StreamFailed
+from twistedipc.ipc.wire.blob import Blob
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import (
     BadEndpoint,
@@ -175,6 +176,7 @@ __all__ = [
     "BadOutbox",
     "BadService",
     "BadVocabulary",
+    "Blob",
     "CallFailed",
     "CallTimedOut",
     "CannotStart",

@@ -33,6 +33,7 @@ import msgspec
 
 from twistedipc.ipc.connections.peer import Complaint, Peer
 from twistedipc.ipc.streams.receiver import Receiver, StreamId
+from twistedipc.ipc.wire.blob import may_have_blobs
 from twistedipc.ipc.wire.errors import BadService
 from twistedipc.ipc.wire.interface import Interface, StreamOf
 
@@ -185,6 +186,8 @@ class Service:
         for kind in cls._in_threads:
             if inspect.iscoroutinefunction(method := cls._handlers[kind]) or inspect.isasyncgenfunction(method):
                 raise BadService(f"{method.__qualname__} is async: it can't be called in a thread")
+            if may_have_blobs(kind):
+                raise BadService(f"{method.__qualname__} is given a Blob, which can't be read in a thread")
         interface = getattr(cls, "interface", None)
         if interface is not None:  # else it is a base for others
             _check_whole(cls, interface)

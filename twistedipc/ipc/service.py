@@ -32,6 +32,7 @@ from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.streams.outbox import FileOutbox, MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Incoming, Receivers, no_such_stream
 from twistedipc.ipc.streams.sender import Outgoing, Stream
+from twistedipc.ipc.wire.bodies import BODIES
 from twistedipc.ipc.wire.errors import (
     CallFailed,
     Code,
@@ -39,8 +40,9 @@ from twistedipc.ipc.wire.errors import (
     NotConnected,
     RemoteProtocolError,
 )
+from twistedipc.ipc.wire.handshake import FEATURES
 from twistedipc.ipc.wire.identity import Accept
-from twistedipc.ipc.wire.interface import Interface, StreamOf, vocabulary
+from twistedipc.ipc.wire.interface import Interface, StreamOf, vocabulary, with_bodies
 from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import name_of
 from twistedipc.ipc.wire.names import Names, SameName
@@ -76,6 +78,7 @@ def side_settings(
     same_name: SameName = "allow",
 ) -> SessionSettings:
     """Return the settings of one side's links."""
+    bodies = with_bodies(answered, asked)
     return SessionSettings(
         name=name or f"{role}.{os.getpid()}",
         role=role,
@@ -83,6 +86,9 @@ def side_settings(
         incarnation=nonce()[:16],
         key=key,
         vocabulary=vocabulary(answered, asked),
+        with_bodies=bodies,
+        # Said where it is of use only: other links are made word for word as before there were bodies.
+        features=(*FEATURES, BODIES) if bodies else FEATURES,
         keys=keys,
         streams={} if answered is None else {each.name: each.items for each in answered.streams.values()},
         accept_peer=accept,

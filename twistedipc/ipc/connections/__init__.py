@@ -13,6 +13,10 @@ One connection on a Twisted transport, in each of its formats, and what the form
     answering.py     the calls that are answered later: `Answering`
     streaming.py     streamed replies on their way out
     streamed.py      streamed replies as they come: `StreamedReply`
+    bodies.py        the bodies of blobs, both ways: `Bodies`
+    body_sender.py   one on its way out
+    body_reader.py   one as its program reads it
+    gate.py          waiting on either kind of reactor
     lateness.py      how long a peer without a session may take
     misunderstandings.py  what one side didn't understand of the other, in the log, bounded
     tracing.py       what calls are a part of: `trace_context`

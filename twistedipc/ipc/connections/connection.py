@@ -134,6 +134,10 @@ class Connection(Protocol, ABC):
     def _writing_resumed(self) -> None:
         """The transport has room."""
 
+    def _refused(self, code: str) -> None:
+        """Note that one side has refused the other before there was a link."""
+        self.refusal = code
+
     def _why_lost(self, failure: Failure) -> str:
         """Return why the connection was lost, as a text for logs, if this side hasn't ended it."""
         return "the peer closed the connection" if isinstance(failure.value, ConnectionDone) else why_lost(failure)

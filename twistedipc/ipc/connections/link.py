@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.acceptance import Acceptance
 from twistedipc.ipc.connections.answering import Answering
-from twistedipc.ipc.connections.connection import Connection, Life
+from twistedipc.ipc.connections.bodies import Bodies
+from twistedipc.ipc.connections.connection import Connection, Life, check_thread
 from twistedipc.ipc.connections.misunderstandings import Misunderstandings
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Complaint, Peer
 from twistedipc.ipc.connections.polling import Polling
@@ -31,10 +32,11 @@ from twistedipc.ipc.connections.traffic import Queues
 from twistedipc.ipc.places.credentials import origin_of
 from twistedipc.ipc.places.endpoints import is_refused_by_tls
 from twistedipc.ipc.places.unread import UnreadPeer
+from twistedipc.ipc.wire.bodies import BODIES, BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
 from twistedipc.ipc.wire.catalogue import CALL, ITEMS, MESSAGE, STREAM
 from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
 from twistedipc.ipc.wire.interface import StreamOf
-from twistedipc.ipc.wire.messages import CallReceived, CallReplied, tag_of
+from twistedipc.ipc.wire.messages import CallReceived, CallReplied, Frame, tag_of
 from twistedipc.ipc.wire.schema import fingerprint
 from twistedipc.ipc.wire.session import (
     CallDropped,
@@ -113,6 +115,8 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._link_ended: Callable[[str], None] | None = None  # called once, when the session is over
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._items = ItemCalls(clock, self, settings.vocabulary)
+        kinds = settings.with_bodies
+        self._bodies = Bodies(self, kinds) if kinds else None
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
         self._acceptance = Acceptance(clock, settings.accept_peer, settings.names, self)
         self._misunderstood = Misunderstandings(self._log, self._name)
@@ -148,7 +152,7 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def _why_lost(self, failure: Failure) -> str:
         if is_refused_by_tls(failure):
-            self.refusal = Code.UNAUTHORIZED
+            self._refused(Code.UNAUTHORIZED)
         return super()._why_lost(failure)
 
     def _gone(self) -> None:
@@ -187,12 +191,15 @@ class JSONLineProtocol(Connection, LineReceiver):
         try:
             if self.life is not _OPEN or get_ident() != self._thread:
                 self._check_open()
-            session = self._session
+            session, bodies = self._session, self._bodies
+            blobs = None if bodies is None else bodies.open(request)
             id_ = session.call(request, self._clock.seconds() + timeout, trace_context.get())
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
+        if bodies is not None and blobs is not None:
+            bodies.called(id_, blobs, reply)
         traffic = self._traffic
         traffic.calls += 1
         if traffic.latencies is not None:
@@ -231,6 +238,21 @@ class JSONLineProtocol(Connection, LineReceiver):
         """Send items, a JSON array, that answer a call of the peer."""
         self._session.answer_items(id_, items)
         self._look()
+
+    @property
+    def takes_bodies(self) -> bool:
+        """Whether the peer takes the bodies of blobs."""
+        return self._session.peer is not None and BODIES in self._session.peer.features
+
+    def check_thread(self) -> None:
+        """Raise `LocalProtocolError` unless this is the link's thread."""
+        check_thread(self._thread)
+
+    def say(self, frame: Frame) -> None:
+        """Send a frame of a body; nothing if the link has ended."""
+        if self.life is _OPEN and self._session.closed is None:
+            self._session.send(frame)
+            self._cork.look()
 
     @property
     def send_limit(self) -> int:
@@ -400,11 +422,16 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _answer_call(self, call: CallIn) -> None:
         assert self._application is not None
         try:
+            if self._bodies is not None:
+                self._bodies.asked(call.id, call.request)
             answer = self._application.call_received(call.request)
             if isinstance(answer, msgspec.Struct) or not isinstance(answer, _LATER):
                 # Known at once, as most are: what it takes to wait for it costs more than all the rest.
                 session = self._session
-                session.answer(call.id, answer)
+                if self._bodies is None:
+                    session.answer(call.id, answer)
+                else:
+                    self._bodies.answer(call.id, call.request, answer, session)
                 if len(session.out) >= self._cork.enough:
                     self._look()
                 return
@@ -432,6 +459,12 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _call_dropped(self, dropped: CallDropped) -> None:
         self._items.stop(dropped.id)
         self._answering.cancel(dropped.id)
+        if self._bodies is not None:
+            self._bodies.dropped(dropped.id)
+
+    def _body_received(self, frame: Frame) -> None:
+        assert self._bodies is not None, "the vocabulary has no such frames"
+        self._bodies.received(frame)
 
     def _error_received(self, error: ErrorReceived) -> None:
         self._misunderstood.add("{peer} didn't understand: {message!r} [{code!r}]", error.message, error.code)
@@ -460,11 +493,16 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._look()
 
     def _answer(self, call: CallIn, reply: Any) -> None:
-        self._session.answer(call.id, reply)
+        if self._bodies is None:
+            self._session.answer(call.id, reply)
+        else:
+            self._bodies.answer(call.id, call.request, reply, self._session)
         self._look()
 
     def _refuse(self, call: CallIn, code: str, message: str, data: Any) -> None:
         self._session.refuse(call.id, code, message, data)
+        if self._bodies is not None:
+            self._bodies.answered(call.id)
         self._look()
 
     def _look(self) -> None:
@@ -481,6 +519,8 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _writing_resumed(self) -> None:
         if self._application is not None and self.life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
+            if self._bodies is not None:
+                self._bodies.go_on()
             self._cork.wait_for_turn()
 
     def _flush(self) -> None:
@@ -516,11 +556,13 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._polling.end()
         closed = self._session.closed
         if self._application is None and closed is not None and closed.code in _REFUSALS:
-            self.refusal = closed.code
+            self._refused(closed.code)
         self._session.close(Code.CLOSED, self.reason)  # answers that are still to come are dropped
         if self._session.settings.keys is not None and self._session.peer is not None:
             self._session.settings.keys.forget(self._session.peer.key, self)
         self._acceptance.end()
+        if self._bodies is not None:
+            self._bodies.end(self.reason)
         waiting, self._waiting = self._waiting, {}
         self._traffic.calls_failed += len(waiting)
         for each in waiting.values():
@@ -584,5 +626,10 @@ _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     CreditReceived: JSONLineProtocol._credit_received,
     ErrorReceived: JSONLineProtocol._error_received,
     MessageRefused: JSONLineProtocol._message_refused,
+    BodyWanted: JSONLineProtocol._body_received,
+    BodyChunk: JSONLineProtocol._body_received,
+    BodyEnded: JSONLineProtocol._body_received,
+    BodyFailed: JSONLineProtocol._body_received,
+    BodyDone: JSONLineProtocol._body_received,
     Closed: JSONLineProtocol._session_closed,
 }

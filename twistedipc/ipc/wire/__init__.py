@@ -21,6 +21,8 @@ messages and deadlines come out.
     fastpath.py      what nearly all frames go through: whole blocks, without a call in Python for each frame
     session.py       one link: handshake, messages, calls, heartbeat, its end
     windows.py       the rules of reliable streams: numbers, acknowledgements, windows
+    blob.py          a large body, as a field of a request or a reply: `Blob`
+    bodies.py        the frames by which it follows its message
     items.py         arrays of items, of streams and streamed replies
     credit.py        how much may be under way
     conversation.py  what the formats without a session share: events, calls that wait

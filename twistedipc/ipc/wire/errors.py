@@ -38,6 +38,8 @@ class Code(StrEnum):
     BAD_REQUEST = "bad-request"  # a call's request has the wrong fields
     BAD_REPLY = "bad-reply"  # a reply has the wrong fields, as its caller finds
     TOO_LARGE = "too-large"  # the reply, or an item of a stream, is over the frame limit of one of the two sides
+    NO_BODIES = "no-bodies"  # there is a `Blob` in it, and the peer takes none
+    BAD_BODY = "bad-body"  # a body hasn't as many bytes as was said
     # of a stream's refusal
     BAD_ITEM = "bad-item"  # an item has the wrong fields
     # of both

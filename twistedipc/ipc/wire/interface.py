@@ -37,6 +37,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import inspect
 
+from twistedipc.ipc.wire.blob import may_have_blobs
+from twistedipc.ipc.wire.bodies import FRAMES
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
 from twistedipc.ipc.wire.schema import mark_left_out, mark_times, schemas
@@ -150,11 +152,22 @@ class Interface:
             if stream.name in self.streams:
                 raise BadVocabulary(f"{name} has two streams {stream.name}")
             self.streams[stream.name] = stream
+        #: the requests in which there may be a `Blob`, or in whose replies
+        self.with_bodies = frozenset(
+            kind for kind, reply in self.calls.items() if may_have_blobs(kind) or may_have_blobs(reply)
+        )
+        self._check_no_other_has_blobs()
         if len(kinds) + len(self.streams) > MOST_TYPES:
             raise BadVocabulary(f"an interface has at most {MOST_TYPES} messages, requests and streams")
         if len({name_of(kind) for kind in kinds}) < len(kinds) or not any(map(_is_for_jsonrpc, kinds)):
             # Whatever else is wrong is found now.
             Vocabulary(self.messages, answers=self.calls, answers_items=self.streamed)
+
+    def _check_no_other_has_blobs(self) -> None:
+        of_calls = [each for pair in self.streamed.items() for each in pair]
+        for kind in (*self.messages, *of_calls, *(stream.items for stream in self.streams.values())):
+            if may_have_blobs(kind):
+                raise BadVocabulary(f"{_named(kind)} has a Blob: only a Request, and the reply to it, can have one")
 
     @property
     def kinds(self) -> tuple[type[msgspec.Struct], ...]:
@@ -214,6 +227,8 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
         receives += answered.messages
     if asked is not None and asked.streams:
         receives += FROM_RECEIVER
+    if with_bodies(answered, asked):
+        receives += FRAMES
     return Vocabulary(
         tuple(receives),
         answers={} if answered is None else answered.calls,
@@ -222,6 +237,11 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
         calls_items={} if asked is None else asked.streamed,
         fallbacks={StreamItems: UnreadItems},
     )
+
+
+def with_bodies(*interfaces: Interface | None) -> frozenset[type[msgspec.Struct]]:
+    """Return the requests of these interfaces in which there may be a `Blob`, or in whose replies."""
+    return frozenset(kind for each in interfaces if each is not None for kind in each.with_bodies)
 
 
 def _is_for_jsonrpc(kind: type[msgspec.Struct]) -> bool:

@@ -155,6 +155,8 @@ class JsonRpcConversation(Conversation):
             if interface is not None and (interface.streams or interface.streamed):
                 kind = "streams" if interface.streams else "streamed replies"
                 raise BadVocabulary(f"{interface.name} has {kind}, which need a link: JSON-RPC has none")
+            if interface is not None and interface.with_bodies:
+                raise BadVocabulary(f"{interface.name} has blobs, which need a link: JSON-RPC has none")
         if how.trace in _Frame.__struct_fields__:
             raise BadVocabulary(f"the trace context can't be the member {how.trace}, which has another meaning")
         self._how = how

@@ -238,7 +238,7 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     config = kind.__struct_config__
     if config.tag_field != "type" or not isinstance(config.tag, str):
         raise BadVocabulary(f"{kind.__qualname__} is not tagged by a string in the field `type`")
-    if config.tag in RESERVED or config.tag.startswith(_RESERVED_PREFIX):
+    if (config.tag in RESERVED or config.tag.startswith(_RESERVED_PREFIX)) and not issubclass(kind, Frame):
         remedy = f'class {kind.__name__}(…, tag="{config.tag}-…")'
         raise BadVocabulary(f"{kind.__qualname__}: the type {config.tag!r} belongs to the link itself. Use {remedy}")
     if len(config.tag) > TAG_LIMIT:

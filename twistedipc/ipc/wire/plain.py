@@ -359,6 +359,8 @@ def _check(interface: Interface, how: PlainFormat) -> None:
         raise BadVocabulary(f"{interface.name} has streams, which need a link: the plain profile has none")
     if interface.streamed:
         raise BadVocabulary(f"{interface.name} has streamed replies, which need a link: the plain profile has none")
+    if interface.with_bodies:
+        raise BadVocabulary(f"{interface.name} has blobs, which need a link: the plain profile has none")
     for kind in interface.kinds:
         if kind.__struct_config__.array_like:
             raise BadVocabulary(

@@ -102,7 +102,10 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallDropped(msgspec.Struct, frozen=True, gc=False):
-    """The peer doesn't wait for a call's answer any longer. Answer or refuse the call all the same: nothing is sent."""
+    """
+    The peer doesn't wait for a call's answer any longer. Answer or refuse the call all the same: nothing is sent. Where
+    replies may have bodies, this comes of calls that were answered too: the peer doesn't want the bodies.
+    """
 
     id: int
 
@@ -467,7 +470,7 @@ class Session:
             events.append(CallEnded(error.id, CallFailed(error.code, message, data)))
 
     def _on_drop(self, drop: Drop, events: list[Event]) -> None:
-        if self._incoming.drop(drop.id):
+        if self._incoming.drop(drop.id) or self.settings.with_bodies:
             events.append(CallDropped(drop.id))
 
     def _on_ping(self, ping: Ping, events: list[Event]) -> None:
@@ -645,6 +648,10 @@ class Session:
         incoming = self._incoming
         if id_ in incoming.open and id_ not in incoming.dropped:
             self._queue(encode(CallItems(id=id_, items=msgspec.Raw(items))))
+
+    def is_waited_for(self, id_: int) -> bool:
+        """Return whether the peer waits for the answer to this call."""
+        return id_ in self._incoming.open and id_ not in self._incoming.dropped
 
     def answer(self, id_: int, reply: Any) -> None:
         """

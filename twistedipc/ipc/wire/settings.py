@@ -62,6 +62,8 @@ class SessionSettings:
     keys_optional: bool = False
     #: the streams that it receives, each with the type of its items: for what it tells its peers
     streams: Mapping[str, type[msgspec.Struct]] = field(default_factory=dict)
+    #: the requests, of both sides, in which there may be a `Blob`, or in whose replies
+    with_bodies: frozenset[type[msgspec.Struct]] = frozenset()
     features: tuple[str, ...] = FEATURES  # what it can do beside the version; with fewer it is as an older one
 
     @cached_property
