@@ -7,6 +7,7 @@
 - ``ipc/faces``: the same by what programs write: coroutines, tasks or threads that await a call each, 64 of them;
 - ``ipc/round-trip``: microseconds from a call to its reply, one at a time;
 - ``ipc/sizes``: messages a second against their size;
+- ``ipc/bodies``: megabytes a second of large bodies, one after another: in chunks, and in a message;
 - ``ipc/node-calls``, ``ipc/node-stream``: the package for Node to Python, beside Node's net with JSON by hand.
 
 All over UNIX sockets. Every message carries a number; a measurement counts only if both ends agree on how many there
@@ -179,6 +180,23 @@ def trips(peer: Command, count: int) -> Measured:
     return Measured(said["median"], {"p99, µs": said["p99"]})
 
 
+def bodies(how: str, size: int, count: int) -> Measured:
+    """Megabytes a second of bodies of this size, each of which is answered."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Program(
+            python("bench.ipc.peers.bodies", how, "answer", Path(temporary) / "socket"), core=SERVER_CORE
+        ) as answerer,
+    ):
+        answerer.said()
+        caller = python("bench.ipc.peers.bodies", how, "call", Path(temporary) / "socket", size, count)
+        with Program(caller, core=CLIENT_CORE) as program:
+            said = program.said()
+    if said["received"] < size * count:
+        raise Failed(f"not all bytes have come: {said}")
+    return Measured(size * count / said["seconds"] / 1e6)
+
+
 def _rate(caller: Program, count: int) -> Measured:
     said = caller.said()
     _check(said, WARM + count)
@@ -220,6 +238,7 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
     yield _faces(lambda seconds_worth: round(seconds_worth * scale))
     yield _round_trip(round(10_000 * scale))
     yield from _from_node(lambda seconds_worth: round(seconds_worth * scale))
+    yield _bodies(scale, (1 << 20,) if options.quick else (64 << 10, 256 << 10, 1 << 20, 10 << 20))
     yield _sizes(scale, (50, 65_536) if options.quick else (50, 200, 1000, 8000, 65_536))
 
 
@@ -358,6 +377,22 @@ def _from_node(count: Callable[[int], int]) -> Iterator[Asked]:
             Candidate("Node net, corked", partial(one_way, net, "receive", "send-corked", count(500_000))),
         ],
     )
+
+
+def _bodies(scale: float, sizes: Sequence[int]) -> Asked:
+    question = Question(
+        name="ipc/bodies",
+        title="Large bodies over a UNIX socket, one after another",
+        unit="MB/s",
+        ours="in chunks",
+        axis="bytes",
+    )
+    ways = [("in chunks", "chunks"), ("in a message", "line")]
+    return question, [
+        Candidate(name, partial(bodies, how, size, max(5, round(scale * 150e6 / size))), at=size)
+        for size in sizes
+        for name, how in ways
+    ]
 
 
 def _sizes(scale: float, sizes: Sequence[int]) -> Asked:
