@@ -122,7 +122,9 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
             [Candidate(OURS, partial(_restart, made))],
         )
     projects = 100 if options.quick else 500
-    with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name, _many(Path(name), projects) as platform:
+    # Runners that go on write into the folder while it is removed.
+    many = tempfile.TemporaryDirectory(prefix="twistedipc-bench-", ignore_cleanup_errors=True)
+    with many as name, _many(Path(name), projects) as platform:
         yield (
             Question(
                 name="browser/projects",
