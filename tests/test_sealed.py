@@ -33,9 +33,10 @@ from twistedipc.builds.logs import (
 from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import Damaged, seal, text_of
 from twistedipc.sealed.grams import bits_of, grams_of, may_hold, row_of
-from twistedipc.sealed.messages import pieces_of
+from twistedipc.sealed.messages import Piece, pieces_of
+from twistedipc.sealed.messages import text_of as text_of_run
 from twistedipc.sealed.strings import lines_of
-from twistedipc.sealed.words import joined, places, searchable, taken_apart
+from twistedipc.sealed.words import between, joined, places, searchable, taken_apart
 
 NOW = 1_732_300_000_000
 
@@ -154,6 +155,34 @@ def test_half_characters_around_a_colour_are_no_text() -> None:
         seal([b'{"type":"lines","first":1,"time":5,"step":0,"lines":["\xc3\\u001b[1m\xa9"]}'])
 
 
+def test_a_message_with_a_line_break_between_its_tokens_is_not_sealed() -> None:
+    """It is JSON, but messages are kept one a line where they can't be made again."""
+    for message in (
+        b'{"type":"lines",\n"first":1,"time":5,"step":0,"lines":["a","b"]}',
+        b'{"type":"lines","first":1,"time":5,"step":0,"lines":["a","b"]}\n',
+    ):
+        with pytest.raises(ValueError, match="come out as others"):
+            seal([message, b'{"type":"lines","first":3,"time":5,"step":0,"lines":["c"]}'])
+
+
+@pytest.mark.parametrize("lines", [1, 40_000])
+def test_a_fault_in_taking_messages_apart_is_found(lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a small chunk at once. A message of many KiB is made again in some chunks only, since that takes long."""
+
+    def wrong(messages: list[bytes], pieces: list[Piece]) -> bytes:
+        return text_of_run(messages, pieces).replace(b"b", b"x")
+
+    monkeypatch.setattr("twistedipc.sealed.chunk.text_of_run", wrong)
+    refused: list[str] = []
+    for first in range(1, 31):
+        try:
+            seal(stored([Lines(first=first, time=5, step=0, lines=["ab"] * lines)]))
+        except ValueError as error:
+            refused.append(str(error))
+    assert all("come out as others" in said for said in refused)
+    assert len(refused) == 30 if lines == 1 else 0 < len(refused) < 15
+
+
 def test_a_gap_that_another_encoder_wrote_is_not_sealed() -> None:
     with pytest.raises(ValueError, match="gap"):
         seal([b'{"type": "gap", "from": 5, "to": 9, "reason": "lost"}'])
@@ -231,6 +260,11 @@ def test_a_text_is_put_together_again(pieces: list[str], last: str, times: int) 
     assert b"\x1b" not in parts.plain
     assert parts.plain == _SEQUENCE.sub(b"", text)
     assert joined(parts) == text
+    begins = 0
+    for plain, whole in list(zip(parts.plain.splitlines(True), text.splitlines(True), strict=False))[:9]:
+        if whole.endswith(b"\n"):
+            assert joined(between(parts, begins, begins + len(plain))) == whole
+        begins += len(plain)
     if parts.pieces:
         for wrong in (
             parts._replace(gaps=parts.gaps[:-4]),

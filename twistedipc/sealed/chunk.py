@@ -17,7 +17,8 @@ Line k of the text is record ``first + k``. A record that is an event, or has a 
 JSON, and its line is what a person would search for; see `messages.line_of`. A gap is a chunk by itself: it has no
 text, and its records are only counted.
 
-What was sealed is given back byte by byte. A chunk that isn't what was written raises `Damaged`, and nothing else.
+What was sealed is given back byte by byte. `seal` makes sure of it as far as its docstring says. A chunk that isn't
+what was written raises `Damaged`, and nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from twistedipc.builds.logs import Gap, Lines, encoder
 from twistedipc.sealed import arrays
 from twistedipc.sealed.messages import Piece, pieces_of
 from twistedipc.sealed.messages import text_of as text_of_run
-from twistedipc.sealed.words import Parted, joined, places, searchable, taken_apart
+from twistedipc.sealed.words import Parted, between, joined, places, searchable, taken_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,10 @@ CHUNK_BYTES = 256 * 1024
 
 #: The most bytes of text and columns. A message is below 1 MiB (a link's frame) and comes to what isn't full yet.
 MAX_BODY = 8 * 1024 * 1024
+
+#: One message of a chunk is made again when it is sealed. Of chunks with N times so many bytes this is done for one
+#: in N, since to make all of them each time would take half as long as sealing does.
+SAMPLED_BYTES = 32 * 1024
 
 #: A level above costs three times the time for an eighth of the bytes; the one below saves nothing.
 LEVEL = 3
@@ -104,8 +109,13 @@ _columns_decoder = msgspec.msgpack.Decoder(_Columns)
 
 def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChunk:
     """
-    Make a chunk of messages: JSON of consecutive `Lines`, or of exactly one `Gap`. Raises ValueError for anything else.
-    It was opened again, and gives the same byte by byte. ``pieces``: the messages taken apart, if the caller has them.
+    Make a chunk of messages: JSON of consecutive `Lines`, or of exactly one `Gap`. Raises ValueError for anything else,
+    and if the chunk doesn't hold them. ``pieces``: the messages taken apart, if the caller has them.
+
+    The chunk is opened again, and all its text and columns are compared with what was put in. So a fault of compressing
+    them is always found. A message is made of them again, as a reader makes it, and compared with the one that was
+    given: one of the chunk at most, see `SAMPLED_BYTES`. For all others, `messages.pieces_of` and `text_of` are trusted
+    to take a message apart so that `builds.logs.encoder` makes the same of it.
     """
     pieces = pieces_of(messages) if pieces is None else pieces
     whole = text_of_run(messages, pieces)
@@ -121,7 +131,7 @@ def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChun
         columns.whole = b"\n".join(messages)
     first, records = pieces[0].first, pieces[-1].end - pieces[0].first
     data = _sealed(first, records, parts.plain, _columns_encoder.encode(columns))
-    if not _holds(data, first, records, parts.plain, columns, taken):
+    if not _holds(data, first, records, parts.plain, columns, taken, messages):
         # What is in the ledger goes once its chunk is there: so a fault of ours must not be found later.
         raise ValueError(f"the messages from record {first} on can't be sealed: they come out as others")
     return SealedChunk(
@@ -136,25 +146,49 @@ def seal(messages: list[bytes], pieces: list[Piece] | None = None) -> SealedChun
 
 
 def _holds(
-    data: bytes, first: int, records: int, plain: bytes, columns: _Columns, taken: NDArray[np.bool_] | None
+    data: bytes,
+    first: int,
+    records: int,
+    plain: bytes,
+    columns: _Columns,
+    taken: NDArray[np.bool_] | None,
+    messages: list[bytes],
 ) -> bool:
     """
     Whether a chunk that is opened as any reader does it has this text and these columns, of as many lines, and puts
-    what was ``taken`` out of the text back into the same places. From that a reader has the messages made by
-    `builds.logs.encoder`, which has written them: `messages.pieces_of` and `text_of` have made sure of it, or else the
-    messages themselves are in the columns. So they aren't made once more.
+    what was ``taken`` out of the text back into the same places; and whether one of the messages, chosen by the chunk's
+    checksum, can be made of them. Messages that are in the columns themselves are all compared.
     """
     try:
         header = _header(data)
         opened = _columns_decoder.decode(_frame(header.columns_frame, header.columns))
         text = _frame(header.text_frame, header.text)
-        put = places(Parted(text, opened.pieces, opened.gaps))
+        parts = Parted(text, opened.pieces, opened.gaps)
+        if (header.first, header.records, text, opened) != (first, records, plain, columns):
+            return False
+        lines = 0 if columns.gap is not None else records
+        if not _lines(text) == lines == sum(columns.counts) or not _same(places(parts), taken):
+            return False
+        if columns.gap is not None:
+            return True
+        if columns.whole is not None:
+            return columns.whole.split(b"\n") == messages
+        index = header.checksum % (len(messages) * max(1, sum(map(len, messages)) // SAMPLED_BYTES))
+        return index >= len(messages) or _message(first, opened, parts, index) == messages[index]
     except (Damaged, ValueError, TypeError, IndexError, msgspec.MsgspecError):
         return False
-    if (header.first, header.records, text, opened) != (first, records, plain, columns):
-        return False
-    lines = 0 if columns.gap is not None else records
-    return _lines(text) == lines == sum(columns.counts) and _same(put, taken)
+
+
+def _message(first: int, columns: _Columns, parts: Parted, index: int) -> bytes:
+    """Return one message of a chunk, made as `_opened` makes all."""
+    import numpy as np
+
+    at = sum(columns.counts[:index])
+    end = at + columns.counts[index]
+    ends = np.flatnonzero(np.frombuffer(parts.plain, np.uint8) == 0x0A)
+    text = joined(between(parts, int(ends[at - 1]) + 1 if at else 0, int(ends[end - 1]) + 1))
+    lines = _with_records(columns, [""] * at + text.decode().split("\n")[:-1], at, end)
+    return _cut(first, _encoded(first, columns, lines, first + at), first + at, 1).messages[0]
 
 
 def _lines(text: bytes) -> int:
@@ -271,6 +305,7 @@ def _sealed(first: int, records: int, text: bytes, columns: bytes) -> bytes:
 class _Header(msgspec.Struct, frozen=True, gc=False):
     """What a chunk says of itself, and its frames."""
 
+    checksum: int
     first: int
     records: int
     text: int  # bytes, decompressed
@@ -290,7 +325,7 @@ def _header(data: bytes) -> _Header:
     if text + columns > MAX_BODY or not columns:
         raise Damaged("its size isn't what it says")
     frames = memoryview(data)[_BODY:]
-    return _Header(first, records, text, columns, frames[:size], frames[size:])
+    return _Header(checksum, first, records, text, columns, frames[:size], frames[size:])
 
 
 def _frame(frame: memoryview, size: int) -> bytes:
@@ -314,12 +349,19 @@ def _opened(data: bytes, wanted: int = 0, limit: int = MAX_BODY * 8) -> Part:
     if columns.whole is not None:
         return _cut(first, zip(columns.counts, columns.whole.split(b"\n"), strict=True), wanted, limit)
     whole = joined(Parted(_frame(header.text_frame, header.text), columns.pieces, columns.gaps))
-    lines: list[str | msgspec.Raw] = list(whole.decode().split("\n"))
+    lines = whole.decode().split("\n")
     if len(lines) != records + 1 or sum(columns.counts) != records:
         raise Damaged("its lines aren't as many as its records")
+    return _cut(first, _encoded(first, columns, _with_records(columns, lines, 0, records), wanted), wanted, limit)
+
+
+def _with_records(columns: _Columns, texts: list[str], begin: int, end: int) -> list[str | msgspec.Raw]:
+    """Return lines, and in the places of those from ``begin`` to ``end`` that aren't as they were, the records."""
+    lines: list[str | msgspec.Raw] = list(texts)
     for index, record in columns.apart:
-        lines[index] = msgspec.Raw(record)
-    return _cut(first, _encoded(first, columns, lines, wanted), wanted, limit)
+        if begin <= index < end:
+            lines[index] = msgspec.Raw(record)
+    return lines
 
 
 def _cut(first: int, encoded: Iterable[tuple[int, bytes]], wanted: int, limit: int) -> Part:

@@ -24,7 +24,7 @@ class Made(msgspec.Struct, frozen=True, gc=False):
 def make(messages: list[bytes]) -> tuple[list[Made], list[Marked]]:
     """
     Seal consecutive messages, as many as belong into one chunk; each gap among them is one by itself. Return the
-    chunks, which were opened again and gave the same byte by byte, and the events that an outline may want. Raises
+    chunks, which were opened again and compared as `chunk.seal` says, and the events that an outline may want. Raises
     ValueError, `msgspec.DecodeError` among others, if the messages aren't a log's.
     """
     made: list[Made] = []

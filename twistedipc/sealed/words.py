@@ -70,8 +70,7 @@ def taken_apart(text: bytes) -> tuple[Parted, NDArray[np.bool_] | None]:
     else:
         pieces = array.take(np.flatnonzero(taken))
         gaps[1:] -= begins[:-1] + np.diff(np.flatnonzero(pieces == 0x1B))
-    columns = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T
-    return Parted(without(array, taken), pieces.tobytes(), columns.tobytes()), taken
+    return Parted(without(array, taken), pieces.tobytes(), _packed(gaps)), taken
 
 
 def _control_sequences(array: NDArray[np.uint8], escapes: NDArray[np.bool_], count: int) -> NDArray[np.bool_] | None:
@@ -123,6 +122,35 @@ def places(parts: Parted) -> NDArray[np.bool_] | None:
     plain, pieces, packed = parts
     if not pieces and not packed:
         return None
+    import numpy as np
+
+    begins, gaps = _begins_and_gaps(parts)
+    return _taken(gaps, np.diff(begins, append=len(pieces)), len(plain) + len(pieces))
+
+
+def between(parts: Parted, begin: int, end: int) -> Parted:
+    """
+    Return the parts of some whole lines of a text: of those that ``plain[begin:end]`` has. Raises ValueError as
+    `joined` does.
+    """
+    plain, pieces, packed = parts
+    if not pieces and not packed:
+        return Parted(plain[begin:end], b"", b"")
+    begins, gaps = _begins_and_gaps(parts)
+    # A piece is before a byte of the plain text, and in the line of this byte.
+    at = gaps.cumsum()
+    low, high = at.searchsorted([begin, end]).tolist()
+    if low == high:
+        return Parted(plain[begin:end], b"", b"")
+    gaps = gaps[low:high]
+    gaps[0] = at[low] - begin
+    last = int(begins[high]) if high < len(begins) else len(pieces)
+    return Parted(plain[begin:end], pieces[int(begins[low]) : last], _packed(gaps))
+
+
+def _begins_and_gaps(parts: Parted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each piece begins in ``pieces``, and what is before it. Raises ValueError as `joined` does."""
+    plain, pieces, packed = parts
     arrays.load()
     import numpy as np
 
@@ -133,7 +161,14 @@ def places(parts: Parted) -> NDArray[np.bool_] | None:
     gaps = np.ascontiguousarray(columns).view("<u4").reshape(-1).astype(np.int64)
     if gaps.sum() > len(plain):
         raise ValueError("a piece of the text belongs behind its end")
-    return _taken(gaps, np.diff(begins, append=len(pieces)), len(plain) + len(pieces))
+    return begins, gaps
+
+
+def _packed(gaps: NDArray[np.int64]) -> bytes:
+    """Return them as `Parted` has them."""
+    import numpy as np
+
+    return gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
 def without(array: NDArray[np.uint8], dropped: NDArray[np.bool_]) -> bytes:
