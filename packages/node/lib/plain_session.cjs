@@ -54,6 +54,7 @@ class PlainSession {
     this._number = 0;
     this._inTurn = 0; // the request without an id, before whose answer nothing else is looked at; 0: none
     this._ended = false; // the peer says nothing more
+    this._reading = true;
     this._lineDue = Infinity;
     this._heard = now;
     this._spoke = false; // since it was looked whether the connection is idle
@@ -86,9 +87,11 @@ class PlainSession {
    */
   receive(chunk, now) {
     if (this.state !== 'ready') return [];
-    for (const line of this._lines.feed(chunk)) this._waiting.push(line);
+    const lines = this._lines.feed(chunk);
+    for (const line of lines) this._waiting.push(line);
     this._heard = now;
-    this._lineDue = this._lines.pending ? Math.min(this._lineDue, now + LINE_TIMEOUT) : Infinity;
+    if (!this._lines.pending) this._lineDue = Infinity;
+    else if (lines.length || this._lineDue === Infinity) this._lineDue = now + LINE_TIMEOUT; // it has begun just now
     return this.settled(now);
   }
 
@@ -277,12 +280,18 @@ class PlainSession {
 
   nextDeadline() {
     if (this.state !== 'ready') return Infinity;
-    return Math.min(this._calls.earliest, this._lineDue, this._idleDue);
+    return Math.min(this._calls.earliest, this._endDue, this._idleDue);
   }
 
-  /** When nothing has come for as long as that may be; Infinity: something is at work. */
+  /** When a line must have ended, or the last answers be out; Infinity: nothing is waited for that could come. */
+  get _endDue() {
+    return this._reading || this._ended ? this._lineDue : Infinity;
+  }
+
+  /** When nothing has come for as long as that may be; Infinity: something is at work, or nothing could come. */
   get _idleDue() {
-    return this._asked.size || this._calls.isWaiting ? Infinity : this._heard + this._format.idleTimeout;
+    if (this._asked.size || this._calls.isWaiting || !this._reading) return Infinity;
+    return this._heard + this._format.idleTimeout;
   }
 
   /**
@@ -296,7 +305,7 @@ class PlainSession {
       this.drop(id);
       events.push({ event: 'failed', id, error: new CallTimedOut(`no reply to ${type} in time`) });
     }
-    if (now >= this._lineDue) {
+    if (now >= this._endDue) {
       const reason = this._ended ? 'the answers were not ready in time' : `a line has no end after ${LINE_TIMEOUT / 1000} seconds`;
       this._end({ code: 'silent', reason }, events);
     } else if (now >= this._idleDue) {
@@ -309,12 +318,17 @@ class PlainSession {
   }
 
   /**
-   * Whether this side reads means nothing here: nobody is watched by a heartbeat.
+   * Note whether this side reads. While it doesn't, the peer can't be late; then its time begins anew.
    *
-   * @param {boolean} _reading
-   * @param {number} _now
+   * @param {boolean} reading
+   * @param {number} now
    */
-  setReading(_reading, _now) {}
+  setReading(reading, now) {
+    this._reading = reading;
+    if (!reading) return;
+    this._heard = now;
+    if (this._lines.pending && !this._ended) this._lineDue = now + LINE_TIMEOUT;
+  }
 
   // -- what this side says
 

@@ -33,14 +33,14 @@ const FORMATS = {
   uuid: /^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$/i,
   decimal: /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?:inf(?:inity)?|nan)$/i,
 };
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 
-/** Checks made of parts of a schema, each when it is used first. */
+/** Checks made of parts of a schema. */
 class Checks {
   /** @param {Record<string, Part>} definitions */
   constructor(definitions) {
     this._definitions = definitions;
-    /** @type {Map<string, Check>} */
+    /** of the definitions; without a check as long as it is being made @type {Map<string, { check?: Check }>} */
     this._named = new Map();
   }
 
@@ -67,13 +67,14 @@ class Checks {
   _ofName(name) {
     const definition = this._definitions[name];
     if (definition === undefined) throw new TypeError(`the schema has no definition ${name}`);
-    /** @type {Check} */
-    let check = (value, path) => {
-      check = this._named.get(name) ?? this.of(definition);
-      this._named.set(name, check);
-      return check(value, path);
-    };
-    return (/** @type {any} */ value, /** @type {string} */ path) => check(value, path);
+    const known = this._named.get(name);
+    /** @type {{ check?: Check }} */
+    const named = known ?? {};
+    if (!known) {
+      this._named.set(name, named);
+      named.check = this.of(definition);
+    }
+    return (/** @type {any} */ value, /** @type {string} */ path) => /** @type {Check} */ (named.check)(value, path);
   }
 
   /**
@@ -165,6 +166,7 @@ function oneOf(values) {
  * @returns {Check[]}
  */
 function bounds(part) {
+  const expression = part.pattern === undefined ? undefined : regularExpression(part.pattern);
   /** @type {Array<[string, (value: any, bound: any) => boolean, string]>} */
   const all = [
     ['minimum', (value, least) => typeof value !== 'number' || value >= least, 'at least'],
@@ -178,9 +180,9 @@ function bounds(part) {
     ['maxItems', (value, most) => !Array.isArray(value) || value.length <= most, 'of a length of at most'],
     ['minProperties', (value, least) => !TYPES.object(value) || Object.keys(value).length >= least, 'of a size of at least'],
     ['maxProperties', (value, most) => !TYPES.object(value) || Object.keys(value).length <= most, 'of a size of at most'],
-    ['pattern', (value, pattern) => typeof value !== 'string' || regularExpression(pattern).test(value), 'like'],
+    ['pattern', (value) => typeof value !== 'string' || /** @type {RegExp} */ (expression).test(value), 'like'],
     ['format', (value, format) => typeof value !== 'string' || (FORMATS[format]?.test(value) ?? true), 'of the format'],
-    ['contentEncoding', (value) => typeof value !== 'string' || BASE64.test(value), 'in'],
+    ['contentEncoding', (value) => typeof value !== 'string' || (value.length % 4 === 0 && BASE64.test(value)), 'in'],
   ];
   return all
     .filter(([keyword]) => part[keyword] !== undefined)
@@ -189,14 +191,17 @@ function bounds(part) {
     );
 }
 
-/** @type {Map<string, RegExp>} */
-const patterns = new Map();
-
-/** @param {string} pattern of Python, whose end of a text is \Z */
+/**
+ * @param {string} pattern of Python, whose end of a text is \Z
+ * @throws {TypeError} JavaScript has no such pattern
+ */
 function regularExpression(pattern) {
-  let found = patterns.get(pattern);
-  if (!found) patterns.set(pattern, (found = new RegExp(pattern.replace(/\\Z/g, '$'), 'u')));
-  return found;
+  try {
+    return new RegExp(pattern.replace(/\\Z/g, '$'), 'u');
+  } catch (error) {
+    const why = /** @type {Error} */ (error).message;
+    throw new TypeError(`a pattern of the schema is none of JavaScript's, so it can't be checked here: ${why}`);
+  }
 }
 
 /** @param {any} value */
@@ -309,7 +314,7 @@ class Schema {
    * @param {unknown} value
    */
   wrong(kind, name, value) {
-    return this._parts.get(`${kind} ${name}`)?.check(value, '$') ?? '';
+    return complaint(this._parts.get(`${kind} ${name}`)?.check, value);
   }
 
   /**
@@ -320,7 +325,7 @@ class Schema {
    * @param {unknown} value
    */
   wrongAnswer(kind, name, value) {
-    return this._parts.get(`${kind} ${name}`)?.answer(value, '$') ?? '';
+    return complaint(this._parts.get(`${kind} ${name}`)?.answer, value);
   }
 
   /**
@@ -330,6 +335,22 @@ class Schema {
    */
   fingerprints(kind, name) {
     return this._parts.get(`${kind} ${name}`)?.fingerprints;
+  }
+}
+
+/**
+ * What a check says of a value. A type that holds itself has values of any depth, and a check goes as deep.
+ *
+ * @param {Check | undefined} check
+ * @param {unknown} value
+ */
+function complaint(check, value) {
+  try {
+    return check?.(value, '$') ?? '';
+  } catch (error) {
+    // The stack's end is a RangeError.
+    if (!(error instanceof RangeError)) throw error;
+    return 'it is nested too deeply, or too long, to be checked';
   }
 }
 

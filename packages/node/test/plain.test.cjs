@@ -81,6 +81,40 @@ test('lines are cut anywhere, and one without an end has a minute', () => {
   assert.equal(server.session.tick(60_005)[0].code, 'silent');
 });
 
+test('a line has its minute from its own beginning, and while this side reads', () => {
+  const server = session('listener', { format: { idleTimeout: 70_000 } });
+  const hear = (text, now) => server.session.receive(Buffer.from(text), now);
+  hear('{"type":"note"}\n{"ty', 5);
+  hear('pe":"note"}\n{"type":"n', 40_000); // another one
+  assert.equal(server.session.nextDeadline(), 100_000);
+  const [, call] = hear('ote"}\n{"type":"ask"}\n{"type":"note"}\n{"type":"n', 50_000);
+  assert.ok(server.session.isFull);
+  server.session.setReading(false, 50_000);
+  assert.equal(server.session.nextDeadline(), Infinity);
+  assert.deepEqual(server.session.tick(500_000), []);
+  server.session.answer(call.id, 1);
+  server.session.settled(500_000);
+  assert.equal(server.session.nextDeadline(), Infinity); // the program may have stopped reading, too
+  server.session.setReading(true, 500_000);
+  assert.equal(server.session.nextDeadline(), 560_000);
+  hear('ote"}\n', 559_999);
+  server.session.setReading(false, 560_000);
+  assert.equal(server.session.nextDeadline(), Infinity);
+  server.session.setReading(true, 900_000);
+  assert.equal(server.session.nextDeadline(), 970_000);
+  server.session.inputEnded(900_000);
+  assert.equal(server.session.state, 'closing');
+});
+
+test('the last answers have their time, also of a side that does not read', () => {
+  const server = session('listener');
+  server.hear('{"type":"ask"}');
+  server.session.inputEnded(10);
+  server.session.setReading(false, 20);
+  assert.equal(server.session.nextDeadline(), 30_010);
+  assert.equal(server.session.tick(30_010)[0].code, 'silent');
+});
+
 test('a connection without lines is closed, but not while something is at work', () => {
   const server = session('listener', { format: { idleTimeout: 100 } });
   const [call] = server.hear('{"type":"ask","id":1}');

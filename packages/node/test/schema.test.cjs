@@ -6,6 +6,7 @@ const { test } = require('node:test');
 const { LocalProtocolError, StreamFailed, fromSchema } = require('../index.cjs');
 const { Catalogue, Introduced } = require('../lib/catalogue.cjs');
 const { place } = require('./places.cjs');
+const { PlainSession } = require('../lib/plain_session.cjs');
 const { Sessions } = require('./sessions.cjs');
 
 const integer = { type: 'integer', minimum: 0 };
@@ -104,6 +105,37 @@ test('an answer that is not what was declared is an error for its caller', async
   await assert.rejects(async () => { for await (const { n } of remote.streamCall('query', { above: 1 })) items.push(n); }, { code: 'bad-reply' });
   assert.deepEqual(items, [1]);
   assert.equal(remote.peer.understands('add'), true);
+});
+
+test('what is nested without end costs its call and no process', () => {
+  const { schema } = SHOP;
+  let row = '{"n":1,"inner":[]}';
+  const depth = 20_000;
+  row = '{"n":1,"inner":['.repeat(depth) + row + ']}'.repeat(depth);
+  assert.match(schema.wrong('stream', 'events', JSON.parse(row)), /nested too deeply/);
+  const tree = fromSchema({ ...DUMPED, requests: { add: { request: tagged('add', { row: { $ref: '#/$defs/Row' } }), reply: {} } } }).schema;
+  const pair = new Sessions({ listener: { schema: tree }, dialler: { askedSchema: tree } }).pump();
+  assert.equal(pair.listener.receive(Buffer.from(`{"type":"call","id":1,"request":{"type":"add","row":${row}}}\n`), 0).length, 0);
+  assert.match(pair.listener.dataToSend(), /"bad-request","message":"add: it is nested too deeply/);
+  const format = { typeField: 'type', defaultType: undefined, requestId: 'id', idleTimeout: Infinity };
+  const settings = { ...pair.listener.settings, format, schema: tree };
+  const plain = new PlainSession('listener', settings, { now: 0, address: 'unix' });
+  plain.receive(Buffer.from(`{"type":"add","id":1,"row":${row}}\n`), 0);
+  assert.match(plain.dataToSend(), /"bad-request"/);
+  assert.deepEqual([pair.listener.state, plain.state], ['ready', 'ready']);
+  assert.throws(() => pair.dialler.call('add', { row: JSON.parse(row) }, 1000), LocalProtocolError);
+  const rows = fromSchema({ ...DUMPED, requests: { add: { request: {}, reply: { $ref: '#/$defs/Row' } } } }).schema;
+  assert.match(rows.wrongAnswer('call', 'add', JSON.parse(row)), /nested too deeply/);
+});
+
+test('a pattern that JavaScript does not have is told at the beginning, wherever it is', () => {
+  const odd = { type: 'string', pattern: '(?P<year>[0-9]+)' };
+  assert.throws(() => fromSchema({ ...DUMPED, messages: { x: odd } }), /a pattern of the schema.*\(\?P<year>/);
+  const rows = { ...DUMPED.$defs, Note: tagged('note', { text: { type: 'array', items: { anyOf: [odd, { type: 'null' }] } } }) };
+  assert.throws(() => fromSchema({ ...DUMPED, $defs: rows }), TypeError);
+  const large = fromSchema({ ...DUMPED, messages: { x: { type: 'string', contentEncoding: 'base64' } } }).schema;
+  assert.equal(large.wrong('message', 'x', 'A'.repeat(64 << 20)), '');
+  for (const text of ['A', 'AA=', 'A===', 'AAAA====', 'AA==AA==', 'AAAAA===']) assert.notEqual(large.wrong('message', 'x', text), '', text);
 });
 
 test('each side knows what the other takes', async (t) => {
