@@ -26,7 +26,7 @@ from twistedipc.builds.needs import lacked, said_by_itself
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.joining import Files, Joined, read_pasted_key, with_link
 from twistedipc.cli.setup import Setup
-from twistedipc.ipc import Peer, PeerInfo, make_named_key
+from twistedipc.ipc import BadKey, NamedKey, Peer, PeerInfo, make_named_key
 from twistedipc.server.builders import LOOK_AT_KEY
 from twistedipc.storage import builders, projects
 from twistedipc.storage.errors import NameTaken, NotFound
@@ -215,6 +215,18 @@ class ServerTests(SynchronousTestCase):
         self.assertNotIn(key.id, self.apiserver.server.keys.keys)
         added = select(audit.c.who).where(audit.c.action == "builder.add")
         self.assertEqual(["apiserver"], self.ledger.now(lambda connection: list(connection.execute(added).scalars())))
+
+    def test_a_key_that_is_anothers_is_not_taken_and_the_start_goes_on(self) -> None:
+        """The builder got another name after the first start, and keeps its key."""
+        key = make_named_key("one", "builder")
+        same = NamedKey(key.id, key.secret, "two", "builder")
+        take = self.apiserver.server.keys.take_first
+        self.successResultOf(Deferred.fromCoroutine(take("one", lambda: key)))
+        for _ in range(2):
+            refused = self.failureResultOf(Deferred.fromCoroutine(take("two", lambda: same)), BadKey)
+            self.assertIn("the key in its file is builder one's already", str(refused.value))
+            self.assertIsNone(self.ledger.now(builders.get, "two"))
+            self.ledger.now(builders.revoke, "one", self.apiserver.now())
 
     def test_what_a_builder_has_fetched_is_kept_while_it_is_away(self) -> None:
         node, pnpm = StoredTool(name="node", version="22.11.0"), StoredTool(name="pnpm", version="9\x1b[31m" + "1" * 50)

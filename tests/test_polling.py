@@ -337,6 +337,20 @@ def test_a_host_that_lists_nothing_ends_nothing(world: World) -> None:
     assert (world.row.reason, [each.event.what for each in world.messages()]) == ("", ["push"])
 
 
+def test_a_host_that_lists_pull_requests_alone_ends_nothing(world: World) -> None:
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
+    world.host.pulls_from = 1
+    world.host.refs = {MAIN: A, FIX: B, "refs/pull/1/head": C}
+    world.look()
+    refs, world.host.refs = world.host.refs, {"refs/pull/1/head": C, "refs/pull/2/head": D}
+    world.look()
+    assert "lists no branch any more, and had 2 branches and tags" in world.row.reason
+    assert world.messages() == []
+    world.host.refs = refs
+    world.look()
+    assert (world.row.reason, world.messages()) == ("", [])
+
+
 def test_what_is_let_through_later_was_there_before(world: World) -> None:
     """New filters build nothing by themselves."""
     world.first(main=A)

@@ -68,6 +68,7 @@ from twistedipc.storage import access, artifacts, attempts, logs, projects, prov
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow, Holder, ProjectRow
 from twistedipc.storage.tables import audit, build_secrets
+from twistedipc.taps.apiserver import FILE_THREADS
 
 _T = TypeVar("_T")
 
@@ -1461,6 +1462,17 @@ class Publishing(LinkCase):
         self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
         self.assertIsNotNone(self.apiserver.release_store.live("hello"))
 
+    def released(self, project: str) -> None:
+        """Build the project, and release it."""
+        self.ledger.queue(project, targets=from_flat(Publish(static=True)))
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.run(offer)
+        archive = self.upload(builder, offer, project)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        builder.lose()
+
     def slow_disk(self) -> list[tuple[str, Callable[[], None]]]:
         """Hold the calls of the disk from now on in this list, each with its name."""
         asked: list[tuple[str, Callable[[], None]]] = []
@@ -1810,6 +1822,31 @@ class Publishing(LinkCase):
         live = self.apiserver.release_store.live("hello")
         assert live is not None
         self.assertEqual((2, True), (live.id, live.compressed))
+
+    def test_threads_are_left_for_what_is_urgent_while_many_projects_are_compressed(self) -> None:
+        """Those that compress sleep in their threads while something is urgent, which needs a thread."""
+        names = [f"p{number}" for number in range(releasing.COMPRESSED_TOGETHER + 1)]
+        for name in names:
+            self.released(name)
+        asked = self.slow_disk()
+        for name in names:
+            self.apiserver.workflows.launch(self.apiserver.releasing.tidy(name), "tidying")
+
+        def do_others() -> int:
+            """Do all but compress. How many threads compress."""
+            while others := [each for each in asked if each[0] != "compress"]:
+                asked.remove(others[0])
+                others[0][1]()
+            return len(asked)
+
+        self.assertLess(releasing.COMPRESSED_TOGETHER, FILE_THREADS)
+        self.assertEqual(releasing.COMPRESSED_TOGETHER, do_others())
+        turns = 0
+        while compressing := do_others():
+            self.assertLessEqual(compressing, releasing.COMPRESSED_TOGETHER)
+            asked.pop(0)[1]()
+            turns += 1
+        self.assertEqual(len(names), turns)
 
     def test_what_a_crash_has_left_in_a_pool_is_removed_later(self) -> None:
         builder, offer = self.publishing(Publish(static=True))

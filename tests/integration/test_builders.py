@@ -16,6 +16,8 @@ import trustme
 
 from tests.integration.platform import BARE, Platform, Service, toml, wait_for
 from tests.ports import free_port
+from tests.storage_fixtures import new_ledger
+from twistedipc.ipc import make_named_key, write_named_key
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig
 
 SHORT = {
@@ -128,6 +130,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         certificate.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
     (tmp_path / "link.key").write_text("6b" * 32 + "\n")
     (tmp_path / "link.key").chmod(0o600)
+    write_named_key(tmp_path / "builders-own.key", make_named_key("every-key", "builder"))
     for name in ("oidc.secret", "mail.secret"):
         (tmp_path / name).write_text("s3cret\n")
         (tmp_path / name).chmod(0o600)
@@ -181,6 +184,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "listen": [f"tls:{port}:interface=127.0.0.1"],
             "dial": [f"unix:{tmp_path}/nobody.sock"],
             "key": "link.key",
+            "first_builder": {"name": "every-key", "key": "builders-own.key"},
             "tls": tls("apiserver"),
         },
         "sign_in": {
@@ -217,7 +221,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         "link": {
             "listen": [f"unix:{tmp_path}/nobody-either.sock"],
             "dial": [f"tls:localhost:{port}"],
-            "key": "link.key",
+            "key": "builders-own.key",
             "tls": tls("builder"),
         },
         "environment": {"GREETING": "good day"},
@@ -247,12 +251,13 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
     (tmp_path / "apiserver.toml").write_text(toml(apiserver))
     (tmp_path / "builder.toml").write_text(toml(builder))
     assert missing_keys(ApiserverConfig, apiserver) == missing_keys(BuilderConfig, builder) == []
+    new_ledger(tmp_path).rename(tmp_path / "elsewhere.sqlite")  # as `Platform` makes its own
     with platform:
         platform.add_project("short", platform.repository(SHORT))
         found = platform.succeed(platform.build("short"))
         assert found["attempts"][0]["builder"] == "every-key"
         assert platform.health() is not None
-    assert (tmp_path / "elsewhere.sqlite").exists()
+    assert not (tmp_path / "all" / "apiserver" / "ledger.sqlite").exists()
     (rule,) = (tmp_path / "all" / "builder" / "caches").glob("short-*/kept.json")
     assert msgspec.json.decode(rule.read_bytes()) == {"days": 14}
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twistedipc.builds.attempt import StoredTool
 from twistedipc.builds.needs import BUILDER, POOL
 from twistedipc.builds.scopes import WARNED_DAYS
-from twistedipc.ipc import Keys, NamedKey, PeerInfo
+from twistedipc.ipc import BadKey, Keys, NamedKey, PeerInfo
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import audit, builders
 from twistedipc.storage.ledger import Ledger
@@ -55,12 +55,15 @@ class BuilderKeys:
     async def take_first(self, name: str, read: Callable[[], NamedKey]) -> None:
         """
         Give the builder of this name the key that ``read`` returns, if none of its name was ever known. Called before
-        `load`. Raises what ``read`` raises, and `LedgerUnavailable`.
+        `load`. Raises `BadKey` if the key is another builder's, what ``read`` raises, and `LedgerUnavailable`.
         """
         if await self._ledger.read(builders.get, name) is None:
             await self._ledger.write(self._take, read())
 
     def _take(self, connection: Connection, key: NamedKey) -> None:
+        other = builders.of_key(connection, key.id)
+        if other is not None:
+            raise BadKey(f"the key in its file is builder {other}'s already, also if it was revoked")
         sealed, now = self._secret_box.seal(key.secret.hex()), self._now()
         builders.add(connection, name=key.name, pools=(), shared=False, id=key.id, sealed=sealed, now=now)
         detail = {"key": key.id, "configuration": "link.first_builder"}

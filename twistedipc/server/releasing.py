@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
@@ -47,6 +47,10 @@ REMOVED_AT_ONCE = 500
 
 #: So many bytes are compressed at a time, before they are served so.
 COMPRESSED_AT_ONCE = 4 << 20
+
+#: So many projects are compressed at a time. Each takes one of the threads for files, and sleeps in it while something
+#: is urgent; what is urgent needs such a thread itself, and others must be left for it.
+COMPRESSED_TOGETHER = 2
 
 
 #: Commits an attempt's end, by this result and with these releases: the attempt's row; None for an invalid lease.
@@ -80,6 +84,7 @@ class Releasing:
         self._switching: dict[int, list[Deferred[None]]] = {}
         # By project and target, what is being compressed now, and whether to look once more what is live.
         self._compressing: dict[tuple[str, str], bool] = {}
+        self._compressors = DeferredSemaphore(COMPRESSED_TOGETHER)
         self._precedence = Precedence()
 
     async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
@@ -342,10 +347,13 @@ class Releasing:
         live: ReleaseRow | None = None
         try:
             while isinstance(kept, Pooled) and not self._workflows.stopping:
-                live = await self._ledger.read(releases.live, project, target)
-                if live is None:
-                    return
-                made = await self._in_thread(kept.compress, project, live.id, COMPRESSED_AT_ONCE, self._may_compress)
+                async with self._compressors:
+                    live = await self._ledger.read(releases.live, project, target)
+                    if live is None or self._workflows.stopping:
+                        return
+                    made = await self._in_thread(
+                        kept.compress, project, live.id, COMPRESSED_AT_ONCE, self._may_compress
+                    )
                 if made is None:
                     return
                 async with self._alone(project):

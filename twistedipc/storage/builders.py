@@ -70,6 +70,11 @@ def add_key(
     return _existing(connection, name)
 
 
+def of_key(connection: Connection, id: str) -> str | None:
+    """Return the name of the builder that has, or had, the key with this id; None if none ever had it."""
+    return connection.execute(select(builder_keys.c.builder).where(builder_keys.c.id == id)).scalar()
+
+
 def set_pools(connection: Connection, name: str, pools: Iterable[str]) -> BuilderRow:
     """Say which pools a builder belongs to. Raises `NotFound`."""
     values = {"pools": to_json(sorted(set(pools)))}

@@ -98,10 +98,8 @@ def settle(
         polls.set_scope(connection, now, scope)
         return Settled(first=True)
     known = polls.all_seen(connection, poll.project_id)
-    if known and not there:
-        # Most likely its host is at fault; and if not, a preview that stays for longer does less harm.
-        had = counted(len(known), "branch or tag", "branches and tags")
-        return Settled(refused=f"it lists no branch any more, and had {had}: nothing is ended")
+    if missing := _missing(known, there):
+        return Settled(refused=missing)
     changes = _changes(known, there)
     told = _told(connection, poll.project_id, [each.ref for each in changes])
     own = frozenset(commit for refs in (known, there) for ref, commit in refs.items() if not pull_number(ref))
@@ -113,6 +111,16 @@ def settle(
     left = len(by["take"]) - len(taken)
     full = left > 0 and len(taken) < MOST
     return Settled(changes=taken, whole=not by["leave"] and not left, waiting=left if full else 0)
+
+
+def _missing(known: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """Return why a list isn't believed that has no branch any more, whatever pull requests it has; "": it is."""
+    had, has = (sum(not pull_number(ref) for ref in refs) for refs in (known, there))
+    if has or not had:
+        return ""
+    # Most likely its host is at fault; and if not, a preview that stays for longer does less harm.
+    refs = counted(had, "branch or tag", "branches and tags")
+    return f"it lists no branch any more, and had {refs}: nothing is ended"
 
 
 def _chosen(
