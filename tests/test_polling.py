@@ -299,6 +299,28 @@ def test_pull_requests_of_which_a_look_tells_no_more_are_not_over(world: World) 
     assert [each.outcome for each in world.messages()] == ["waits", "waits"]
 
 
+def test_what_waits_of_a_pull_request_is_closed_when_it_has_a_commit_of_the_repositorys_own(world: World) -> None:
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
+    world.host.pulls_from = 1
+    world.first(main=A)
+    pull = "refs/pull/1/head"
+    for at in (B, A, B):
+        world.host.refs[pull] = at
+        world.look()
+    older, newer = world.messages()
+    assert (older.event.commit, older.outcome) == (B, "ignored")
+    assert older.reason == "the pull request has a commit of the repository's own now"
+    assert (newer.event.commit, newer.outcome) == (B, "waits")  # it has come back
+    # A message that came while the repository was looked at tells of what is newer.
+    world.host.held = []
+    world.host.refs[pull] = A
+    world.look()
+    world.hook("refs/heads/fork", C, number=1, fork=True, what="pull_request")
+    (held,), world.host.held = world.host.held, None
+    held.callback(None)
+    assert [(each.event.commit, each.outcome) for each in world.messages()][2:] == [(C, "waits")]
+
+
 def test_what_has_moved_on_meanwhile_is_built_once(world: World) -> None:
     world.first(main=A)
     world.host.refs = {MAIN: B}
@@ -411,6 +433,19 @@ def test_a_history_that_was_rewritten_makes_so_many_builds_an_hour(
     world.pass_by(130 * MINUTE)
     assert sorted(set(world.commits())) == sorted([*there.items(), ("main", B), ("main", C)])
     assert (len(world.commits()), world.row.reason) == (27, "")
+
+
+def test_pull_requests_that_wait_are_called_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved, "MOST_BUILDS", 2)
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
+    world.host.pulls_from = 1
+    world.first(main=A)
+    world.host.refs |= {f"refs/pull/{number}/head": commit(100 + number) for number in range(1, 6)}
+    world.look()
+    assert world.row.reason.startswith("3 more pull requests have moved and wait: a look makes at most 2 builds")
+    world.host.refs |= {f"refs/heads/b{number}": commit(200 + number) for number in range(3)}
+    world.look()
+    assert world.row.reason.startswith("1 more branch or tag and 3 more pull requests have moved and wait")
 
 
 def test_thousands_of_refs_are_written_down_by_few_statements(tmp_path: Path) -> None:

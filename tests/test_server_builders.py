@@ -1868,6 +1868,7 @@ class Publishing(LinkCase):
         for some in ("a", "b"):
             for number in range(20):
                 self.ledger.project(f"{some}{number}")
+            self.released(f"{some}-released")
             self.restart()
             before = self.ledger.read_count
             self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))

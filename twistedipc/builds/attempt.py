@@ -274,11 +274,15 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = {}  # of its package's archive: algorithm -> hexadecimal digits; none if it is the builder's
 
 
+#: The most characters of a stored tool's name, and of its version.
+MAX_STORED_TOOL = 100
+
+
 class StoredTool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A tool that a builder has fetched, and keeps for the builds that ask for it."""
 
-    name: Annotated[str, msgspec.Meta(max_length=100)]  # "node", "pnpm"
-    version: Annotated[str, msgspec.Meta(max_length=100)]
+    name: Annotated[str, msgspec.Meta(max_length=MAX_STORED_TOOL)]  # "node", "pnpm"
+    version: Annotated[str, msgspec.Meta(max_length=MAX_STORED_TOOL)]
 
 
 class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):

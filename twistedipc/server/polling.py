@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.builds.access import Access
+from twistedipc.builds.counts import counted
 from twistedipc.builds.hooks.events import HookEvent
 from twistedipc.builds.messages import DescribeCommits, ListRefs
 from twistedipc.builds.needs import lacked
@@ -238,7 +239,7 @@ class Polling:
         known = question.refs if not seen.head else replace(question.refs, known_head=seen.head)
         scope = PollScope(question=replace(known, head=False), narrowed=seen.narrowed, pulls_from=seen.pulls_from)
         digest = hashlib.sha256(msgspec.json.encode((repository, scope, seen.refs))).hexdigest()
-        whole, waiting = True, 0
+        whole, waiting = True, (0, 0)
         if digest != poll.digest:
             settled = await self._ledger.write(moved.settle, poll, repository, seen, scope, asked)
             if settled.refused:
@@ -264,8 +265,8 @@ class Polling:
             refs=len(seen.refs),
             asked=asked,
             now=now,
-            due=usual if whole or waiting else now + polls.PAUSE,
-            reason=_too_many(waiting) if waiting else "",
+            due=usual if whole or any(waiting) else now + polls.PAUSE,
+            reason=_too_many(*waiting) if any(waiting) else "",
         )
 
     async def _taken(
@@ -370,10 +371,15 @@ class Polling:
         return found
 
 
-def _too_many(waiting: int) -> str:
+def _too_many(refs: int, pulls: int) -> str:
+    numbers = [
+        *([counted(refs, "more branch or tag", "more branches and tags")] if refs else []),
+        *([counted(pulls, "more pull request", "more pull requests")] if pulls else []),
+    ]
+    wait = "has moved and waits" if refs + pulls == 1 else "have moved and wait"
     return (
-        f"{waiting} more branches and tags have moved and wait: a look makes at most {moved.MOST_BUILDS} builds, and "
-        f"those of an hour {moved.MOST_BUILDS_AN_HOUR}"
+        f"{' and '.join(numbers)} {wait}: a look makes at most {moved.MOST_BUILDS} builds, and those of an hour "
+        f"{moved.MOST_BUILDS_AN_HOUR}"
     )
 
 

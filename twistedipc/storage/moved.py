@@ -12,13 +12,13 @@ same. Of a ref about which a message came since it was begun, it tells nothing: 
 
 **A pull request is a stranger's**, since a list of refs doesn't tell whose it is: it waits for a member's leave. Only
 if a branch of the repository has, or had at the last look, the very same commit, it is that branch's, and nothing
-follows.
+follows, but that an older commit of it doesn't wait for leave any more.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -70,7 +70,9 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     changes: list[Change] = []
     first: bool = False  # it was the first look, and all was only noted
     whole: bool = True  # nothing is left for the next look
-    waiting: int = 0  # so many refs wait since there are too many builds: for the next look at its usual time
+    # So many refs wait since there are too many builds, for the next look at its usual time: branches and tags, and
+    # pull requests.
+    waiting: tuple[int, int] = (0, 0)
     refused: str = ""  # why it isn't believed
 
 
@@ -104,13 +106,26 @@ def settle(
     told = _told(connection, poll.project_id, [each.ref for each in changes])
     own = frozenset(commit for refs in (known, there) for ref, commit in refs.items() if not pull_number(ref))
     by = _by_what_to_do(connection, changes, (now.scope, scope), told, asked, own)
-    polls.note(connection, poll.project_id, {each.ref: each.commit for each in by["note"]})
+    polls.note(connection, poll.project_id, {each.ref: each.commit for each in (*by["note"], *by["pass"])})
     polls.set_scope(connection, now, scope)
     head = scope.question.known_head
+    _pass_over(connection, about, by["pass"], asked)
     taken = _chosen(connection, about, by["take"], told, head, asked)
-    left = len(by["take"]) - len(taken)
-    full = left > 0 and len(taken) < MOST
-    return Settled(changes=taken, whole=not by["leave"] and not left, waiting=left if full else 0)
+    left = {each.ref for each in by["take"]} - {each.ref for each in taken}
+    waiting = _counted(left) if len(taken) < MOST else (0, 0)
+    return Settled(changes=taken, whole=not by["leave"] and not left, waiting=waiting)
+
+
+def _pass_over(connection: Connection, about: ProjectRow, changes: list[Change], asked: int) -> None:
+    for each in changes:
+        reason = "the pull request has a commit of the repository's own now"
+        taking.pass_over(connection, about, event_of(each, "", asked), reason, asked)
+
+
+def _counted(refs: Collection[str]) -> tuple[int, int]:
+    """Return how many of these are branches and tags, and how many pull requests."""
+    pulls = sum(pull_number(ref) > 0 for ref in refs)
+    return len(refs) - pulls, pulls
 
 
 def _missing(known: Mapping[str, str], there: Mapping[str, str]) -> str:
@@ -159,8 +174,9 @@ def _built(connection: Connection, project_id: int, since: int) -> int:
     return connection.execute(made).scalar_one()
 
 
-#: What becomes of a ref that has moved: it is only written down, it is left for the next look, or all that follows.
-_Do = Literal["note", "leave", "take"]
+#: What becomes of a ref that has moved: it is only written down; that, and what waits of it is closed; it is left for
+#: the next look; or all that follows.
+_Do = Literal["note", "pass", "leave", "take"]
 
 
 def _changes(known: Mapping[str, str], there: Mapping[str, str]) -> list[Change]:
@@ -179,11 +195,14 @@ def _by_what_to_do(
     own: frozenset[str],
 ) -> dict[_Do, list[Change]]:
     """``own``: the commits of branches and tags, now and before."""
-    by: dict[_Do, list[Change]] = {"note": [], "leave": [], "take": []}
+    by: dict[_Do, list[Change]] = {"note": [], "pass": [], "leave": [], "take": []}
     for each in changes:
         of_branch = pull_number(each.ref) > 0 and each.commit in own
-        do: _Do = "note" if of_branch else _what_to_do(connection, each, scopes, told.get(each.ref), asked)
-        by[do].append(each)
+        newest = told.get(each.ref)
+        do: _Do = "note"
+        if not of_branch or newest is not None:
+            do = _what_to_do(connection, each, scopes, newest, asked)
+        by["pass" if of_branch and do == "take" else do].append(each)
     return by
 
 

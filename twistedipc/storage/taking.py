@@ -100,6 +100,12 @@ def take_seen(connection: Connection, about: ProjectRow, event: HookEvent, now: 
     return _write_down(connection, about, event, f"{event.kind}:{event.delivery}", came, now)
 
 
+def pass_over(connection: Connection, about: ProjectRow, event: HookEvent, reason: str, now: int) -> None:
+    """Write down where a pull request is that nothing follows on, and that no older commit of it waits any more."""
+    _close_waiting(connection, about.id, event.number, reason)
+    _note(connection, about.id, lane_of(event), event.commit, None, now)
+
+
 def would_build(connection: Connection, about: ProjectRow, event: HookEvent) -> bool:
     """Return whether an event builds, at once or with a member's leave, as far as its project's settings say it."""
     return decide(event, _about(about, hooks.get(connection, about.id))).do in ("build", "wait")

@@ -17,7 +17,7 @@ from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.settings import Settings
-from twistedipc.builds.attempt import StoredTool
+from twistedipc.builds.attempt import MAX_STORED_TOOL, StoredTool
 from twistedipc.builds.egress import Network
 from twistedipc.builds.host_rules import of_address
 from twistedipc.caches.tidying import Limits
@@ -159,8 +159,15 @@ def settings_of(config: BuilderConfig, file: Path) -> Settings:
 
 
 def stored_tools(store: Store) -> list[StoredTool]:
-    """Return the tools that were fetched, each once. Raises OSError."""
-    return [StoredTool(name=name, version=str(version)) for name, version in dict.fromkeys(store.tools())]
+    """
+    Return the tools that were fetched, each once, but those whose name or version is too long to be told: an apiserver
+    refuses a message with one. Raises OSError.
+    """
+    return [
+        StoredTool(name=name, version=str(version))
+        for name, version in dict.fromkeys(store.tools())
+        if len(name) <= MAX_STORED_TOOL and len(str(version)) <= MAX_STORED_TOOL
+    ]
 
 
 def makeService(options: Options) -> IService:
