@@ -6,16 +6,19 @@ import asyncio
 import gc
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from threading import Thread, get_ident
 from typing import Any, ClassVar
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties import examples
@@ -69,7 +72,11 @@ class Ask(Request[int]):
     n: int
 
 
-SHELF = Interface("shelf", Put, Get, Ask)
+class News(Message):
+    text: str
+
+
+SHELF = Interface("shelf", Put, Get, Ask, News)
 
 #: What a handler does with a request.
 Does = Callable[[Put], Awaitable[int]]
@@ -107,6 +114,10 @@ class Shelf(Service):
     def ask(self, request: Ask, peer: Peer) -> int:
         return request.n
 
+    @handles(News)
+    def news(self, message: News, peer: Peer) -> None:
+        pass
+
 
 def folder_of(test: SynchronousTestCase) -> Path:
     folder = tempfile.mkdtemp()
@@ -138,6 +149,25 @@ class Chunks:
         self.closed = True
 
 
+class ThreadedClock(Clock):
+    """A clock that other threads may use, as they may a reactor, but for `callLater`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls_of_threads: list[Callable[[], object]] = []
+        self.callFromThread = self.calls_of_threads.append
+        self._thread = get_ident()
+
+    def callLater(self, when: float, what: Callable[..., object], *args: object, **kw: object) -> Any:
+        assert get_ident() == self._thread
+        return super().callLater(when, what, *args, **kw)
+
+    def take_over(self) -> None:
+        """Do what was called from threads."""
+        while self.calls_of_threads:
+            self.calls_of_threads.pop(0)()
+
+
 def endless(size: int = 10_000) -> Chunks:
     return Chunks(*[b"x" * size] * 10_000)
 
@@ -149,6 +179,10 @@ class BlobTests(SynchronousTestCase):
         self.link_pair()
 
     def link_pair(self, **options: Any) -> None:
+        if hasattr(self, "pair"):
+            self.pair.cut()
+        else:
+            self.addCleanup(lambda: self.pair.cut())  # bodies that are open are nobody else's test
         self.service = Shelf()
         self.pair = ServicePair(self.service, **options)
         self.remote = self.pair.remote
@@ -276,6 +310,18 @@ class RoundTripTests(BlobTests):
 
         chunks = gives()  # which may wait between any two
         self.assertEqual(self.run_to_end(iterate()), [b"one", b"two"])
+        self.is_free()
+
+    def test_chunks_in_the_same_memory(self) -> None:
+        def gives() -> Iterable[Any]:
+            memory = bytearray(size)
+            for n in range(4):
+                memory[:] = bytes([n]) * size
+                yield memoryview(memory)
+
+        for size in (1000, CHUNK + 1):
+            arrived = self.got(Blob.from_chunks(gives()))
+            self.assertEqual(self.run_to_end(arrived.read()), b"".join(bytes([n]) * size for n in range(4)))
         self.is_free()
 
     def test_small_frames(self) -> None:
@@ -411,6 +457,59 @@ class PressureTests(BlobTests):
         self.pair.pump()
         self.successResultOf(work)
 
+    def narrow(self, rounds: int = 80, bodies: int = 8) -> tuple[list[int], list[int]]:
+        """
+        Read bodies at the same time over a wire that is full all the time, and wait once for room beside them. Return
+        how many bytes each has got, and after how many rounds there was room.
+        """
+        got: list[int] = []
+        has_room: list[int] = []
+
+        async def reads(request: Put) -> int:
+            number = len(got)
+            got.append(0)
+            async for chunk in request.content:
+                got[number] += len(chunk)
+            return 0
+
+        self.service.does = reads
+        for _ in range(bodies):
+            self.remote.call(Put(Blob.from_chunks(endless(50_000)))).addErrback(lambda each: each.trap(NotConnected))
+        peer, wire, waiting = self.remote.peer, self.pair.wire, None
+        assert peer is not None
+        assert wire is not None
+        for now in range(rounds):
+            for side in Side:
+                self.pair.clock.advance(0)
+                wire.carry(side)
+            if waiting is None and peer.paused:
+                waiting = peer.drain()
+                waiting.addCallback(lambda _, since=now: has_room.append(now - since))  # noqa: B023
+                waiting.addErrback(lambda each: each.trap(NotConnected))
+        return got, has_room
+
+    def test_all_get_the_same_of_a_narrow_wire(self) -> None:
+        got, _ = self.narrow()
+        self.assertGreater(min(got), 3 * CREDIT)
+        self.assertLess(max(got), 1.5 * min(got))
+
+    def test_who_waits_for_room_gets_some_beside_bodies(self) -> None:
+        _, has_room = self.narrow(rounds=30)
+        self.assertEqual(len(has_room), 1)
+        self.assertLess(has_room[0], 5)
+
+    def test_bodies_get_through_beside_one_who_waits_for_room_again_and_again(self) -> None:
+        async def floods(peer: Peer) -> None:
+            while True:
+                peer.send(News("x" * 200_000))
+                await peer.drain()
+
+        peer = self.remote.peer
+        assert peer is not None
+        Deferred.fromCoroutine(floods(peer)).addErrback(lambda failure: failure.trap(NotConnected))
+        got, _ = self.narrow()
+        self.assertGreater(min(got), CREDIT)
+
     def test_sixty_four_are_open_at_most(self) -> None:
         pages = [self.got(Blob.of(b"x" * 10)) for _ in range(MOST_BODIES)]
         self.service.page = lambda: Page("one too many", Blob.of(b"y"))
@@ -468,8 +567,7 @@ class EndTests(BlobTests):
         self.assertEqual(self.successResultOf(self.put(Blob.from_chunks(chunks))), CHUNK)
         self.assertTrue(chunks.closed)
         self.assertLess(chunks.given, 2 * CREDIT)
-        with self.assertRaises(LocalProtocolError):
-            self.run_to_end_raising(kept[0].read())
+        self.fails_with(kept[0].read(), Code.CLOSED)
         self.is_free()
 
     def run_to_end_raising(self, work: Awaitable[Any]) -> None:
@@ -570,6 +668,45 @@ class EndTests(BlobTests):
         self.got(Blob.from_chunks(endless()))
         gc.collect()
         self.pair.clock.advance(0)
+        self.is_free()
+
+    def in_a_thread(self, does: Callable[[], object]) -> BaseException | None:
+        """Do it in another thread. Nothing may be said on the link by that. Return what it has raised."""
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                does()
+            except BaseException as error:
+                raised.append(error)
+
+        assert self.pair.wire is not None
+        thread = Thread(target=run)
+        thread.start()
+        thread.join()
+        self.assertEqual(self.pair.wire.dialler._session.out, b"")
+        return raised[0] if raised else None
+
+    def test_the_program_closes_it_in_another_thread(self) -> None:
+        self.link_pair(clock=(clock := ThreadedClock()))
+        blob = self.got(Blob.from_chunks(endless()))
+        self.assertIsNone(self.in_a_thread(blob.close))
+        clock.take_over()
+        self.is_free()
+
+    def test_the_program_lets_go_of_it_in_another_thread(self) -> None:
+        self.link_pair(clock=(clock := ThreadedClock()))
+        blobs = [self.got(Blob.from_chunks(endless()))]
+        self.assertIsNone(self.in_a_thread(blobs.clear))
+        self.assertEqual(len(clock.calls_of_threads), 1)
+        clock.take_over()
+        self.is_free()
+
+    def test_reading_in_another_thread_costs_nothing(self) -> None:
+        self.link_pair(clock=ThreadedClock())
+        blob = self.got(Blob.of(b"x"))
+        self.assertIsInstance(self.in_a_thread(lambda: blob.read().send(None)), LocalProtocolError)
+        self.assertEqual(self.run_to_end(blob.read()), b"x")
         self.is_free()
 
     def test_it_is_read_once(self) -> None:
@@ -799,6 +936,36 @@ class HostileTests(BlobTests):
             self.said(b'{"type":"link-body-chunk","body":1,"data":"%s"}' % (b"AAAA" * (1 << 15)))
         self.said(b'{"type":"link-body-chunk","body":1,"data":"%s"}' % (b"AAAA" * (1 << 17)))
         self.assertEqual([each.code for each in self.service.ended if isinstance(each, CallFailed)], [Code.CREDIT])
+        self.is_free()
+
+    def test_small_chunks_take_little_memory(self) -> None:
+        waiting: Deferred[None] = Deferred()
+        found: list[bytes] = []
+
+        async def keeps(request: Put) -> int:
+            pieces = request.content.chunks()
+            found.append(await anext(pieces))
+            await waiting
+            found.append(await anext(pieces))
+            return len(await request.content.read())
+
+        self.service.does = keeps
+        chunk, count = b'{"type":"link-body-chunk","body":1,"data":"eA=="}', 2000
+        self.said(b'{"type":"call","id":1,"request":{"type":"put","content":{"body":1}}}')
+        self.said(chunk)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(10):
+            self.said(b"\n".join([chunk] * (count // 10)))
+        self.assertLess(tracemalloc.get_traced_memory()[0], 10 * count)
+        waiting.callback(None)  # it takes what waits, and then the others as they come
+        self.assertEqual(found, [b"x", b"x" * count])
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(10):
+            self.said(b"\n".join([chunk] * (count // 10)))
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 10 * count)
+        self.said(b'{"type":"link-body-ended","body":1,"size":%d}' % (2 * count + 1))
         self.is_free()
 
     def test_a_blob_without_a_number_of_its_own(self) -> None:

@@ -53,7 +53,7 @@ class Bodies:
         self._link = link
         self._kinds = kinds
         self._last = 0  # the number of the body that was sent last
-        self._sending: dict[int, Sending] = {}
+        self._sending: dict[int, Sending] = {}  # the one that has sent last is the last one
         self._arriving: dict[int, Arriving] = {}
         self._of_calls: dict[int, list[Arriving]] = {}  # those of the peer's requests, by the ids of its calls
 
@@ -151,8 +151,10 @@ class Bodies:
                     arriving.failed(frame)
 
     def go_on(self) -> None:
-        """Send on: the peer keeps up again."""
+        """Send on: the peer keeps up again. Those come first that haven't sent for the longest time."""
         for each in list(self._sending.values()):
+            if self.is_full:
+                return
             each.go_on()
 
     def end(self, reason: str) -> None:
@@ -187,6 +189,12 @@ class Bodies:
     def say(self, frame: Frame) -> None:
         """Send a frame; nothing if the link has ended."""
         self._link.say(frame)
+
+    def say_chunk(self, chunk: BodyChunk) -> None:
+        """Send bytes of a body. It is behind the others then, when there is room again."""
+        self._link.say(chunk)
+        if (sending := self._sending.pop(chunk.body, None)) is not None:
+            self._sending[chunk.body] = sending
 
     def sent(self, number: int) -> None:
         """Forget a body that is sent."""

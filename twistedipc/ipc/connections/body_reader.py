@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.gate import Gate
-from twistedipc.ipc.wire.bodies import CREDIT, BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
+from twistedipc.ipc.wire.bodies import CHUNK, CREDIT, BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, Code, LinkError, LocalProtocolError
+
+#: Chunks below so many bytes are put together: as an object each of them would need much more memory than it has bytes.
+_SMALL = 4096
 
 
 class TakesBodies(Protocol):
@@ -37,7 +42,7 @@ class Arriving:
         self._link = link
         self.number = number
         self._size = size
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()  # those that may grow are bytearrays
         self._room = 0  # bytes that the peer may send
         self._owed = 0  # bytes that were taken, and that the peer wasn't told of
         self._count = 0  # bytes that have come
@@ -60,8 +65,16 @@ class Arriving:
         if self._size is not None and self._count > self._size:
             self._break(_other_size(self._size, self._count))
         elif size:
-            self._pieces.append(chunk.data)
+            self._keep(chunk.data)
             self._gate.open()
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) >= _SMALL:
+            self._pieces.append(data)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray) and len(last) < CHUNK:
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
 
     def ended(self, ended: BodyEnded) -> None:
         """All has come."""
@@ -86,7 +99,7 @@ class Arriving:
 
     async def next(self, timeout: float | None) -> bytes | None:  # noqa: ASYNC109
         """See `Reader.next`."""
-        self._link.check_thread()
+        self.check_thread()
         if self._gate.is_waited_at:
             raise RuntimeError("a body is read by one after the other: another task waits for its next bytes")
         if self._error is None:
@@ -102,10 +115,14 @@ class Arriving:
         piece = self._pieces.popleft()
         self._owed += len(piece)
         self._look_at_end()
-        return piece
+        return bytes(piece)
+
+    def check_thread(self) -> None:
+        """See `Reader.check_thread`."""
+        self._link.check_thread()
 
     def stop(self) -> None:
-        """See `Reader.stop`."""
+        """Take nothing more, and make the peer stop."""
         self._fail(LocalProtocolError("this body was closed"))
         self._close()
 
@@ -163,14 +180,29 @@ class BodyReader:
         """See `Reader.next`."""
         return await self._arriving.next(timeout)
 
+    def check_thread(self) -> None:
+        """See `Reader.check_thread`."""
+        self._arriving.check_thread()
+
     def stop(self) -> None:
         """See `Reader.stop`."""
-        self._arriving.stop()
+        try:
+            self._arriving.check_thread()
+        except LocalProtocolError:
+            self.let_go()
+        else:
+            self._arriving.stop()
+
+    def let_go(self) -> None:
+        """See `Reader.let_go`."""
+        # A clock, in a test, has one thread.
+        later = getattr(self._clock, "callFromThread", None) or partial(self._clock.callLater, 0)
+        with suppress(RuntimeError):  # the loop is closed, and so is the link
+            later(self._arriving.stop)
 
     def __del__(self) -> None:
         if self._arriving.is_open:
-            # In a turn of the reactor's own: this may be called in the middle of anything.
-            self._clock.callLater(0, self._arriving.stop)
+            self.let_go()
 
 
 def _other_size(said: int, came: int) -> CallFailed:

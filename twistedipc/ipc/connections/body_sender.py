@@ -36,7 +36,9 @@ class SendsBodies(Protocol):
     @property
     def send_limit(self) -> int: ...
 
-    def say(self, frame: BodyChunk | BodyEnded | BodyFailed) -> None: ...
+    def say(self, frame: BodyEnded | BodyFailed) -> None: ...
+
+    def say_chunk(self, chunk: BodyChunk) -> None: ...
 
     def sent(self, number: int) -> None: ...
 
@@ -137,7 +139,7 @@ class Sending:
             self._credit -= size
             self._size += size
             self._turn_bytes += size
-            self._link.say(BodyChunk(body=self._number, data=cast(bytes, view[:size])))
+            self._link.say_chunk(BodyChunk(body=self._number, data=cast(bytes, view[:size])))
             view = view[size:]
             self._watch()
 
@@ -189,7 +191,7 @@ class Sending:
         self._turn = self._idle = None
 
 
-async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes | bytearray]:
     if isinstance(pieces, AsyncIterable):
         async for piece in pieces:
             yield piece
@@ -198,21 +200,20 @@ async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator
             yield piece
 
 
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes | bytearray]:
     """Yield the same bytes in fewer pieces: there is no waiting between them, and a frame for each would cost more."""
-    small: list[bytes] = []
-    size = 0
+    small = bytearray()
     for piece in pieces:
-        if not small and len(piece) >= CHUNK:
+        view = memoryview(piece)
+        if not small and view.nbytes >= CHUNK:
             yield piece
             continue
-        small.append(piece)
-        size += len(piece)
-        if size >= CHUNK:
-            yield b"".join(small)
-            small, size = [], 0
+        small += view  # copied, as the next one may lie in the same memory
+        if len(small) >= CHUNK:
+            yield small
+            small = bytearray()
     if small:
-        yield b"".join(small)
+        yield small
 
 
 def _nothing() -> None:

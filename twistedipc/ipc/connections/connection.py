@@ -252,8 +252,12 @@ class Connection(Protocol, ABC):
         if self.writing_is_paused and not self._cork.is_full:
             self.writing_is_paused = False
             self._writing_resumed()
-            while len(self._drains) and not self.writing_is_paused:
-                self._drains.release(lambda: not self.writing_is_paused)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Let go on what waits for room, as long as there is any."""
+        while len(self._drains) and not self.writing_is_paused:
+            self._drains.release(lambda: not self.writing_is_paused)
 
     def _turn_ended(self) -> None:
         """The turn of the reactor ends in which something was sent, or reading was resumed."""

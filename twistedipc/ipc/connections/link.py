@@ -117,6 +117,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._items = ItemCalls(clock, self, settings.vocabulary)
         kinds = settings.with_bodies
         self._bodies = Bodies(self, kinds) if kinds else None
+        self._bodies_are_first = True  # the last time when there was room again
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
         self._acceptance = Acceptance(clock, settings.accept_peer, settings.names, self)
         self._misunderstood = Misunderstandings(self._log, self._name)
@@ -519,9 +520,19 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _writing_resumed(self) -> None:
         if self._application is not None and self.life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
-            if self._bodies is not None:
-                self._bodies.go_on()
             self._cork.wait_for_turn()
+
+    def _go_on(self) -> None:
+        if self._bodies is None:
+            super()._go_on()
+            return
+        # Either may fill what room there is, each time: so they are first by turns.
+        self._bodies_are_first = not self._bodies_are_first
+        if self._bodies_are_first:
+            self._bodies.go_on()
+        super()._go_on()
+        if not self._bodies_are_first:
+            self._bodies.go_on()
 
     def _flush(self) -> None:
         """Write what was collected, at the end of a chunk or a turn, and act on the session's end if it has come."""

@@ -48,8 +48,14 @@ class Reader(Protocol):
     async def next(self, timeout: float | None) -> bytes | None:  # noqa: ASYNC109
         """Return the next bytes; None at the end."""
 
+    def check_thread(self) -> None:
+        """Raise `LocalProtocolError` unless this is the link's thread."""
+
     def stop(self) -> None:
-        """Take nothing more, and make the peer stop."""
+        """Take nothing more, and make the peer stop; in another thread than the link's: as `let_go` does it."""
+
+    def let_go(self) -> None:
+        """As `stop`, in a turn of the reactor's own: for what may be called in the middle of anything."""
 
 
 class _Ends:
@@ -106,7 +112,8 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
     def from_chunks(cls, chunks: Iterable[bytes] | AsyncIterable[bytes], size: int | None = None) -> Blob:
         """
         Return a blob of these bytes, one chunk after another, of any sizes. An iterator, or an async one, is asked for
-        its next chunk when the receiver has room for it. So it can be sent once. If it raises, that is logged, and the
+        its next chunk when the receiver has room for it, and when the one before was sent or copied: so all of them may
+        lie in the same memory. So it can be sent once. If it raises, that is logged, and the
         receiver's reading fails with the code ``internal``; if it raises `CallFailed`, with that one's code and
         message. It is closed when the body ends.
 
@@ -134,8 +141,10 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
         :raises NotConnected: the link has ended
         :raises LocalProtocolError: it wasn't received; or this is another thread than the link's
         """
-        parts = [part async for part in self._limited(limit, timeout)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = bytearray()
+        async for part in self._limited(limit, timeout):
+            data += part
+        return bytes(data)
 
     async def save(
         self,
@@ -180,7 +189,9 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
         reader = self._reader
         if reader is None:
             raise LocalProtocolError("this blob was made here, to be sent: only one that was received can be read")
+        reader.check_thread()
         count = 0
+        end = reader.stop
         try:
             if limit is not None and self.size is not None and self.size > limit:
                 raise _too_large(self.size, limit)
@@ -189,11 +200,17 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
                 if limit is not None and count > limit:
                     raise _too_large(count, limit)
                 yield part
+        except GeneratorExit:  # it is closed, maybe as it was freed
+            end = reader.let_go
+            raise
         finally:
-            reader.stop()
+            end()
 
     def close(self) -> None:
-        """Take no more of its bytes, and stop the sender. Nothing happens if all have come. Idempotent."""
+        """
+        Take no more of its bytes, and stop the sender. Nothing happens if all have come. Idempotent. May be called in
+        any thread.
+        """
         if self._reader is not None:
             self._reader.stop()
 
