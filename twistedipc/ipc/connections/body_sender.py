@@ -191,7 +191,7 @@ class Sending:
         self._turn = self._idle = None
 
 
-async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes | bytearray]:
+async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     if isinstance(pieces, AsyncIterable):
         async for piece in pieces:
             yield piece
@@ -200,7 +200,7 @@ async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator
             yield piece
 
 
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes | bytearray]:
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the same bytes in fewer pieces: there is no waiting between them, and a frame for each would cost more."""
     small = bytearray()
     for piece in pieces:
@@ -210,10 +210,10 @@ def _joined(pieces: Iterable[bytes]) -> Iterator[bytes | bytearray]:
             continue
         small += view  # copied, as the next one may lie in the same memory
         if len(small) >= CHUNK:
-            yield small
+            yield bytes(small)
             small = bytearray()
     if small:
-        yield small
+        yield bytes(small)
 
 
 def _nothing() -> None:
