@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.body_reader import Arriving, BodyReader
-from twistedipc.ipc.connections.body_sender import Sending
+from twistedipc.ipc.connections.body_sender import Sending, close_pieces
+from twistedipc.ipc.connections.gate import start
 from twistedipc.ipc.wire.blob import MOST_BODIES, Blob, blobs_in
 from twistedipc.ipc.wire.bodies import BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
 from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected
@@ -54,6 +55,7 @@ class Bodies:
         self._kinds = kinds
         self._last = 0  # the number of the body that was sent last
         self._sending: dict[int, Sending] = {}  # the one that has sent last is the last one
+        self._are_others_first = False  # the last time when there was room again
         self._arriving: dict[int, Arriving] = {}
         self._of_calls: dict[int, list[Arriving]] = {}  # those of the peer's requests, by the ids of its calls
 
@@ -79,15 +81,24 @@ class Bodies:
         return result
 
     def _replied(self, reply: Any) -> Any:
-        blobs = blobs_in(reply)
         try:
-            self._bind(blobs, Code.BAD_REPLY)
+            self._bind(blobs_in(reply), Code.BAD_REPLY)
         except CallFailed:
-            for blob in blobs:
-                if blob.body and blob.body not in self._arriving:
-                    self._link.say(BodyDone(body=blob.body))
+            self.unwanted(reply)
             raise
         return reply
+
+    def unwanted(self, reply: Any) -> None:
+        """Tell the peer that nothing is wanted of what is in the blobs of a reply."""
+        for blob in blobs_in(reply):
+            if blob.body and blob.body not in self._arriving:
+                self._link.say(BodyDone(body=blob.body))
+
+    def unsent(self, message: Any) -> None:
+        """Close what would have been in the blobs of a message that isn't sent."""
+        for blob in blobs_in(message):
+            if blob._source is not None and not blob._source.is_spent:
+                start(self.clock, close_pieces(blob._source.begin()))
 
     # -- the peer's calls
 
@@ -100,20 +111,28 @@ class Bodies:
         """
         Send a reply by the link's session, and then what is in its blobs. The bodies of the request end.
 
+        :raises CallFailed: the peer takes no bodies, or too many are open: its own affair
         :raises BadReply: the reply can't be sent
         """
+        may_have_blobs = type(request) in self._kinds
+        is_waited_for = session.is_waited_for(id_)
         try:
-            blobs = self._number(reply) if type(request) in self._kinds else []
-        except CallFailed as error:
-            raise BadReply(f"the reply to {tag_of(type(request))}: {error}", error.code, error.message) from None
+            blobs = self._number(reply) if may_have_blobs and is_waited_for else []
+            session.answer(id_, reply)
         except LocalProtocolError as error:
+            self.unsent(reply)
+            if isinstance(error, BadReply):
+                raise
             name = tag_of(type(request))
             said = f"the reply to {name} can't be sent; see the log there"
             raise BadReply(f"the reply to {name}: {error}", Code.INTERNAL, said) from error
-        is_waited_for = session.is_waited_for(id_)
-        session.answer(id_, reply)
+        except CallFailed:
+            self.unsent(reply)
+            raise
         if is_waited_for:
             self._begin(blobs, id_, is_kept=True)
+        elif may_have_blobs:
+            self.unsent(reply)
         self.answered(id_)
 
     def answered(self, id_: int) -> None:
@@ -150,12 +169,22 @@ class Bodies:
                 if (arriving := self._arriving.get(frame.body)) is not None:
                     arriving.failed(frame)
 
-    def go_on(self) -> None:
-        """Send on: the peer keeps up again. Those come first that haven't sent for the longest time."""
+    def go_on(self, others: Callable[[], None]) -> None:
+        """
+        Send on: the peer keeps up again. Those come first that haven't sent for the longest time.
+
+        :param others: lets go on who else waits for room
+        """
+        # Either may fill what room there is, each time: so they are first by turns.
+        self._are_others_first = not self._are_others_first
+        if self._are_others_first:
+            others()
         for each in list(self._sending.values()):
             if self.is_full:
-                return
+                break
             each.go_on()
+        if not self._are_others_first:
+            others()
 
     def end(self, reason: str) -> None:
         """End all bodies: the link has ended."""

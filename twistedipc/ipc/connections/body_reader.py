@@ -57,6 +57,9 @@ class Arriving:
     def came(self, chunk: BodyChunk) -> None:
         """Bytes have come."""
         size = len(chunk.data)
+        if self._is_whole:
+            self._break(_other_size(self._count, self._count + size))
+            return
         if size > self._room:
             self._break(CallFailed(Code.CREDIT, f"more than {CREDIT} bytes of a body were sent unasked"))
             return

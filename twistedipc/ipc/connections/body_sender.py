@@ -14,6 +14,8 @@ from twistedipc.ipc.wire.bodies import AROUND_DATA, CHUNK, BodyChunk, BodyEnded,
 from twistedipc.ipc.wire.errors import CallFailed, Code
 from twistedipc.ipc.wire.messages import words
 
+_log = Logger()
+
 #: Bytes of a body that are sent in one turn of the reactor, about: so that it doesn't delay what else there is.
 TURN_BYTES = 1 << 16
 
@@ -52,8 +54,6 @@ class Sending:
     :param is_kept: whether it is kept after the call is answered, as a reply's is
     """
 
-    _log = Logger()
-
     def __init__(self, link: SendsBodies, number: int, source: Source, call: int, *, is_kept: bool) -> None:
         self.call = call
         self.is_kept = is_kept
@@ -90,11 +90,13 @@ class Sending:
     def stop(self) -> None:
         """Send nothing more: the peer has it, or doesn't want it, or nothing can be sent any more."""
         if not self._is_over:
+            pieces = self._pieces
             self._end()
             if self._is_begun:
                 self._cancel()
             else:
-                start(self._link.clock, self._close(self._pieces))
+                start(self._link.clock, close_pieces(pieces))
+        self._stop_idle()
 
     # -- sending
 
@@ -108,24 +110,16 @@ class Sending:
             self._finish(BodyEnded(body=self._number, size=self._size))
         except CallFailed as error:
             self._finish(self._failure(error.code, error.message))
+        except GeneratorExit:  # the reactor is gone, and this is freed: in the middle of anything
+            raise
         except BaseException as error:
             if not self._is_over:  # else it was cancelled
-                self._log.failure("the source of a body has failed")
+                _log.failure("the source of a body has failed")
                 self._finish(self._failure(Code.INTERNAL, "an error inside; see the log there"))
             if not isinstance(error, Exception):
                 raise
         finally:
-            await self._close(pieces)
-
-    async def _close(self, pieces: Any) -> None:
-        """Close what gives the pieces, if it can be closed."""
-        try:
-            if (aclose := getattr(pieces, "aclose", None)) is not None:
-                await aclose()
-            elif (close := getattr(pieces, "close", None)) is not None:
-                close()
-        except Exception:
-            self._log.failure("the source of a body has failed when it was closed")
+            await close_pieces(pieces)
 
     async def _send_piece(self, piece: Any) -> None:
         """Send what may be larger than a frame, or than the credit."""
@@ -160,16 +154,20 @@ class Sending:
 
     def _watch(self) -> None:
         """Count the time in which the caller takes nothing of a reply's body."""
-        if self._idle is not None and self._credit > 0:
+        if self._credit > 0 and not self._is_over:
+            self._stop_idle()
+        elif self._idle is None and self.is_kept:
+            self._idle = self._link.clock.callLater(IDLE, self._too_idle)
+
+    def _stop_idle(self) -> None:
+        if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        elif self._idle is None and self._credit <= 0 and self.is_kept and not self._is_over:
-            self._idle = self._link.clock.callLater(IDLE, self._too_idle)
 
     def _too_idle(self) -> None:
         self._idle = None
-        said = f"nothing of it was taken for {IDLE:g} seconds"
-        self._link.say(self._failure(Code.OVERFLOW, said))
+        if not self._is_over:  # else all was sent, and the caller may take it whenever it likes
+            self._link.say(self._failure(Code.OVERFLOW, f"nothing of it was taken for {IDLE:g} seconds"))
         self._link.sent(self._number)
         self.stop()
 
@@ -181,14 +179,28 @@ class Sending:
             self._end()
             self._link.say(frame)
             if isinstance(frame, BodyFailed):
-                self._link.sent(self._number)  # else it counts until the peer has taken it
+                self._link.sent(self._number)
+            else:
+                self._watch()  # it counts until the peer has taken it
 
     def _end(self) -> None:
         self._is_over = True
-        for timer in (self._turn, self._idle):
-            if timer is not None:
-                timer.cancel()
-        self._turn = self._idle = None
+        self._pieces = ()  # the peer may leave the place taken
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._stop_idle()
+
+
+async def close_pieces(pieces: Any) -> None:
+    """Close what gives the pieces of a body, if it can be closed."""
+    try:
+        if (aclose := getattr(pieces, "aclose", None)) is not None:
+            await aclose()
+        elif (close := getattr(pieces, "close", None)) is not None:
+            close()
+    except Exception:
+        _log.failure("the source of a body has failed when it was closed")
 
 
 async def _each(pieces: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

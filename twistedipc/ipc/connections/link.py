@@ -117,7 +117,6 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._items = ItemCalls(clock, self, settings.vocabulary)
         kinds = settings.with_bodies
         self._bodies = Bodies(self, kinds) if kinds else None
-        self._bodies_are_first = True  # the last time when there was room again
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
         self._acceptance = Acceptance(clock, settings.accept_peer, settings.names, self)
         self._misunderstood = Misunderstandings(self._log, self._name)
@@ -196,6 +195,8 @@ class JSONLineProtocol(Connection, LineReceiver):
             blobs = None if bodies is None else bodies.open(request)
             id_ = session.call(request, self._clock.seconds() + timeout, trace_context.get())
         except (NotConnected, CallFailed) as error:
+            if self._bodies is not None and isinstance(error, CallFailed):
+                self._bodies.unsent(request)
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
@@ -332,9 +333,10 @@ class JSONLineProtocol(Connection, LineReceiver):
         for event in backlog[0]:
             kind = type(event)
             if kind is CallReplied:
-                # If it isn't there, it was cancelled between the session and here.
                 if (reply := self._waiting.pop(event.id, None)) is not None:
                     reply.callback(event.reply)
+                elif self._bodies is not None:  # it was cancelled between the session and here
+                    self._bodies.unwanted(event.reply)
             elif (happened := _HAPPENED.get(kind)) is not None:
                 happened(self, event)
             elif self._messages_received is not None:
@@ -525,14 +527,8 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _go_on(self) -> None:
         if self._bodies is None:
             super()._go_on()
-            return
-        # Either may fill what room there is, each time: so they are first by turns.
-        self._bodies_are_first = not self._bodies_are_first
-        if self._bodies_are_first:
-            self._bodies.go_on()
-        super()._go_on()
-        if not self._bodies_are_first:
-            self._bodies.go_on()
+        else:
+            self._bodies.go_on(super()._go_on)
 
     def _flush(self) -> None:
         """Write what was collected, at the end of a chunk or a turn, and act on the session's end if it has come."""

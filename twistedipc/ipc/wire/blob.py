@@ -115,7 +115,8 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
         its next chunk when the receiver has room for it, and when the one before was sent or copied: so all of them may
         lie in the same memory. So it can be sent once. If it raises, that is logged, and the
         receiver's reading fails with the code ``internal``; if it raises `CallFailed`, with that one's code and
-        message. It is closed when the body ends.
+        message. It is closed when the body ends, or if
+        its call fails before that.
 
         :param size: their bytes, if that is known; if they are more or less, the receiver's reading fails
         """
@@ -164,8 +165,9 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
         try:
             with open(descriptor, "wb") as file:  # noqa: ASYNC230  (as all files here: a piece takes microseconds)
                 os.fchmod(descriptor, 0o666 & ~_umask())
-                async for part in self._limited(limit, timeout):
-                    count += file.write(part)
+                async with contextlib.aclosing(self._limited(limit, timeout)) as parts:
+                    async for part in parts:
+                        count += file.write(part)
             os.replace(beside, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -300,6 +302,8 @@ def blobs_in(value: Any) -> list[Blob]:
             left += each
         elif dataclasses.is_dataclass(each):
             left += [getattr(each, field.name) for field in dataclasses.fields(each)]
+        elif (fields := getattr(each, "__attrs_attrs__", None)) is not None:
+            left += [getattr(each, field.name) for field in fields]
     return found
 
 
@@ -316,7 +320,7 @@ def _has_blob(found: Any, seen: set[Any]) -> bool:
         return any(_has_blob(each, seen) for each in found)
     if not isinstance(found, inspect.Type | inspect.Field):
         return False
-    if (cls := getattr(found, "cls", None)) is Blob:
+    if isinstance(cls := getattr(found, "cls", None), type) and issubclass(cls, Blob):
         return True
     if cls in seen:
         return False  # it holds itself

@@ -425,7 +425,13 @@ class Session:
         try:
             events.append(CallReplied(reply.id, self._vocabulary.decode_reply(request, reply.reply)))
         except RemoteProtocolError as error:
+            self._drop_bodies(reply.id, request)
             self._end_badly(reply.id, error.reason, events)
+
+    def _drop_bodies(self, id_: int, request: type[msgspec.Struct]) -> None:
+        """Tell the peer that the bodies of a reply aren't wanted, whose numbers aren't known."""
+        if request in self.settings.with_bodies:
+            self._queue(encode(Drop(id=id_)))
 
     def _end_badly(self, id_: int, complaint: str, events: list[Event]) -> None:
         """End a call of this side's whose reply isn't what was declared. Tell both sides; the link goes on."""
@@ -495,6 +501,8 @@ class Session:
         elif (request := self._outgoing.end(wrong.id)) is not None:
             if wrong.name == "call-items":
                 self._queue(encode(Drop(id=wrong.id)))
+            else:
+                self._drop_bodies(wrong.id, request)
             self._end_badly(wrong.id, f"the {wrong.name} to {tag_of(request)}: {wrong.complaint}", events)
 
     def _refuse_message(self, code: str, complaint: str, events: list[Event]) -> None:
