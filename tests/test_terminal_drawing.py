@@ -28,7 +28,7 @@ PAGE = Path(__file__).parent.parent / "twistedipc" / "web" / "page" / "static" /
 #: JavaScript that reads lists of lines, and writes the rows of each.
 SCRIPT = """
 import { readFileSync } from "node:fs";
-const { draw, runsOf, widthOf } = await import("./drawing.js");
+const { clean, draw, runsOf, widthOf } = await import("./drawing.js");
 const { withAddresses } = await import("./weblinks.js");
 const { readable, colourOf, contrast } = await import("./colours.js");
 const asked = JSON.parse(readFileSync(0, "utf8"));
@@ -37,6 +37,7 @@ const answer = {
   rows: asked.rows.map((lines) => draw(lines.map((text, index) => ({ number: index + 1, text }))).rows
     .map(({ number, redrawn, runs }) => [number, redrawn, texts(runs)])),
   alone: asked.alone.map((line) => texts(runsOf(line).runs)),
+  clean: asked.clean.map(clean),
   widths: [...asked.widths].map(widthOf),
   links: asked.links.map((line) => withAddresses(runsOf(line).runs).map(({ text, link }) => [text, link])),
   contrasts: asked.grounds.map((ground) => {
@@ -56,7 +57,7 @@ def by_page(folder: Path, **asked: Any) -> dict[str, Any]:
         (folder / name).write_bytes((PAGE / name).read_bytes())
     (folder / "package.json").write_text('{"type": "module"}')  # as the browser is told
     (folder / "script.mjs").write_text(SCRIPT)
-    defaults: dict[str, Any] = {"rows": [], "alone": [], "widths": "", "links": [], "grounds": []}
+    defaults: dict[str, Any] = {"rows": [], "alone": [], "clean": [], "widths": "", "links": [], "grounds": []}
     done = subprocess.run(
         ["node", "script.mjs"],
         cwd=folder,
@@ -163,6 +164,15 @@ def test_the_page_and_python_clean_alike(tmp_path: Path) -> None:
     found = by_page(tmp_path, alone=lines)["alone"]
     for line, one in zip(lines, found, strict=True):
         assert "".join(text for text, _style in one) == escapes.plain(line), line
+
+
+def test_the_page_and_python_drop_the_same_characters(tmp_path: Path) -> None:
+    """Of each character alone: controls, and those that turn the order of letters around."""
+    lines = [f"1{chr(code)}2" for code in range(0x3000) if chr(code) not in "\b\n\r"]  # which are drawn
+    found = by_page(tmp_path, alone=lines, clean=lines)
+    cleaned = [escapes.plain(line) for line in lines]
+    assert ["".join(text for text, _style in one) for one in found["alone"]] == cleaned
+    assert found["clean"] == cleaned
 
 
 def test_characters_take_as_many_columns_in_both(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import { api, Refused } from "./api.js";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
+import { Pause } from "./rows.js";
 import { stream, trouble } from "./shell.js";
 
 const SOON = 1_000; // milliseconds until a request is made again that wasn't answered
@@ -22,19 +23,19 @@ const passes = (error) => error instanceof Refused && (error.status === 0 || err
  */
 export function useApi(path, { every = 0, on = [] } = {}) {
   const [answer, setAnswer] = useState({ path, data: null, error: null });
-  const mine = useRef({ path, number: 0, timer: 0, tries: 0 });
+  const mine = useRef({ path, number: 0, pause: new Pause(), tries: 0 });
 
   const reload = useCallback(async () => {
     const me = mine.current;
     if (path === null || me.path !== path) return;
-    clearTimeout(me.timer);
+    me.pause.stop();
     const number = ++me.number;
     try {
       const data = await api("GET", path);
       if (me.number !== number || me.path !== path) return;
       me.tries = 0;
       setAnswer({ path, data, error: null });
-      if (every) me.timer = setTimeout(() => document.hidden || reload(), every);
+      if (every) me.pause.begin(() => document.hidden || reload(), every);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (me.number !== number || me.path !== path) return;
@@ -42,7 +43,7 @@ export function useApi(path, { every = 0, on = [] } = {}) {
       setAnswer((before) => ({ path, data: before.path === path ? before.data : null, error }));
       if (!passes(error)) return;
       me.tries += 1;
-      me.timer = setTimeout(reload, Math.min(SOON * 2 ** Math.max(0, me.tries - SOON_TIMES), LONGEST_PAUSE));
+      me.pause.begin(reload, Math.min(SOON * 2 ** Math.max(0, me.tries - SOON_TIMES), LONGEST_PAUSE));
     }
   }, [path, every]);
 
@@ -61,7 +62,7 @@ export function useApi(path, { every = 0, on = [] } = {}) {
     return () => {
       stop();
       document.removeEventListener("visibilitychange", again);
-      clearTimeout(me.timer);
+      me.pause.stop();
       me.number += 1; // what comes now is no one's any more
     };
   }, [reload, ...on]);
@@ -69,8 +70,8 @@ export function useApi(path, { every = 0, on = [] } = {}) {
   const put = useCallback((data) => {
     const me = mine.current;
     me.number += 1;
-    clearTimeout(me.timer);
-    if (every) me.timer = setTimeout(() => document.hidden || reload(), every); // also where this takes the place of an answer
+    // Also where this takes the place of an answer; but what is put often mustn't put off the next one.
+    if (every) me.pause.ensure(() => document.hidden || reload(), every);
     setAnswer({ path, data, error: null });
   }, [path, every, reload]);
   const fits = answer.path === path;

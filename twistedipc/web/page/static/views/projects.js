@@ -5,6 +5,7 @@ import { useApi, useTopic } from "../lib/data.js";
 import { count, counted } from "../lib/elements.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { projectAt, withQuery } from "../lib/router.js";
+import { RowsAgain } from "../lib/rows.js";
 import { may } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
 import { Chip, Tag } from "../parts/chip.js";
@@ -18,8 +19,6 @@ import { TONES } from "./builds.js";
 import { firstSettings, FirstSettings } from "./settings/builds.js";
 
 const AGAIN = 30_000; // milliseconds between two looks for projects that others added
-const TOGETHER = 500; // milliseconds in which rows that change are asked for together
-const FEW = 3;
 
 /** @param {{ address: any }} properties */
 export function Projects({ address: { query } }) {
@@ -48,39 +47,24 @@ export function Projects({ address: { query } }) {
 }
 
 /**
- * A function that has the row of a project asked for again, together with what else changes in that moment: one by one if
- * these are few, since a build that ends somewhere mustn't cost the server a list of hundreds for each page that is open.
+ * A function that has the row of a project asked for again.
  * @param {ReturnType<typeof useApi>} answer
  */
 function useRowsAgain(answer) {
-  const now = useRef(answer), names = useRef(/** @type {Set<string>} */ (new Set())), timer = useRef(0);
+  const now = useRef(answer);
   now.current = answer;
-  const there = useRef(true);
-  useEffect(() => () => {
-    there.current = false;
-    clearTimeout(timer.current);
-  }, []);
-  const ask = async () => {
-    const wanted = [...names.current];
-    names.current.clear();
-    timer.current = 0;
-    if (!now.current.data || wanted.length > FEW) return void now.current.reload();
-    try {
-      const found = await Promise.all(wanted.map((name) => api("GET", withQuery("/overview", { project: name }))));
-      const rows = new Map(found.flatMap(({ projects }) => projects).map((row) => [row.name, row]));
-      if (!there.current) return;
-      const { data, put, reload } = now.current;
-      if (!data || wanted.some((name) => rows.has(name) !== data.projects.some((row) => row.name === name))) return void reload();
-      put({ projects: data.projects.map((row) => rows.get(row.name) ?? row) });
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      if (there.current) now.current.reload(); // which says what is wrong, and asks until it is well
-    }
-  };
-  return (/** @type {string} */ name) => {
-    names.current.add(name);
-    timer.current ||= setTimeout(ask, TOGETHER);
-  };
+  const [rows] = useState(() => new RowsAgain(() => now.current, askRow));
+  useEffect(() => () => rows.stop(), []);
+  return (/** @type {string} */ name) => rows.changed(name);
+}
+
+async function askRow(/** @type {string} */ name) {
+  try {
+    return await api("GET", withQuery("/overview", { project: name }));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return null;
+  }
 }
 
 function rowOf({ name, repository, newest, release_url: url, released }) {
