@@ -179,6 +179,20 @@ def big(count: int) -> Interface:
     return Interface("big", *(types.new_class(f"Ask{n}", (Request[Sum],)) for n in range(count)))
 
 
+def test_a_schema_has_the_fingerprints_as_they_are_said() -> None:
+    lines = catalogue_of(vocabulary(NEW, None), {each.name: each.items for each in (ITEMS, MORE)}).lines
+    (said,) = (json.loads(line) for line in lines.splitlines())
+    assert NEW.schema()["takes"] == said["takes"]
+    assert [row[:2] for row in said["takes"]] == [
+        ["message", "newersaid"],
+        ["message", "said"],
+        ["call", "add"],
+        ["call", "newer"],
+        ["stream", "items"],
+        ["stream", "more"],
+    ]
+
+
 def tagged(tag: str) -> type[Message]:
     return types.new_class("X", (Message,), {"tag": tag})
 

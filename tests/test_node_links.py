@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import trustme
@@ -51,8 +51,8 @@ class Sum(msgspec.Struct):
 
 
 class Add(Request[Sum]):
-    a: float
-    b: float
+    a: Annotated[float, msgspec.Meta(ge=-1e22, le=1e22)]  # bounds that JavaScript writes otherwise
+    b: Annotated[float, msgspec.Meta(ge=-1000.0)]
     text: str = ""
 
 
@@ -70,7 +70,7 @@ class Note(Message):
 
 
 class Event(msgspec.Struct):
-    n: int
+    n: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     text: str = ""
 
 

@@ -50,10 +50,18 @@ class Catalogue {
    * @param {readonly string[]} [fingerprints] that it must have; without them any will do
    */
   has(kind, name, fingerprints) {
-    const row = this._rows.get(keyOf(kind, name));
-    if (!row || !fingerprints) return !!row;
-    const found = row.slice(2);
+    const found = this.fingerprints(kind, name);
+    if (!found || !fingerprints) return !!found;
     return found.length === fingerprints.length && found.every((each, index) => each !== UNTOLD && each === fingerprints[index]);
+  }
+
+  /**
+   * @param {Kind} kind
+   * @param {string} name
+   * @returns {string[] | undefined} undefined: it isn't taken
+   */
+  fingerprints(kind, name) {
+    return this._rows.get(keyOf(kind, name))?.slice(2);
   }
 
   /** The lines that say all of it. */

@@ -184,18 +184,21 @@ class Remote extends EventEmitter {
    * @returns {Promise<Peer>}
    */
   async _whenLinked(timeout, signal, late) {
-    if (this._fails) throw this._fails();
-    if (!this._peer) {
-      const limit = timeout <= LONGEST_TIMEOUT ? new AbortController() : undefined;
-      const signals = [signal, limit?.signal].filter((each) => each !== undefined);
-      const timer = limit && setTimeout(() => limit.abort(late()), timeout);
-      try {
-        await this._linked.wait(signals.length ? AbortSignal.any(signals) : undefined);
-      } finally {
-        clearTimeout(timer);
+    const limit = timeout <= LONGEST_TIMEOUT ? new AbortController() : undefined;
+    const signals = [signal, limit?.signal].filter((each) => each !== undefined);
+    const either = signals.length ? AbortSignal.any(signals) : undefined;
+    const timer = limit && setTimeout(() => limit.abort(late()), timeout);
+    try {
+      for (;;) {
+        const fails = this._fails;
+        if (fails) throw fails();
+        if (this._peer) return this._peer;
+        // Once more if it is lost at once: in the same time.
+        await this._linked.wait(either);
       }
+    } finally {
+      clearTimeout(timer);
     }
-    return this._peer ?? this._whenLinked(timeout, signal, late);
   }
 
   /**

@@ -155,7 +155,10 @@ class FileOutbox extends MemoryOutbox {
         this._last = first;
         this._file = fs.openSync(this._path(first), 'r+');
         fs.ftruncateSync(this._file, good); // a line that was being written: its number was never given out
-        if (this._durable) fs.fdatasyncSync(this._file); // what the process before wrote at its end, perhaps
+        if (this._durable) {
+          fs.fdatasyncSync(this._file); // what the process before wrote at its end, perhaps
+          this._syncFolder(); // and the files' names
+        }
       }
     }
   }
@@ -169,6 +172,10 @@ class FileOutbox extends MemoryOutbox {
     this._file = file;
     this._last = first;
     this._segments.set(first, 0);
+    this._syncFolder();
+  }
+
+  _syncFolder() {
     const folder = fs.openSync(this._folder, 'r');
     try {
       fs.fsyncSync(folder);

@@ -63,6 +63,8 @@ class Link {
     this._arriving = new Map();
     /** the peer's calls that are @type {Map<number, Streaming>} */
     this._streaming = new Map();
+    /** the credit of those whose handlers haven't come to their items @type {Map<number, number>} */
+    this._credits = new Map();
     /** @type {Map<number, AbortController | undefined>} */
     this._answering = new Map();
     this._running = 0; // handlers of messages
@@ -144,7 +146,7 @@ class Link {
           this._arriving.get(event.id)?.came(event.items, event.size);
           break;
         case 'more':
-          this._streaming.get(event.id)?.more(event.credit);
+          this._more(event.id, event.credit);
           break;
         case 'call':
           this._answer(event.id, event.request, event.credit);
@@ -224,6 +226,7 @@ class Link {
       },
     };
     this._answering.set(id, undefined);
+    if (credit) this._credits.set(id, credit);
     let result;
     try {
       result = handler(request, /** @type {Peer} */ (this.peer), context);
@@ -232,23 +235,34 @@ class Link {
     }
     if (typeof result?.then === 'function') {
       Promise.resolve(result).then(
-        (reply) => this._reply(id, request.type, reply, credit),
+        (reply) => this._reply(id, request.type, reply),
         (error) => this._refuse(id, request.type, error),
       );
     } else {
-      this._reply(id, request.type, result, credit);
+      this._reply(id, request.type, result);
     }
+  }
+
+  /**
+   * @param {number} id of a call of the peer's
+   * @param {number} credit bytes of items that it takes beside the former
+   */
+  _more(id, credit) {
+    const before = this._credits.get(id);
+    if (before === undefined) this._streaming.get(id)?.more(credit);
+    else this._credits.set(id, before + credit);
   }
 
   /**
    * @param {number} id
    * @param {string} type
-   * @param {number} credit
    * @param {AsyncIterable<unknown> | Iterable<unknown>} items
    */
-  _stream(id, type, credit, items) {
-    if (!credit) throw new CallFailed('bad-request', `${type} is answered by items: the call must have a credit`);
+  _stream(id, type, items) {
     if (!this._answering.has(id)) return; // the link has ended
+    const credit = this._credits.get(id);
+    if (!credit) throw new CallFailed('bad-request', `${type} is answered by items: the call must have a credit`);
+    this._credits.delete(id);
     const { schema } = this._settings;
     const wrong = (/** @type {unknown} */ item) => schema?.wrongAnswer('items', type, item) ?? '';
     const streaming = new Streaming(this, id, type, credit, wrong);
@@ -281,21 +295,26 @@ class Link {
    * @param {number} id
    * @param {string} type
    * @param {unknown} reply
-   * @param {number} [credit]
    */
-  _reply(id, type, reply, credit = 0) {
+  _reply(id, type, reply) {
     try {
       const items = itemsOf(reply, this.session.settings.streamed?.has(type));
-      if (items) return this._stream(id, type, credit, items);
+      if (items) return this._stream(id, type, items);
       const wrong = this._streaming.has(id) ? '' : this._settings.schema?.wrongAnswer('call', type, reply ?? null);
       if (wrong) throw new TypeError(`the reply to ${type} isn't what was declared: ${wrong}`);
       this.session.answer(id, reply);
-      this._answering.delete(id);
-      this._streaming.delete(id);
+      this._answered(id);
       this._schedule();
     } catch (error) {
       this._refuse(id, type, error);
     }
+  }
+
+  /** @param {number} id */
+  _answered(id) {
+    this._answering.delete(id);
+    this._credits.delete(id);
+    this._streaming.delete(id);
   }
 
   /**
@@ -305,8 +324,7 @@ class Link {
    */
   _refuse(id, type, error) {
     const aborted = this._answering.get(id)?.signal.aborted;
-    this._answering.delete(id);
-    this._streaming.delete(id);
+    this._answered(id);
     let [code, message, data] = ['internal', 'an error inside; see the log there', /** @type {unknown} */ (undefined)];
     if (error instanceof CallFailed) {
       ({ code, message, data } = error);
@@ -633,6 +651,7 @@ class Link {
     for (const streaming of this._streaming.values()) streaming.stop();
     for (const controller of this._answering.values()) controller?.abort(error());
     this._answering.clear();
+    this._credits.clear();
     this._incoming?.close();
     const { peer } = this;
     if (peer) this._guard('peerLost', () => this._answers.peerLost?.(peer, reason));

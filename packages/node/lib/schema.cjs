@@ -2,7 +2,7 @@
 // The JSON Schema of an interface, as `python -m twistedipc.ipc dump` prints it: what each value must be, and the
 // fingerprints by which two sides find out whether they have declared the same.
 
-const crypto = require('node:crypto');
+const { Introduced } = require('./catalogue.cjs');
 
 const REF = '#/$defs/';
 /** The format of what is dumped. */
@@ -210,66 +210,6 @@ function shown(value) {
   return text.length <= SHOWN ? text : `${text.slice(0, SHOWN - 1)}…`;
 }
 
-// -- fingerprints -----------------------------------------------------------------------------------------------------
-
-/** What a fingerprint is of: the keywords that say what is taken. */
-const KEYWORDS = `type enum const format contentEncoding pattern minimum maximum exclusiveMinimum exclusiveMaximum
-  multipleOf minLength maxLength minItems maxItems minProperties maxProperties`.split(/\s+/);
-
-/**
- * The fingerprint of a part of a schema, as the Python library makes it.
- *
- * @param {Part} part
- * @param {Record<string, Part>} definitions
- */
-function fingerprint(part, definitions) {
-  const text = JSON.stringify(sorted(canonical(part, definitions, new Map())));
-  return crypto.createHash('sha256').update(text).digest('hex').slice(0, 16);
-}
-
-/**
- * What counts of a schema. Definitions stand where they are referred to first, and have numbers then.
- *
- * @param {Part} part
- * @param {Record<string, Part>} definitions
- * @param {Map<string, number>} seen
- * @returns {any}
- */
-function canonical(part, definitions, seen) {
-  if (typeof part !== 'object' || part === null) return part;
-  if (part.$ref) {
-    const name = part.$ref.slice(REF.length);
-    if (seen.has(name)) return { again: seen.get(name) };
-    seen.set(name, seen.size);
-    return canonical(definitions[name], definitions, seen);
-  }
-  const inner = (/** @type {Part} */ each) => canonical(each, definitions, seen);
-  /** @type {Record<string, any>} */
-  const found = {};
-  for (const key of KEYWORDS) if (key in part) found[key] = part[key];
-  for (const key of ['properties', 'patternProperties']) {
-    if (!(key in part)) continue;
-    const names = Object.keys(part[key]).sort();
-    found[key] = Object.fromEntries(names.map((name) => [name, inner(part[key][name])]));
-  }
-  for (const key of ['items', 'additionalProperties', 'propertyNames']) if (key in part) found[key] = inner(part[key]);
-  for (const key of ['anyOf', 'prefixItems']) if (key in part) found[key] = part[key].map(inner);
-  if (part.required?.length) found.required = [...part.required].sort();
-  return found;
-}
-
-/**
- * The same, with the members of objects in the order of their names.
- *
- * @param {any} value
- * @returns {any}
- */
-function sorted(value) {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.keys(value).sort().map((name) => [name, sorted(value[name])]));
-}
-
 // -- the whole --------------------------------------------------------------------------------------------------------
 
 /** What an interface's values must be. */
@@ -279,9 +219,10 @@ class Schema {
     if (dumped?.format !== FORMAT || typeof dumped.interface !== 'string') {
       throw new TypeError('this is no schema of an interface, as `python -m twistedipc.ipc dump` prints it');
     }
-    const { messages = {}, requests = {}, streamed = {}, streams = {}, $defs: definitions = {} } = dumped;
+    const { messages = {}, requests = {}, streamed = {}, streams = {}, takes = [], $defs: definitions = {} } = dumped;
     const checks = new Checks(definitions);
-    /** by kind and name @type {Map<string, { check: Check, answer: Check, fingerprints: string[] }>} */
+    this._takes = catalogueOf(takes);
+    /** by kind and name @type {Map<string, { check: Check, answer: Check }>} */
     this._parts = new Map();
     /**
      * @param {string} kind
@@ -290,7 +231,7 @@ class Schema {
      */
     const add = (kind, name, parts) => {
       const [check, answer = () => ''] = parts.map((part) => checks.of(part));
-      this._parts.set(`${kind} ${name}`, { check, answer, fingerprints: parts.map((part) => fingerprint(part, definitions)) });
+      this._parts.set(`${kind} ${name}`, { check, answer });
     };
     for (const [name, part] of Object.entries(messages)) add('message', name, [part]);
     for (const [name, { request, reply }] of Object.entries(requests)) add('call', name, [request, reply]);
@@ -329,13 +270,27 @@ class Schema {
   }
 
   /**
+   * The fingerprints that Python's library has made. It alone can: they depend on how it writes numbers, say.
+   *
    * @param {import('./catalogue.cjs').Kind} kind
    * @param {string} name
-   * @returns {string[] | undefined}
+   * @returns {string[] | undefined} undefined: they aren't known
    */
   fingerprints(kind, name) {
-    return this._parts.get(`${kind} ${name}`)?.fingerprints;
+    return this._takes.fingerprints(kind, name);
   }
+}
+
+/** @param {any} takes rows of something, its name, and its fingerprints */
+function catalogueOf(takes) {
+  const introduced = new Introduced();
+  try {
+    if (!Array.isArray(takes)) throw new TypeError('no array');
+    introduced.add({ takes });
+  } catch (error) {
+    throw new TypeError(`the fingerprints of the schema (\`takes\`) are none: ${/** @type {Error} */ (error).message}`);
+  }
+  return introduced.catalogue();
 }
 
 /**

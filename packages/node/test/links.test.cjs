@@ -309,6 +309,20 @@ test('items that the protocol doesn\'t have are refused where they are written',
   assert.equal(stream.next, 1);
 });
 
+test('a link that is lost as soon as it is there does not give who waits for one more time', async (t) => {
+  const here = place(t);
+  await here.listen(add);
+  const remote = here.dial();
+  let links = 0;
+  remote.on('link', (peer) => {
+    links++;
+    peer.close();
+  });
+  const waited = remote.linked({ timeout: 400 }).catch((error) => error);
+  assert.ok((await Promise.race([waited, sleep(5000)])) instanceof NotConnected);
+  assert.ok(links > 0);
+});
+
 // -- a file outbox
 
 test('a file outbox goes on where it was', async (t) => {
@@ -326,6 +340,20 @@ test('a file outbox goes on where it was', async (t) => {
   second.trim(31);
   assert.ok(fs.readdirSync(`${folder}/outbox`).filter((name) => name.endsWith('.log')).length <= 2);
   second.close();
+});
+
+test('an outbox that is opened forces the names of its files to the disk, before it takes an item', (t) => {
+  const { folder } = place(t);
+  const outbox = `${folder}/outbox`;
+  new FileOutbox(outbox).close();
+  const synced = [];
+  const { fsyncSync } = fs;
+  t.mock.method(fs, 'fsyncSync', (file) => {
+    synced.push(fs.fstatSync(file).ino);
+    fsyncSync(file);
+  });
+  new FileOutbox(outbox).close();
+  assert.ok(synced.includes(fs.statSync(outbox).ino));
 });
 
 test('a line that was being written is cut off, at every place; damage elsewhere is found', async (t) => {

@@ -10,6 +10,7 @@ const { PlainSession } = require('../lib/plain_session.cjs');
 const { Sessions } = require('./sessions.cjs');
 
 const integer = { type: 'integer', minimum: 0 };
+const [NOTE, ADD, SUM, QUERY, ROW] = ['1', '2', '3', '4', '5'].map((digit) => digit.repeat(16));
 const tagged = (name, properties, required = Object.keys(properties)) => ({
   title: name,
   type: 'object',
@@ -25,6 +26,7 @@ const DUMPED = {
   requests: { add: { request: { $ref: '#/$defs/Add' }, reply: { $ref: '#/$defs/Sum' } } },
   streamed: { query: { request: { $ref: '#/$defs/Query' }, item: { $ref: '#/$defs/Row' } } },
   streams: { events: { $ref: '#/$defs/Row' } },
+  takes: [['message', 'note', NOTE], ['call', 'add', ADD, SUM], ['items', 'query', QUERY, ROW], ['stream', 'events', ROW], ['later', 'x']],
   $defs: {
     Note: tagged('note', { text: { type: 'string', maxLength: 5, default: '' } }, []),
     Add: tagged('add', { a: integer, b: { anyOf: [integer, { type: 'null' }] } }),
@@ -148,13 +150,27 @@ test('each side knows what the other takes', async (t) => {
   assert.ok(!peer.understands('sub'));
   assert.ok(!peer.understands('add', { kind: 'message' }));
   const other = structuredClone(DUMPED);
-  other.$defs.Sum.properties.value = { type: 'string' };
+  other.takes[1][3] = NOTE;
   other.requests.sub = other.requests.add;
   const newer = await here.dial({}, fromSchema(other)).linked();
   assert.ok(newer.understands('add') && !newer.understands('add', { exactly: true }));
   assert.ok(!newer.understands('sub') && newer.understands('note', { exactly: true }));
   const unknowing = await here.dial({}, 'shop').linked();
   assert.ok(unknowing.understands('add') && !unknowing.understands('add', { exactly: true }));
+  // Of a dump that has none, as older ones, no fingerprint is known: neither here nor, by this side's words, there.
+  const { takes, ...older } = DUMPED;
+  assert.equal(fromSchema(older).schema.fingerprints('call', 'add'), undefined);
+  const one = await here.dial({}, fromSchema(older)).linked();
+  assert.ok(one.understands('add') && !one.understands('add', { exactly: true }));
+});
+
+test('fingerprints are those of the dump, and nothing else', () => {
+  assert.deepEqual(SHOP.schema.fingerprints('call', 'add'), [ADD, SUM]);
+  assert.deepEqual(SHOP.schema.fingerprints('stream', 'events'), [ROW]);
+  assert.equal(SHOP.schema.fingerprints('message', 'add'), undefined);
+  for (const takes of [null, {}, 'x', [['message', 'note']], [['message', 'note', 'short']], [['call', 'add', ADD]], [5]]) {
+    assert.throws(() => fromSchema({ ...DUMPED, takes }), /the fingerprints of the schema .*are none/, JSON.stringify(takes));
+  }
 });
 
 test('a long list of what is taken comes in several lines, and too much of it ends the link', () => {

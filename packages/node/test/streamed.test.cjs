@@ -174,6 +174,26 @@ test('what ends a streamed reply comes behind its items', async (t) => {
   while (aborted.length < 2) await sleep(1);
 });
 
+test('credit that comes before the items do is theirs as well', async (t) => {
+  const here = place(t);
+  let begin;
+  const begun = new Promise((resolve) => (begin = resolve));
+  const listening = await here.listen({ handlers: { late: async () => (await begun, counting.handlers.count({ to: 3, size: 1000 })), list: () => 1 } });
+  const remote = here.dial();
+  const { _link: link } = await remote.linked();
+  const whole = new Promise((resolve, reject) => {
+    let count = 0;
+    const id = link.callForItems('late', {}, 1, { came: (items) => (count += items.length), resolve: () => resolve(count), reject });
+    link.more(id, 5000);
+    assert.equal(id, 1);
+  });
+  await remote.call('list'); // behind them
+  begin();
+  assert.equal(await whole, 3);
+  const [peer] = listening.peers;
+  assert.equal(peer._link._credits.size, 0);
+});
+
 test('one item after the other, and timeouts that are some', async (t) => {
   const here = place(t);
   const remote = here.dial();

@@ -16,12 +16,13 @@ is decoded by what a peer says of itself: one that lies is asked for what it doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from twistedipc.ipc.wire.errors import Code, RemoteProtocolError
 from twistedipc.ipc.wire.handshake import Introduction
-from twistedipc.ipc.wire.messages import MOST_TYPES, TAG_LIMIT, Frame, Vocabulary, encode, tag_of
+from twistedipc.ipc.wire.messages import MOST_TYPES, TAG_LIMIT, Frame, Vocabulary, encode, name_of
 from twistedipc.ipc.wire.schema import DIGITS, UNTOLD, fingerprint
 
 #: Bytes of a line of them, with some room for what is around them: that of the handshake's other frames.
@@ -59,9 +60,14 @@ class Catalogue:
         return found == tuple(fingerprints) and UNTOLD not in found
 
     @property
+    def rows(self) -> list[list[str]]:
+        """All of it, as it is said."""
+        return [[what, name, *found] for (what, name), found in self._rows.items()]
+
+    @property
     def lines(self) -> bytes:
         """The lines that say all of it."""
-        *parts, last = _in_parts([what, name, *found] for (what, name), found in self._rows.items())
+        *parts, last = _in_parts(self.rows)
         return b"".join(
             [*(encode(Introduction(takes=part, more=True)) for part in parts), encode(Introduction(takes=last))]
         )
@@ -97,14 +103,25 @@ class Introduced:
 
 def catalogue_of(vocabulary: Vocabulary, streams: Mapping[str, type[msgspec.Struct]]) -> Catalogue:
     """Return what a side with this vocabulary takes, which receives these streams."""
+    items = vocabulary.items.answers
+    messages = [each for each in vocabulary.messages if not issubclass(each, Frame)]
+    calls = {kind: reply for kind, reply in vocabulary.answers.items() if kind not in items}
+    return catalogue(messages, calls, items, streams)
+
+
+def catalogue(
+    messages: Iterable[type[msgspec.Struct]],
+    calls: Mapping[type[msgspec.Struct], Any],
+    streamed: Mapping[type[msgspec.Struct], Any],
+    streams: Mapping[str, type[msgspec.Struct]],
+) -> Catalogue:
+    """Return what a side takes that is declared so: requests with their replies, or the items that answer them."""
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
-    for kind in sorted((each for each in vocabulary.messages if not issubclass(each, Frame)), key=tag_of):
-        rows[MESSAGE, tag_of(kind)] = (fingerprint(kind),)
-    for kind, reply in vocabulary.answers.items():
-        if kind not in vocabulary.items.answers:
-            rows[CALL, tag_of(kind)] = (fingerprint(kind), fingerprint(reply))
-    for kind, item in vocabulary.items.answers.items():
-        rows[ITEMS, tag_of(kind)] = (fingerprint(kind), fingerprint(item))
+    for kind in sorted(messages, key=name_of):
+        rows[MESSAGE, name_of(kind)] = (fingerprint(kind),)
+    for what, answered in ((CALL, calls), (ITEMS, streamed)):
+        for kind, answer in answered.items():
+            rows[what, name_of(kind)] = (fingerprint(kind), fingerprint(answer))
     for name, kind in streams.items():
         rows[STREAM, name] = (fingerprint(kind),)
     return Catalogue(rows)

@@ -39,6 +39,7 @@ from msgspec import inspect
 
 from twistedipc.ipc.wire.blob import may_have_blobs
 from twistedipc.ipc.wire.bodies import FRAMES
+from twistedipc.ipc.wire.catalogue import catalogue
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import MOST_TYPES, Vocabulary, name_of
 from twistedipc.ipc.wire.schema import mark_left_out, mark_times, schemas
@@ -178,8 +179,8 @@ class Interface:
         """
         Return the JSON Schema of all that goes over a link of this interface: ``messages`` and ``streams`` by name,
         ``requests`` each with its ``request`` and ``reply``, and ``streamed`` requests each with its ``request`` and an
-        ``item`` of its answer. ``python -m twistedipc.ipc`` prints it (``dump``), and compares it with that of another
-        version (``diff``).
+        ``item`` of its answer. ``takes`` has the fingerprints of all of them, as a side that answers says them.
+        ``python -m twistedipc.ipc`` prints it (``dump``), and compares it with that of another version (``diff``).
 
         :raises BadVocabulary: something has no schema: a default in it can't be JSON, say
         """
@@ -196,6 +197,7 @@ class Interface:
         asked = {name_of(kind): next(parts) for kind in self.calls}
         requests = {name: {"request": request, "reply": next(parts)} for name, request in asked.items()}
         streams = {name: next(parts) for name in self.streams}
+        received = {name: stream.items for name, stream in self.streams.items()}
         asked = {name_of(kind): next(parts) for kind in self.streamed}
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -205,6 +207,7 @@ class Interface:
             "requests": requests,
             "streamed": {name: {"request": request, "item": next(parts)} for name, request in asked.items()},
             "streams": streams,
+            "takes": catalogue(self.messages, self.calls, self.streamed, received).rows,
             "$defs": definitions,
         }
 
