@@ -2,6 +2,7 @@
 # make test          all tests but the long ones. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
 # make kills         sets of packages whose publication is killed at every point, by real services
 # make test-long     those that take long, and the other cases of what takes seconds each: chaos, crashes, a real registry
+# make test-postgresql   the tests of the ledger's queries once more, with a PostgreSQL in the place of SQLite
 # make attacks       builds that attack, behind the walls, where none may succeed, and without them, where all do
 # make thorough      ten times as many examples for the tests of properties, and others each time
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
@@ -34,7 +35,7 @@ INSTALLED_FROM = pyproject.toml hatch_build.py $(PAGE)/package-lock.json $(if $(
 # The package for Node.
 PACKAGE = packages/node
 
-.PHONY: demo test test-long kills attacks thorough coverage corpus check bench pictures release clean help
+.PHONY: demo test test-long test-postgresql kills attacks thorough coverage corpus check bench pictures release clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -46,12 +47,19 @@ demo: $(VENV)/installed
 # What the tests start hundreds of times is compiled once, also where the environment says that nothing is to be kept.
 WORKERS = $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
-test test-long kills attacks thorough coverage: export PYTHONDONTWRITEBYTECODE =
+test test-long test-postgresql kills attacks thorough coverage: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev
 	$(PYTEST) -m "not long and not attack and not kills" $(ARGS)
 
 test-long: $(VENV)/installed-dev
 	$(PYTEST) -m long $(ARGS)
+
+# Of the tests with a ledger, those of its queries: each ledger is a database of its own here, which takes a while.
+QUERIES = $(wildcard tests/test_storage_*.py) $(addprefix tests/test_,audit.py builder_keys.py domains.py environments.py \
+  hook_taking.py origin.py permits.py polling.py)
+test-postgresql: export TWISTEDIPC_TESTS_DATABASE = postgresql
+test-postgresql: $(VENV)/installed-dev
+	$(PYTEST) -m "not long and not attack and not kills" $(ARGS) $(QUERIES)
 
 kills: $(VENV)/installed-dev
 	$(PYTEST) -m kills $(ARGS) tests/integration/test_kills.py

@@ -7,6 +7,8 @@ Hypothesis' deadline is off for all tests: it measures wall-clock time, which on
 code. ``TWISTEDIPC_TESTS_EXAMPLES=10`` tries ten times as many examples (``make thorough``).
 
 No test waits for the disk (``disk``).
+
+On PostgreSQL (``databases``) only what has a ledger is run, and not what is marked ``sqlite``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import disk
+from tests import databases, disk
 from tests.properties import FACTOR, examples
 
 # The same examples each time: what fails then, fails because of what was changed. Others where many are tried.
@@ -72,6 +74,29 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Called by pytest for each test. A long one whose file doesn't say so in these words would never be run."""
     if item.get_closest_marker("long") is not None and not _says_long(item.path):
         raise pytest.UsageError(f"{item.nodeid}: say pytest.mark.long in its file, or make test-long won't find it")
+
+
+#: Those of which a test module has something, if it has a ledger.
+WITH_LEDGERS = frozenset({"tests.storage_fixtures", "tests.instant", "tests.apiserver_world", "tests.web_world"})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Called by pytest with what it has found."""
+    if not databases.ON_POSTGRESQL:
+        return
+    chosen = [item for item in items if item.get_closest_marker("sqlite") is None and _has_ledger(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
+@cache
+def _of_module(module: object) -> bool:
+    return any(getattr(each, "__module__", None) in WITH_LEDGERS for each in vars(module).values())
+
+
+def _has_ledger(item: pytest.Item) -> bool:
+    module = item.getparent(pytest.Module)
+    return module is not None and _of_module(module.obj)
 
 
 @pytest.hookimpl(wrapper=True)

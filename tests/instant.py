@@ -1,11 +1,13 @@
 """
-A ledger without threads: the real queries on a real SQLite in memory, each done at once. For tests on a `Clock`.
+A ledger without threads: the real queries on a real SQLite in memory (or on a PostgreSQL: ``databases``), each done at
+once. For tests on a `Clock`.
 
 It can be told to fail, as a locked database or a full disk would make it.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred, fail, succeed
 
+from tests import databases
 from tests.storage_fixtures import like_others
 from twistedipc.builds.attempt import Publish
 from twistedipc.publish.targets.registry import ProjectTargets, from_flat
@@ -40,8 +43,14 @@ def _template() -> sqlite3.Connection:
     return connection
 
 
+_numbers = itertools.count(1)
+
+
 def _engine() -> Engine:
     """Return an engine with a database of its own."""
+    if databases.ON_POSTGRESQL:
+        address = databases.new_database(f"instant_{next(_numbers)}")
+        return create_engine(address, isolation_level="READ COMMITTED", pool_size=1)
     connection = _connect()
     _template().backup(connection)
     return like_others(StaticPool(lambda: cast(Any, connection)))

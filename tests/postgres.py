@@ -18,6 +18,9 @@ import pytest
 #: Seconds for the server to start.
 DEADLINE = 180.0
 
+#: On no port; and for as many connections as hundreds of ledgers in one process keep.
+_SETTINGS = ("-c", "listen_addresses=", "-c", "max_connections=400")
+
 
 def _programs() -> Path | None:
     """The folder of PostgreSQL's programs: the newest version's of Debian's, else where `postgres` is on PATH."""
@@ -64,7 +67,7 @@ class PostgreSQL:
         """Start the server, and wait until it can be used."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-c", "listen_addresses=", "-F"],
+                [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-F", *_SETTINGS],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,

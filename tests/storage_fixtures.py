@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool, Pool
 
+from tests import databases
 from twistedipc.builds.attempt import Publish
 from twistedipc.builds.origin import Origin
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, from_flat, to_flat
@@ -49,12 +50,24 @@ def new_ledger(folder: Path) -> Path:
     return path
 
 
+def ledger_address(folder: Path) -> URL:
+    """Make a new ledger that belongs to ``folder``. Return its address."""
+    if databases.ON_POSTGRESQL:
+        return databases.database_of(folder)
+    return make_url(f"sqlite:///{new_ledger(folder)}")
+
+
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[Connection]:
     """
-    A connection, in a transaction, to the ledger in ``folder``, which is brought up to date; if there is none, a new
+    A connection, in a transaction, to the ledger of ``folder``, which is brought up to date; if there is none, a new
     one is made.
     """
+    if databases.ON_POSTGRESQL:
+        engine = create_engine(databases.database_of(folder), poolclass=NullPool)
+        with engine.begin() as connection:
+            yield connection
+        return
     path = folder / "ledger.sqlite"
     is_old = path.exists()
     if not is_old:

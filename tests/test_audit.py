@@ -48,6 +48,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "change",
     [*CHANGES, "REPLACE INTO audit (id, time, who, action, subject, detail) VALUES (1, 1, 'x', 'x', 'x', '{}')"],

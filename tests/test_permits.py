@@ -456,6 +456,7 @@ def test_nothing_is_there(ledger: Connection) -> None:
     assert permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one") == Refused("enough")
 
 
+@pytest.mark.sqlite
 def test_permits_stay_good_when_there_are_targets(ledger: Connection) -> None:
     """An update of the apiserver in the midst of a publication, from the version that knew one target with permits."""
     given, asked = built(ledger), built(ledger)
@@ -483,6 +484,7 @@ def test_each_target_has_its_own_permit(ledger: Connection) -> None:
     assert audited(ledger) == []
 
 
+@pytest.mark.sqlite
 def test_what_is_under_way_when_the_table_comes_may_go_on(ledger: Connection) -> None:
     """An update of the apiserver in the midst of a build."""
     attempt = built(ledger)

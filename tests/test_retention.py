@@ -22,6 +22,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.instant import InstantLedger
+from tests.plans import explained
 from tests.postgres import running_postgresql
 from tests.properties import examples
 from tests.retention_world import (
@@ -171,9 +172,10 @@ def _world(
     folder: Path, seed: int, rules: Rules, *, projects: int = 2, count: int = 14
 ) -> tuple[InstantLedger, Remover]:
     ledger = InstantLedger()
-    with ledger.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-        connection.commit()
+    if ledger.engine.dialect.name == "sqlite":
+        with ledger.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+            connection.commit()
     remover = Remover(folder, ledger, rules)
     history = History(random.Random(seed), remover.store)
     ledger.now(history.fill, projects, count)
@@ -580,9 +582,8 @@ def test_the_transaction_that_removes_counts_no_builds(ledger: InstantLedger, tm
         ledger.now(add_build, 1, 100, state=AttemptState.FAILED)
     subject = ledger.now(retention.subjects, Rules(logs=30, newest=2, most_builds=3))[0]
     page = ledger.now(retention.look, subject, Kind.LOGS, 0, 10, NOW)
-    removed = _plan_of(
-        ledger, lambda: ledger.now(retention.remove, subject, Kind.LOGS, page.wanted, page.limits, 1 << 20, NOW)
-    )
+    with explained(ledger.engine) as removed:
+        ledger.now(retention.remove, subject, Kind.LOGS, page.wanted, page.limits, 1 << 20, NOW)
     assert removed
     assert not [each for each in removed if "ORDER BY builds.id DESC" in each]
     assert [item.id for item in page.items if item.verdict.goes] == [1, 2, 3]
@@ -700,23 +701,6 @@ def test_whatever_refers_to_a_build_is_thought_of() -> None:
 # -- how it is found ---------------------------------------------------------------------------------------------------
 
 
-def _plan_of(ledger: InstantLedger, ask: Any) -> list[str]:
-    """How SQLite goes about the statements of a query: what it says of each step."""
-    found: list[str] = []
-
-    def explained(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
-        if statement.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE")):
-            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
-            found.extend(f"{row[3]}  <- {statement}" for row in rows)
-
-    event.listen(ledger.engine, "before_cursor_execute", explained)
-    try:
-        ask()
-    finally:
-        event.remove(ledger.engine, "before_cursor_execute", explained)
-    return found
-
-
 #: What is as small as there are projects, people or things that wait; all else may be as large as the history.
 _SMALL = {"projects", "receivers", "schedules", "outbox", "secrets", "build_secrets", "repository_access", "previews",
           "removed_files", "audit_kept", "hook_refs"}  # fmt: skip
@@ -734,7 +718,8 @@ def test_no_query_looks_through_the_history(tmp_path: Path, rules: Rules) -> Non
         ledger.now(builds.list_page, projects=frozenset({"p1"}), states=None, before=None, limit=50)
         ledger.now(builds.get, 3)
 
-    steps = _plan_of(ledger, all_of_it)
+    with explained(ledger.engine) as steps:
+        all_of_it()
     assert len(steps) > 100
     scans = {each for each in steps if each.startswith("SCAN ") and "CONSTANT ROW" not in each}
     assert {
@@ -858,6 +843,7 @@ class SmallerFile(TestCase):
 
 
 @pytest.mark.long
+@pytest.mark.sqlite
 def test_postgresql_comes_to_the_same(tmp_path: Path) -> None:
     """The same history, the same rules, the same rows left."""
     rules = Rules(logs=1, artifacts=1, unpublished=0, releases=1, builds=30, messages=1, audit=30, newest=1)

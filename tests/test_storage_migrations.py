@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -33,6 +34,7 @@ def test_migrations_and_tables_agree(tmp_path: Path) -> None:
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
+@pytest.mark.sqlite
 def test_what_alembic_does_not_compare_agrees_too(tmp_path: Path) -> None:
     """Partial indexes' conditions, and AUTOINCREMENT: as SQLite has them written down."""
     with database(tmp_path) as connection:
@@ -65,6 +67,7 @@ def test_upgrading_again_changes_nothing(tmp_path: Path) -> None:
         assert inspect(connection).get_table_names() == before
 
 
+@pytest.mark.sqlite
 def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
     """A database of the first schema: its logs tell what the table that came later is to hold."""
     progress, error = Progress(0.5, "half\0"), Annotation("error", "no")
@@ -103,6 +106,7 @@ def _without_columns_of_0003(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
 
 
+@pytest.mark.sqlite
 def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: Path) -> None:
     with database(tmp_path) as connection:
         add_project(connection)
@@ -117,6 +121,7 @@ def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: 
         assert projects.sealed_secret(connection, "shop", "npm_token") == b"sealed"
 
 
+@pytest.mark.sqlite
 def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
     """A database of before: an attempt that repeats another counts as that one."""
     with database(tmp_path) as connection:

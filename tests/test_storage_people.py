@@ -156,6 +156,7 @@ def test_a_first_token_finds_a_name(ledger: Connection) -> None:
         token(ledger, None, name)
 
 
+@pytest.mark.sqlite
 def test_tokens_of_before_are_no_persons_and_go_on(tmp_path: Path) -> None:
     with database(tmp_path) as connection:
         row, secret = token(connection, None, "old")

@@ -18,7 +18,7 @@ from tests.test_storage_logs import item
 from twistedipc.storage import logs
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.prepared import Prepared, _Form, command
-from twistedipc.storage.tables import token_projects
+from twistedipc.storage.tables import token_projects, tokens
 
 INSERT = insert(token_projects).values(token_id=bindparam("token"), project=bindparam("name"))
 RENAME = (
@@ -31,8 +31,9 @@ RENAME = (
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
     with database(tmp_path) as connection:
-        connection.exec_driver_sql(  # what token_projects refers to
-            "INSERT INTO tokens (id, name, secret_sha256, scopes, all_projects, created) VALUES (1, '', '', '', 0, 0)"
+        # What token_projects refers to.
+        connection.execute(
+            insert(tokens).values(id=1, name="", secret_sha256="", scopes="", all_projects=False, created=0)
         )
         yield connection
 
@@ -65,14 +66,15 @@ def test_its_errors_are_those_of_sqlalchemy(connection: Connection, row: dict[st
 
 
 def test_a_commands_errors_are_those_of_sqlalchemy(connection: Connection) -> None:
-    with pytest.raises(DBAPIError) as expected:
+    with pytest.raises(DBAPIError) as expected, connection.begin_nested():
         connection.exec_driver_sql("RELEASE SAVEPOINT none")
-    with pytest.raises(DBAPIError) as raised:
+    with pytest.raises(DBAPIError) as raised, connection.begin_nested():
         command(connection, "RELEASE SAVEPOINT none")
     assert type(raised.value) is type(expected.value)
     assert str(raised.value) == str(expected.value)
 
 
+@pytest.mark.sqlite
 def test_what_a_row_lacks_is_an_error_and_not_null(connection: Connection) -> None:
     with pytest.raises(KeyError, match="token"):
         Prepared(INSERT).run(connection, [{"name": "a"}])

@@ -31,7 +31,7 @@ from twisted.web.resource import IResource, Resource
 from tests.ask_program import AskPrograms
 from tests.outside import Letters, Outsiders
 from tests.publish_program import Programs
-from tests.storage_fixtures import new_ledger
+from tests.storage_fixtures import ledger_address
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.builds.roles import Role
 from twistedipc.publish.targets.differences import Difference
@@ -380,7 +380,7 @@ class World(TestCase):
         self.threads = ThreadPool(0, 2, "files")
         self.threads.start()
         self.addCleanup(self.threads.stop)
-        self.ledger = Ledger(reactor, f"sqlite:///{new_ledger(self.folder)}", now=self.now)
+        self.ledger = Ledger(reactor, ledger_address(self.folder), now=self.now)
         await self.ledger.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.artifacts = ArtifactStore(self.folder / "artifacts")

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import databases
 from tests.forks import Forked, fork
 from tests.ports import free_port
 from tests.storage_fixtures import new_ledger
@@ -207,6 +208,8 @@ class Platform:
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = ""
         self._repositories = 0
+        if databases.ON_POSTGRESQL and not database:
+            database = databases.database_of(folder).render_as_string(hide_password=False)
         self._makes_ledger = not database
         api = {
             "data": "apiserver-data",

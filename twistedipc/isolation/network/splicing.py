@@ -8,7 +8,8 @@ from typing import cast
 
 from twistedipc.isolation.network.contacts import Contact
 
-#: The most bytes that are read at once, and that wait for a client before its host has to.
+#: The most bytes of a client that are read at once; and how many may wait for a client before its host has to: what is
+#: read of the host at once (by asyncio, up to 256 KiB) comes on top.
 BLOCK = 64 << 10
 
 
