@@ -450,9 +450,9 @@ def test_no_answer_is_taken_that_came_for_another_view(page: Page, platform: Pla
     page.goto(f"{platform.url}/#/builds?tone=bad")
     page.goto(f"{platform.url}/#/builds?tone=good")
     rows = page.locator("table.builds tbody tr")
-    expect(rows.filter(has_text=f"#{builds['build']}")).to_have_count(1)
+    expect(rows.filter(has_text=re.compile(rf"#{builds['build']}\b"))).to_have_count(1)
     for route in held:
         route.continue_()
     page.unroute(re.compile(r"/api/v1/builds\?.*tone=bad"))
     page.wait_for_timeout(300)
-    expect(rows.filter(has_text=f"#{builds['failed']}")).to_have_count(0)
+    expect(rows.filter(has_text=re.compile(rf"#{builds['failed']}\b"))).to_have_count(0)
