@@ -35,7 +35,12 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The link's shared key, or a named one.")
 @click.option("--certificate", type=click.Path(exists=True), metavar="PEM", help="This end's, for tls:.")
 @click.option("--certificate-key", type=click.Path(exists=True), metavar="PEM", help="The key to it.")
-@click.option("--authority", type=click.Path(exists=True), metavar="PEM", help="Who has issued the peer's.")
+@click.option(
+    "--authority",
+    type=click.Path(exists=True),
+    metavar="PEM",
+    help="The certificate of the authority that signs the other end's.",
+)
 @click.option("--role", metavar="ROLE", help="This end's role, such as calculator-client. Needed for a link.")
 @click.option("--name", default="conform", show_default=True, help="This end's name.")
 @click.option("--only", multiple=True, metavar="NUMBER", help="Only this case, or this chapter (2). May be repeated.")
