@@ -51,6 +51,14 @@ def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> A
         time.sleep(min(0.02 + waited / 20, 0.1))
 
 
+def find(folder: Path, name: str) -> Path | None:
+    """The first file of this name anywhere in a folder in which others make and remove folders meanwhile."""
+    for place, _, files in os.walk(folder):  # it goes on where a folder has gone, as `Path.rglob` doesn't
+        if name in files:
+            return Path(place, name)
+    return None
+
+
 def toml(table: Mapping[str, Any], prefix: str = "") -> str:
     """A table of strings, numbers, booleans, lists of strings or of tables, and tables as TOML."""
     lines: list[str] = []

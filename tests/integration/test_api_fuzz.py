@@ -193,15 +193,17 @@ def _good_environments(said: list[Any]) -> list[Any]:
 
 
 def _without_what_is_refused(settings: dict[str, Any]) -> None:
-    """Leave out of a target's settings what it refuses itself."""
-    try:
-        if settings.get("type") == Static.name:
-            Static().check(msgspec.convert(settings, StaticSettings))
-        elif settings.get("type") == Npm.name:
-            Npm().check(msgspec.convert(settings, NpmSettings))
-    except BadValue:
-        for name in ("access", "headers", "auth", "audience", "author", "publish_at", "staging", "versions"):
-            settings.pop(name, None)
+    """Leave out of a target's settings, one after another, what it refuses beside those before."""
+    kept: dict[str, Any] = {}
+    for name, value in sorted(settings.items(), key=lambda item: item[0] != "type"):
+        with contextlib.suppress(BadValue):
+            if settings.get("type") == Static.name:
+                Static().check(msgspec.convert(kept | {name: value}, StaticSettings))
+            elif settings.get("type") == Npm.name:
+                Npm().check(msgspec.convert(kept | {name: value}, NpmSettings))
+            kept[name] = value
+    settings.clear()
+    settings.update(kept)
 
 
 def _breaks_a_rule(settings: Any) -> bool:

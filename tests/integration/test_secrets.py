@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import Platform, git, wait_for
+from tests.integration.platform import Platform, find, git, wait_for
 from tests.node import need_node, node_path
 
 VALUE = 'correct horse/battery"staple'
@@ -68,7 +68,7 @@ def test_each_build_and_step_has_what_is_for_it(platform: Platform) -> None:
     ]
     build = platform.build("kinds")
     data = platform.folder
-    running = wait_for("the step runs", lambda: next(iter(data.rglob("work/running")), None))
+    running = wait_for("the step runs", lambda: find(data, "running"))
     assert on_disk(platform, VALUE) == on_disk(platform, "other-value-of-it") == []
     assert on_disk(platform, "kinds")  # the search finds what there is
     (running.parent / "go").touch()
@@ -242,7 +242,7 @@ def test_a_builder_that_was_killed_gives_them_all_the_same(platform: Platform) -
     platform.builder.kill()
     build = platform.build("killed")
     platform.builder.start(crash_at="builder:runner-spawned")
-    wait_for("the runner asks", lambda: next(iter(platform.folder.rglob("secrets.wanted")), None))
+    wait_for("the runner asks", lambda: find(platform.folder, "secrets.wanted"))
     wait_for("the builder has died", platform.builder.exited)
     platform.builder.start()
     platform.succeed(build)
