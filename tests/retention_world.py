@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, insert, select, update
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from tests.instant import InstantLedger
 from twistedipc.builds.retention import DAY, Lost, Own, Plan, Rules, Run
@@ -34,6 +36,8 @@ from twistedipc.storage.rows import APISERVER
 NOW = 1_900_000_000_000
 
 REFS = ("main", "fix", "next", "refs/heads/gone")
+
+_T = TypeVar("_T")
 
 _TARGETS = '[{"type":"static"}]'
 
@@ -370,14 +374,20 @@ class Remover:
 
     def plan(self, projects: frozenset[str] | None = None) -> Plan:
         """What would go."""
-        found: list[Plan] = []
-        Deferred.fromCoroutine(self.pruning.plan(projects)).addCallback(found.append)
-        return found[0]
+        return self._answer(self.pruning.plan(projects))
 
     def lost(self, projects: frozenset[str] | None = None) -> Lost:
         """What not even the newest would be left of."""
-        found: list[Lost] = []
-        Deferred.fromCoroutine(self.pruning.lost(projects)).addCallback(found.append)
+        return self._answer(self.pruning.lost(projects))
+
+    def _answer(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        """What it returns, or raises, after pauses that take no time."""
+        found: list[_T | Failure] = []
+        Deferred.fromCoroutine(asked).addBoth(found.append)
+        while not found:
+            self.clock.advance(0.01)
+        if isinstance(found[0], Failure):
+            found[0].raiseException()
         return found[0]
 
     def link(self, builder: str, features: set[str]) -> None:
