@@ -21,14 +21,15 @@ from hypothesis import strategies as st
 from tests.cli_server import Asked, Say, Server, as_json, problem, serving
 from tests.test_cli_why import FAILURE, FOUND
 from twistedipc.cli.client import Client
-from twistedipc.cli.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES, Budget
-from twistedipc.cli.mcp.methods import MCP, Called, CallTool, Ping, Result
-from twistedipc.cli.mcp.protocol import HANDSHAKE, STATELESS, Protocol
+from twistedipc.cli.mcp.asking import AskingByClient, finished
 from twistedipc.cli.mcp.serving import THREADS, WAITING, Serving
-from twistedipc.cli.mcp.tools import TOOLS, Asking
 from twistedipc.finding.blocks import Line
 from twistedipc.finding.messages import LogHit
 from twistedipc.ipc import CallFailed
+from twistedipc.web.api.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES, Budget
+from twistedipc.web.api.mcp.methods import MCP, Called, CallTool, Ping, Result
+from twistedipc.web.api.mcp.protocol import HANDSHAKE, STATELESS, Protocol
+from twistedipc.web.api.mcp.tools import TOOLS
 
 TIME = "2026-11-29T10:00:01Z"
 SHA = "ab" * 32
@@ -110,15 +111,15 @@ def server() -> Iterator[Server]:
 
 
 def protocol(server: Server, *, changes: bool = False, tokens: int = 10_000) -> Protocol:
-    asking = Asking(Client(server.url, "tipc_x"), Path("/"))
-    return Protocol(asking, allow_changes=changes, tokens=tokens)
+    asking = AskingByClient(Client(server.url, "tipc_x"), Path("/"))
+    return Protocol(asking, allow="start with --allow-changes", allow_changes=changes, tokens=tokens)
 
 
 METHODS: dict[object, Any] = {kind.__struct_config__.tag: kind for kind in MCP.kinds}
 
 
 def ask(asked: Protocol, method: str, **params: Any) -> dict[str, Any]:
-    result: dict[str, Any] = msgspec.to_builtins(asked.answer(msgspec.convert(params, METHODS[method])))
+    result: dict[str, Any] = msgspec.to_builtins(finished(asked.answer(msgspec.convert(params, METHODS[method]))))
     return result
 
 
@@ -397,7 +398,7 @@ class Held:
         self.going_on = threading.Semaphore(0)
         self.let_go = threading.Event()
 
-    def answer(self, request: Any) -> Result:
+    async def answer(self, request: Any) -> Result:
         if isinstance(request, CallTool):
             self.going_on.release()
             assert self.let_go.wait(30)
@@ -498,12 +499,12 @@ class Late(Held):
 
     talk: Talk
 
-    def answer(self, request: Any) -> Result:
+    async def answer(self, request: Any) -> Result:
         if isinstance(request, Ping):
             self.let_go.set()
             while len(self.talk.serving._conversation._open) > 1:
-                time.sleep(0.001)
-        return super().answer(request)
+                time.sleep(0.001)  # noqa: ASYNC251  # nothing else is to happen here
+        return await super().answer(request)
 
 
 def test_a_call_that_has_ended_is_not_taken_for_another() -> None:

@@ -11,10 +11,10 @@ import click
 
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client
-from twistedipc.cli.mcp.budget import FEWEST_TOKENS, TOKENS
-from twistedipc.cli.mcp.protocol import Protocol
+from twistedipc.cli.mcp.asking import AskingByClient
 from twistedipc.cli.mcp.serving import Serving
-from twistedipc.cli.mcp.tools import Asking
+from twistedipc.web.api.mcp.budget import FEWEST_TOKENS, MOST_TOKENS, TOKENS
+from twistedipc.web.api.mcp.protocol import Protocol
 
 _CHUNK = 1 << 16
 
@@ -24,7 +24,7 @@ _CHUNK = 1 << 16
 @click.option("--allow-changes", is_flag=True, help="Also offer to build, retry, cancel and promote.")
 @click.option(
     "--max-tokens",
-    type=click.IntRange(FEWEST_TOKENS, 1_000_000),
+    type=click.IntRange(FEWEST_TOKENS, MOST_TOKENS),
     default=TOKENS,
     show_default=True,
     metavar="N",
@@ -39,7 +39,8 @@ def mcp(client: Client, allow_changes: bool, max_tokens: int) -> None:
     # The descriptor itself: whatever prints to standard output by mistake must not reach the client.
     out = os.dup(1)
     os.dup2(2, 1)
-    protocol = Protocol(Asking(client, Path.cwd()), allow_changes=allow_changes, tokens=max_tokens)
+    asking = AskingByClient(client, Path.cwd())
+    protocol = Protocol(asking, allow="start with --allow-changes", allow_changes=allow_changes, tokens=max_tokens)
     serving = Serving(protocol, lambda: os.read(0, _CHUNK), lambda line: _write(out, line))
     if sys.stdin.isatty():
         click.echo("a program is to start this, and talk to it: see docs/mcp.md. Ctrl-D ends it.", err=True)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from twistedipc.cli.mcp.methods import MCP, CallTool
-from twistedipc.cli.mcp.protocol import Protocol
+from twistedipc.cli.mcp.asking import finished
 from twistedipc.ipc import Asked, CallFailed, Code, Dropped, Ended, JsonRpcConversation, JsonRpcFormat, Refused
+from twistedipc.web.api.mcp.methods import MCP, CallTool
+from twistedipc.web.api.mcp.protocol import Protocol
 
 #: Calls that go on at once, and that wait; more are refused.
 THREADS: Final = 4
@@ -91,7 +92,7 @@ class Serving:
 
     def _answer(self, asked: Asked) -> None:
         try:
-            result = self._protocol.answer(asked.request)
+            result = finished(self._protocol.answer(asked.request))
             self._say(asked, lambda: self._conversation.reply(asked, result))
         except CallFailed as error:
             self._refuse(asked, error.code, error.message, error.data)

@@ -11,6 +11,7 @@ The way of a request: ``resource`` (who calls, may they, is the request well for
 - ``sessions``: how browsers' sessions begin
 - ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document
 - ``context``: what the functions work with
+- ``mcp/``: the Model Context Protocol
 
 To add a route: write its function, with ``Call[Query, Body]`` and ``Reply[Answer]`` as annotations (None for what it
 doesn't have), and give it a line in ``routes``. Validation, authorisation and the document follow from these.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -25,6 +25,13 @@ B_co = TypeVar("B_co", bound=msgspec.Struct | None, covariant=True)
 A_co = TypeVar("A_co", bound=msgspec.Struct | bytes | None, covariant=True)
 
 
+class Ask(Protocol):
+    """Asks another route what it answers the same caller, who may see and do there what they may anyway."""
+
+    def __call__(self, method: str, uri: str, body: bytes = b"") -> Awaitable[Reply[Any] | Takeover]:
+        """Return its answer. Raises `ProblemError`, and what is the platform's own fault as it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call(Generic[Q_co, B_co]):
     """
@@ -42,6 +49,7 @@ class Call(Generic[Q_co, B_co]):
     body: B_co
     content: bytes  # the body as it came
     caller: TokenRow | None  # None where the route needs no token
+    ask: Ask  # for what another route answers, within this request
     bound_project: ProjectRow | None = None  # the path's project, where the route is bound to one
     bound_build: BuildRow | None = None  # the path's build, where the route is bound to one
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from twistedipc.builds.names import ATTEMPT
 from twistedipc.builds.states import AttemptState, Tone
+from twistedipc.web.api.mcp.budget import FEWEST_TOKENS, MOST_TOKENS, TOKENS
 from twistedipc.web.api.schemas import PackageName, ProjectName
 from twistedipc.web.http.queries import Query
 
@@ -152,6 +153,13 @@ class OutlineLog(Query, frozen=True, kw_only=True):
     """Of which log."""
 
     attempt: AttemptNumber | UnsetType = UNSET  # the newest
+
+
+class AskByMcp(Query, frozen=True, kw_only=True):
+    """What is offered to a program, and how much it is told."""
+
+    changes: Literal["0", "1"] = "0"  # 1: also tools that change something
+    tokens: Annotated[int, Meta(ge=FEWEST_TOKENS, le=MOST_TOKENS)] = TOKENS  # about so many in an answer
 
 
 class ShowFailure(Query, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ may be committed already, and what follows a commit (telling the builders, say) 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -129,8 +130,14 @@ class Api(Resource):
         """
         if isinstance(found, Options):
             return Reply(body=None, headers={"Allow": found.allow})
-        route = found.route
         token = None if holding is None else holding.token
+        answer = await self._answer(request, request.uri, body, found, token)
+        return _with_warning(answer, token, self._context.now()) if isinstance(answer, Reply) else answer
+
+    async def _answer(
+        self, request: BoundedRequest, uri: bytes, body: bytes, found: Match, token: TokenRow | None
+    ) -> Reply[Any] | Takeover:
+        route = found.route
         if token is not None and route.scope is not None:
             _check_scope(token, route)
         project, build = await self._bound(found, token)
@@ -141,15 +148,28 @@ class Api(Resource):
             authentication=self._authentication,
             address=request.remote.address,
             path=found.path,
-            query=_query(route, request),
+            query=None if route.query is None else query_of(uri, route.query),  # without a type, it is ignored
             body=_body(route, body),
             content=body,
             caller=token,
+            ask=partial(self._ask, request, token),
             bound_project=project,
             bound_build=build,
         )
-        answer = await route.function(call)
-        return _with_warning(answer, token, self._context.now()) if isinstance(answer, Reply) else answer
+        return await route.function(call)
+
+    async def _ask(
+        self, request: BoundedRequest, token: TokenRow | None, method: str, uri: str, body: bytes = b""
+    ) -> Reply[Any] | Takeover:
+        """See `Call.ask`."""
+        found = match(method, uri.partition("?")[0].encode())
+        assert isinstance(found, Match), "nobody asks for options"
+        try:
+            return await self._answer(request, uri.encode(), body, found, token)
+        except Exception as error:
+            if (problem := _problem(Failure())) is None:
+                raise
+            raise problem from error
 
     async def _caller(self, route: Route, request: BoundedRequest) -> Holding | None:
         context = self._context
@@ -360,7 +380,3 @@ def _body(route: Route, data: bytes) -> Any:
 def _ticket(request: BoundedRequest) -> str | None:
     tickets = [value for name, value in pairs_of(request.uri) if name == "ticket"]
     return tickets[0] if len(tickets) == 1 else None
-
-
-def _query(route: Route, request: BoundedRequest) -> Any:
-    return None if route.query is None else query_of(request.uri, route.query)  # without a type, the query is ignored

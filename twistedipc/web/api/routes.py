@@ -45,6 +45,7 @@ from twistedipc.web.api import (
     uploads,
 )
 from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.mcp import posted
 from twistedipc.web.api.route import CONVERTERS, Header, Route, route
 from twistedipc.web.http.problems import ProblemError, not_found
 
@@ -166,6 +167,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     route("stream_log", f"GET {_B}/log/stream", logs.stream_log, needs="read"),
     route("stream", "GET /api/v1/stream", logs.stream, needs="read"),
+    # For programs that help people.
+    route(
+        "ask_by_mcp",
+        "POST /mcp",
+        posted.answer,
+        needs="read",
+        other_statuses=frozenset({202}),
+        problems=frozenset({400, 403, 404, 415}),
+    ),
     # Releases.
     route("list_releases", f"GET {_P}/releases", releases.list_page, needs="read"),
     route("compare_releases", f"GET {_P}/releases/diff", releases.compare, needs="read"),

@@ -1,5 +1,6 @@
 """
-What each method of the Model Context Protocol answers, in each of its versions. ``cli.mcp``; no I/O but what tools do.
+What each method of the Model Context Protocol answers, in each of its versions. ``web.api.mcp``; no I/O but what tools
+do.
 
 Up to 2025-11-25 a client begins with ``initialize``, which agrees on a version. Since 2026-07-28 there is no such
 beginning: each request names its version, and ``server/discover`` says what there is.
@@ -13,9 +14,10 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from twistedipc import __version__
-from twistedipc.cli.failures import Failure
-from twistedipc.cli.mcp.budget import TOKENS, Budget
-from twistedipc.cli.mcp.methods import (
+from twistedipc.ipc import CallFailed, Code
+from twistedipc.web.api.mcp.asking import Asking, Refused
+from twistedipc.web.api.mcp.budget import TOKENS, Budget
+from twistedipc.web.api.mcp.methods import (
     Called,
     CallTool,
     Discover,
@@ -29,8 +31,7 @@ from twistedipc.cli.mcp.methods import (
     Ping,
     Result,
 )
-from twistedipc.cli.mcp.tools import TOOLS, Asking, Tool
-from twistedipc.ipc import CallFailed, Code
+from twistedipc.web.api.mcp.tools import TOOLS, Tool
 
 #: The protocol's own error for a request that names a version that isn't known.
 UNSUPPORTED_VERSION: Final = -32022
@@ -53,22 +54,28 @@ _INSTRUCTIONS: Final = (
 
 
 class Protocol:
-    """What is answered. ``allow_changes``: also tools that change something."""
+    """
+    What is answered.
 
-    def __init__(self, asking: Asking, *, allow_changes: bool = False, tokens: int = TOKENS) -> None:
+    :param allow_changes: also tools that change something.
+    :param allow: what somebody does who wants to have these.
+    """
+
+    def __init__(self, asking: Asking, *, allow: str, allow_changes: bool = False, tokens: int = TOKENS) -> None:
         self._asking = asking
+        self._allow = allow
         self._tokens = tokens
         self._tools: dict[str, Tool[Any]] = {tool.name: tool for tool in TOOLS if allow_changes or not tool.changes}
 
-    def answer(self, request: Any) -> Result:
+    async def answer(self, request: Any) -> Result:
         """Return the result of a `Method`. Raises `CallFailed`."""
         stateless = _is_stateless(request.meta)
-        result = self._result(request)
+        result = await self._result(request)
         if stateless:
             result.result_type, result.meta = "complete", {_SERVER: _server()}
         return result
 
-    def _result(self, request: Method) -> Result:
+    async def _result(self, request: Method) -> Result:
         match request:
             case Initialize():
                 return self._initialize(request.protocol_version)
@@ -87,7 +94,7 @@ class Protocol:
                 tools = [tool.schema() for tool in self._tools.values()]
                 return Listed(tools=tools, ttl_ms=_KEPT, cache_scope="private")
             case CallTool():
-                return self._call(request)
+                return await self._call(request)
             case never:
                 assert_never(never)
 
@@ -100,7 +107,7 @@ class Protocol:
             instructions=_INSTRUCTIONS,
         )
 
-    def _call(self, request: CallTool) -> Called:
+    async def _call(self, request: CallTool) -> Called:
         """
         Call a tool. What the caller can't have known beforehand (a build that isn't there, a server that doesn't
         answer) is a result that says so, for the model to read; what it could (a tool's name) is an error.
@@ -108,21 +115,26 @@ class Protocol:
         name = request.name
         tool = self._tools.get(name)
         if tool is None:
-            hint = " (it changes something: start with --allow-changes)" if _is_change(name) else ""
+            hint = f" (it changes something: {self._allow})" if _is_change(name) else ""
             raise CallFailed(Code.BAD_REQUEST, f"there is no tool {name[:100]!r}{hint}")
         budget = Budget(self._tokens)
         try:
-            tool.call(self._asking, request.arguments or {}, budget)
+            await tool.call(self._asking, request.arguments or {}, budget)
         except msgspec.ValidationError as error:
             return _content(f"{name} doesn't take that: {error}", failed=True)
-        except Failure as error:
-            return _content(error.message, failed=True)
+        except Refused as error:
+            return _content(str(error), failed=True)
         return _content(budget.text(), failed=False)
+
+
+def stated_version(meta: Meta) -> Any:
+    """Return the version that a request names; None if it names none."""
+    return None if meta is None else meta.get(_VERSION)
 
 
 def _is_stateless(meta: Meta) -> bool:
     """Return whether a request names its version. Raises `CallFailed` if it is none that is known."""
-    version = None if meta is None else meta.get(_VERSION)
+    version = stated_version(meta)
     if version is None:
         return False
     if version not in STATELESS:

@@ -1,5 +1,5 @@
 """
-What programs can ask for by `twistedipc mcp`. ``cli.mcp``.
+What programs can ask for. ``web.api.mcp``; no I/O but by `Asking`.
 
 `TOOLS` is the table: a tool's name and description, the type of its arguments (from which its schema and their check
 follow), and its function, which asks the API and writes into a `Budget`. Whatever quotes a log says of which one it is
@@ -8,25 +8,22 @@ with its digest, and has the number of each line.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from twistedipc.builds.counts import counted
 from twistedipc.builds.states import AttemptState
-from twistedipc.cli.client import Client, path
-from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.mcp.budget import Budget
-from twistedipc.cli.naming import project_here
-from twistedipc.cli.output import between, local_time
-from twistedipc.cli.why import failure_text
 from twistedipc.finding.messages import LogHit
 from twistedipc.terminal import escapes
+from twistedipc.terminal.amounts import duration
 from twistedipc.web.api import schemas
+from twistedipc.web.api.mcp.asking import Asking, Refused
+from twistedipc.web.api.mcp.budget import Budget
+from twistedipc.web.api.mcp.failure import failure_text
 
 #: Records of a log that are read at a time, at most, and unless somebody says otherwise.
 MOST_RECORDS = 2000
@@ -114,13 +111,6 @@ class RequestBuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 _A = TypeVar("_A", bound=msgspec.Struct)
 
 
-class Asking(NamedTuple):
-    """With what tools work: the apiserver's client, and the folder in which the command was started."""
-
-    client: Client
-    folder: Path
-
-
 class Tool(msgspec.Struct, Generic[_A], frozen=True):
     """A tool: see the module. ``changes``: it changes something; ``destroys``: what can't be taken back."""
 
@@ -128,7 +118,7 @@ class Tool(msgspec.Struct, Generic[_A], frozen=True):
     title: str
     description: str
     arguments: type[_A]
-    function: Callable[[Asking, _A, Budget], None]
+    function: Callable[[Asking, _A, Budget], Awaitable[None]]
     changes: bool = False
     destroys: bool = False
 
@@ -148,9 +138,9 @@ class Tool(msgspec.Struct, Generic[_A], frozen=True):
             },
         }
 
-    def call(self, asking: Asking, given: dict[str, Any], budget: Budget) -> None:
-        """Do it. Raises `msgspec.ValidationError` for other arguments than it takes, and `Failure`."""
-        self.function(asking, msgspec.convert(given, self.arguments), budget)
+    async def call(self, asking: Asking, given: dict[str, Any], budget: Budget) -> None:
+        """Do it. Raises `msgspec.ValidationError` for other arguments than it takes, and `Refused`."""
+        await self.function(asking, msgspec.convert(given, self.arguments), budget)
 
 
 def schema_of(arguments: type[msgspec.Struct]) -> dict[str, Any]:
@@ -176,36 +166,36 @@ def _resolved(schema: Any, parts: dict[str, Any]) -> Any:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def list_projects(asking: Asking, given: Nothing, budget: Budget) -> None:
+async def list_projects(asking: Asking, given: Nothing, budget: Budget) -> None:
     """See `TOOLS`."""
-    found = asking.client.get(path("projects")).decode(schemas.Projects).projects
+    found = (await asking.get(["projects"], schemas.Projects)).projects
     lines = (f"{each.name}: {each.repository} ({each.default_ref}), {each.release_url}" for each in found)
     _list(budget, lines, len(found), "projects")
 
 
-def list_builds(asking: Asking, given: ListBuilds, budget: Budget) -> None:
+async def list_builds(asking: Asking, given: ListBuilds, budget: Budget) -> None:
     """See `TOOLS`."""
     query = {"project": given.project, "state": given.state, "before": given.before, "limit": given.limit}
-    page = asking.client.get(path("builds"), query).decode(schemas.Builds)
+    page = await asking.get(["builds"], schemas.Builds, query)
     shown = _list(budget, map(_build_line, page.builds), len(page.builds), "builds")
     if shown == len(page.builds) and page.next is not None:
         budget.note(f"There are older builds: before={page.next}.")
 
 
-def show_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
+async def show_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
     """See `TOOLS`."""
-    found = _build(asking, given.build)
+    found = await _build(asking, given.build)
     budget.add(_build_line(found))
     if found.waiting is not None:
         budget.add(f"waits: {found.waiting.text}")
     for attempt in found.attempts:
-        took = between(attempt.started, attempt.ended)
+        took = _between(attempt.started, attempt.ended)
         reason = f": {attempt.reason}" if attempt.reason else ""
         budget.add(_plain(f"attempt {attempt.number} {attempt.state}{reason}{f', took {took}' if took else ''}"))
         budget.add(f"  {_log_of(found, attempt)}")
         for step in attempt.steps:
             code = "" if step.exit_code is None else f", exit code {step.exit_code}"
-            took = between(step.started, step.ended)
+            took = _between(step.started, step.ended)
             how = f"{step.outcome}{code}{f', took {took}' if took else ''}"
             budget.add(_plain(f"  step {step.name} ({step.command}) {how}"))
         for published in attempt.published:
@@ -218,23 +208,23 @@ def show_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
     _say_if_full(budget, "the rest of what is known of this build")
 
 
-def build_failure(asking: Asking, given: ShowFailure, budget: Budget) -> None:
+async def build_failure(asking: Asking, given: ShowFailure, budget: Budget) -> None:
     """See `TOOLS`."""
     number = given.build
     if number is None:
-        project = given.project or project_here(asking.client, asking.folder)
+        project = given.project or await asking.project_here()
         query = {"project": project, "state": AttemptState.FAILED.value, "limit": 1}
-        builds = asking.client.get(path("builds"), query).decode(schemas.Builds).builds
+        builds = (await asking.get(["builds"], schemas.Builds, query)).builds
         if not builds:
-            raise Failure(ExitCode.NOT_FOUND, f"no build{f' of {project}' if project else ''} has failed")
+            raise Refused(f"no build{f' of {project}' if project else ''} has failed")
         number = builds[0].id
-    answer = asking.client.get(path("builds", number, "failure"), {"attempt": given.attempt})
-    text = failure_text(answer.decode(schemas.BuildFailure)).split("\n")
+    found = await asking.get(["builds", number, "failure"], schemas.BuildFailure, {"attempt": given.attempt})
+    text = failure_text(found).split("\n")
     if budget.extend(text) < len(text):
         budget.note("The rest is left out: there is no room for it.")
 
 
-def search_log(asking: Asking, given: SearchLog, budget: Budget) -> None:
+async def search_log(asking: Asking, given: SearchLog, budget: Budget) -> None:
     """See `TOOLS`."""
     query: dict[str, str | int | None] = {
         "q": given.query,
@@ -246,11 +236,10 @@ def search_log(asking: Asking, given: SearchLog, budget: Budget) -> None:
     }
     if given.build is not None:
         query |= {"attempt": given.attempt, "after": given.after}
-        answer = asking.client.get(path("builds", given.build, "log", "search"), query)
+        where: list[str | int] = ["builds", given.build, "log", "search"]
     else:
-        where = path("projects", _project(asking, given.project), "logs", "search")
-        answer = asking.client.get(where, query)
-    page = answer.decode(schemas.LogSearchPage)
+        where = ["projects", await _project(asking, given.project), "logs", "search"]
+    page = await asking.get(where, schemas.LogSearchPage, query)
     if not page.matches:
         budget.add("Nothing matches.")
     hits, left_out = _of_some_logs(page.hits)
@@ -259,7 +248,7 @@ def search_log(asking: Asking, given: SearchLog, budget: Budget) -> None:
         name = f"{hit.build}-{hit.attempt}"
         if name != log:
             log = name
-            found = _build(asking, hit.build)
+            found = await _build(asking, hit.build)
             budget.add(_log_of(found, _attempt(found, hit.attempt)))
         if budget.extend(_hit_lines(hit)) < len(hit.before) + 1 + len(hit.after):
             break
@@ -274,27 +263,21 @@ def search_log(asking: Asking, given: SearchLog, budget: Budget) -> None:
         budget.note(said)
 
 
-def read_log(asking: Asking, given: ReadLog, budget: Budget) -> None:
+async def read_log(asking: Asking, given: ReadLog, budget: Budget) -> None:
     """See `TOOLS`."""
-    found = _build(asking, given.build)
+    found = await _build(asking, given.build)
     attempt = _attempt(found, given.attempt or found.attempt)
-    outline = asking.client.get(path("builds", given.build, "log", "outline"), {"attempt": attempt.number})
-    records = outline.decode(schemas.LogOutline).records
+    outline: list[str | int] = ["builds", given.build, "log", "outline"]
+    records = (await asking.get(outline, schemas.LogOutline, {"attempt": attempt.number})).records
     first = given.first if given.first is not None else max(1, records - given.records + 1)
     budget.add(_log_of(found, attempt, records))
     if first > records:
         budget.add(f"It has no record {first} yet." if attempt.ended is None else f"It has no record {first}.")
         return
-    query: dict[str, str | int | None] = {
-        "attempt": attempt.number,
-        "after": first - 1,
-        "limit": min(given.records, records - first + 1),
-        "format": "text",
-        "numbers": "true",
-    }
-    body = asking.client.get(path("builds", given.build, "log"), query).body
+    limit = min(given.records, records - first + 1)
+    text = await asking.log_text(given.build, attempt.number, first - 1, limit)
     last = first - 1
-    for line in body.decode("utf-8", "replace").removesuffix("\n").split("\n"):
+    for line in text.removesuffix("\n").split("\n"):
         number, colon, _ = line.partition(":")
         numbered = bool(colon) and number.isascii() and number.isdigit()
         if not budget.add(line):
@@ -307,10 +290,10 @@ def read_log(asking: Asking, given: ReadLog, budget: Budget) -> None:
         budget.note(f"The log goes on: first={wanted + 1}.")
 
 
-def list_releases(asking: Asking, given: OfProject, budget: Budget) -> None:
+async def list_releases(asking: Asking, given: OfProject, budget: Budget) -> None:
     """See `TOOLS`."""
-    project = _project(asking, given.project)
-    found = asking.client.get(path("projects", project, "releases")).decode(schemas.Releases)
+    project = await _project(asking, given.project)
+    found = await asking.get(["projects", project, "releases"], schemas.Releases)
     budget.add(f"{project} is served at {found.url}")
     if found.held is not None:
         budget.add("Its releases don't go live by themselves: somebody has rolled back.")
@@ -321,31 +304,31 @@ def list_releases(asking: Asking, given: OfProject, budget: Budget) -> None:
 # -- changing --------------------------------------------------------------------------------------------------------
 
 
-def request_build(asking: Asking, given: RequestBuild, budget: Budget) -> None:
+async def request_build(asking: Asking, given: RequestBuild, budget: Budget) -> None:
     """See `TOOLS`."""
     body = schemas.NewBuild(ref=given.ref, publish=given.publish)
-    where = path("projects", _project(asking, given.project), "builds")
-    made = asking.client.post_once(where, body, uuid.uuid4().hex).decode(schemas.Build)
+    where = ["projects", await _project(asking, given.project), "builds"]
+    made = await asking.post(where, schemas.Build, body)
     budget.add(f"Build {made.id} of {made.project} at {made.ref} is {made.state}.")
     if made.preview and given.publish:
         budget.add(_plain(f"It publishes nothing for users: {made.preview}"))
 
 
-def retry_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
+async def retry_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
     """See `TOOLS`."""
-    made = asking.client.post(path("builds", given.build, "retry")).decode(schemas.Build)
+    made = await asking.post(["builds", given.build, "retry"], schemas.Build)
     budget.add(f"Attempt {made.attempt} of build {made.id} is {made.state}.")
 
 
-def cancel_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
+async def cancel_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
     """See `TOOLS`."""
-    asking.client.post(path("builds", given.build, "cancel"))
+    await asking.post(["builds", given.build, "cancel"], schemas.Build)
     budget.add(f"Build {given.build} is being cancelled: it has ended when its processes have.")
 
 
-def promote_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
+async def promote_build(asking: Asking, given: OfBuild, budget: Budget) -> None:
     """See `TOOLS`."""
-    done = asking.client.post(path("builds", given.build, "promote")).decode(schemas.Promoted)
+    done = await asking.post(["builds", given.build, "promote"], schemas.Promoted)
     if done.build is not None:
         budget.add(f"Build {done.build.id} builds the same commit for production, since {done.why}.")
     elif done.release is not None:
@@ -428,22 +411,22 @@ TOOLS: tuple[Tool[Any], ...] = (
 # -- what several of them need ---------------------------------------------------------------------------------------
 
 
-def _project(asking: Asking, name: str | None) -> str:
-    found = name or project_here(asking.client, asking.folder)
+async def _project(asking: Asking, name: str | None) -> str:
+    found = name or await asking.project_here()
     if found is None:
-        raise Failure(ExitCode.USAGE, f"name a project: {asking.client.url} has none of the repository in this folder")
+        raise Refused(asking.no_project)
     return found
 
 
-def _build(asking: Asking, build: int) -> schemas.BuildDetail:
-    return asking.client.get(path("builds", build)).decode(schemas.BuildDetail)
+async def _build(asking: Asking, build: int) -> schemas.BuildDetail:
+    return await asking.get(["builds", build], schemas.BuildDetail)
 
 
 def _attempt(build: schemas.BuildDetail, number: int) -> schemas.Attempt:
     for attempt in build.attempts:
         if attempt.number == number:
             return attempt
-    raise Failure(ExitCode.NOT_FOUND, f"build {build.id} has no attempt {number}")
+    raise Refused(f"build {build.id} has no attempt {number}")
 
 
 def _log_of(build: schemas.BuildDetail, attempt: schemas.Attempt, records: int | None = None) -> str:
@@ -451,7 +434,7 @@ def _log_of(build: schemas.BuildDetail, attempt: schemas.Attempt, records: int |
     count = attempt.lines if records is None else records
     name = f"log of build {build.id}, attempt {attempt.number}"
     if attempt.log_removed is not None:
-        return f"{name}: removed on {local_time(attempt.log_removed)}"
+        return f"{name}: removed on {_time(attempt.log_removed)}"
     if attempt.ended is None or count is None:
         so_far = f"{counted(count, 'record')} so far, " if count else ""
         return f"{name}: {so_far}it goes on, so it has no digest yet"
@@ -466,8 +449,8 @@ def _build_line(build: schemas.Build) -> str:
         f"build {build.id} of {build.project} {build.state}",
         f"{build.ref} {build.commit[:12]}".strip(),
         build.subject,
-        f"asked for {local_time(build.created)} by {build.requested_by}",
-        f"took {took}" if (took := between(build.started, build.ended)) else "",
+        f"asked for {_time(build.created)} by {build.requested_by}",
+        f"took {took}" if (took := _between(build.started, build.ended)) else "",
         build.reason,
     ]
     return _plain("; ".join(part for part in parts if part))
@@ -477,7 +460,7 @@ def _release_line(release: schemas.Release) -> str:
     why = f": {release.why}" if release.why else ""
     return _plain(
         f"release {release.id} ({release.target}) of build {release.build}, {release.ref} {release.commit[:12]}, "
-        f"{local_time(release.created)}: {release.state}{why}"
+        f"{_time(release.created)}: {release.state}{why}"
     )
 
 
@@ -514,3 +497,11 @@ def _say_if_full(budget: Budget, what: str) -> None:
 
 def _plain(text: str) -> str:
     return escapes.plain(text).replace("\n", " ")
+
+
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _between(start: datetime | None, end: datetime | None) -> str:
+    return "" if start is None or end is None else duration((end - start).total_seconds())

@@ -1,5 +1,5 @@
 """
-The methods of the Model Context Protocol that are answered here: what each takes, and what it returns. ``cli.mcp``.
+The methods of the Model Context Protocol that are answered here: what each takes, and what it returns. ``web.api.mcp``.
 
 They are an interface of the library's, as JSON-RPC has it (`twistedipc.ipc.JsonRpcConversation`): what isn't as it is
 declared here is refused before it gets further.

@@ -1,5 +1,5 @@
 """
-Text of a bounded length for programs that pay for each token, which says what was left out. ``cli.mcp``; no I/O.
+Text of a bounded length for programs that pay for each token, which says what was left out. ``web.api.mcp``; no I/O.
 
 How many tokens a text has depends on the model; logs, full of paths and numbers, have one for about three bytes of
 UTF-8. So the bound holds for most, and is somewhat less than what was asked for, for prose.
@@ -12,9 +12,10 @@ from typing import Final
 
 from twistedipc.builds.names import shown
 
-#: Tokens of an answer, unless somebody says otherwise, and the fewest.
+#: Tokens of an answer, unless somebody says otherwise, the fewest, and the most.
 TOKENS: Final = 10_000
 FEWEST_TOKENS: Final = 500
+MOST_TOKENS: Final = 1_000_000
 
 #: Bytes of UTF-8 that are counted as a token.
 TOKEN_BYTES: Final = 3

@@ -1,0 +1,111 @@
+"""
+The Model Context Protocol over HTTP ("Streamable HTTP"): one message is posted, and its answer is the response.
+``web.api.mcp``; ``routes`` has this function.
+
+There are no sessions and no streams of events: nothing is kept between two messages, so any apiserver answers any of
+them, and a restart breaks nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from twistedipc.ipc import Asked, CallFailed, JsonRpcConversation, JsonRpcFormat, Refused
+from twistedipc.web.access.auth import check_origin
+from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.mcp.methods import MCP
+from twistedipc.web.api.mcp.protocol import HANDSHAKE, STATELESS, Protocol, stated_version
+from twistedipc.web.api.mcp.within import AskingWithin
+from twistedipc.web.api.queries import AskByMcp
+from twistedipc.web.http.bodies import check_json
+from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.problems import ProblemError
+
+_VERSION: Final = "MCP-Protocol-Version"
+
+#: Bytes of an answer: the longest has some 3 MB of text.
+_LIMIT: Final = 8 << 20
+
+#: The protocol's own error for headers that say something else than the message.
+_HEADER_MISMATCH: Final = -32020
+
+#: The status of answers that are errors. Older versions have theirs in a success, but for what is no message.
+_STATUS: Final = {-32700: 400, -32600: 400}
+_STATUS_STATELESS: Final = _STATUS | {-32601: 404, -32602: 400, -32022: 400, _HEADER_MISMATCH: 400}
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    """As much of an answer as its status depends on."""
+
+    error: _Error | None = None
+
+
+async def answer(call: Call[AskByMcp, None]) -> Reply[bytes]:
+    """
+    Answer one message of the Model Context Protocol, whose tools see what the token sees (docs/mcp.md). A notification
+    has an empty answer with the status 202. ``changes=1``: also offer tools that change something.
+    """
+    request = call.request
+    check_origin(request, None, call.context.allowed_origins, websocket=False)
+    check_json(request)
+    version = request.getHeader(_VERSION)
+    if version is not None and version not in (*HANDSHAKE, *STATELESS):
+        known = ", ".join([*HANDSHAKE, *STATELESS])
+        raise ProblemError(400, f"{_VERSION}: {version[:100]!r} isn't known here; known are {known}")
+    body = await _answered(call, version)
+    if not body:
+        return Reply(body=b"", status=202)
+    outcome = msgspec.json.decode(body, type=_Outcome)
+    statuses = _STATUS_STATELESS if version in STATELESS else _STATUS
+    return Reply(body=body, status=None if outcome.error is None else statuses.get(outcome.error.code))
+
+
+async def _answered(call: Call[AskByMcp, None], version: str | None) -> bytes:
+    """Return the answer to the one message of a request; b"" if it has none."""
+    query = call.query
+    protocol = Protocol(
+        AskingWithin(call),
+        allow="add ?changes=1 to the address",
+        allow_changes=query.changes == "1",
+        tokens=query.tokens,
+    )
+    conversation = JsonRpcConversation(MCP, how=JsonRpcFormat(batch_limit=0, frame_limit=_LIMIT))
+    # The library takes a message on each line. Within JSON a newline is but space between two parts.
+    for event in conversation.receive(call.content.translate(_LINES) + b"\n"):
+        match event:
+            case Asked():
+                try:
+                    _check_headers(call.request, version, event.request)
+                    return conversation.reply(event, await protocol.answer(event.request))
+                except CallFailed as error:
+                    return conversation.refusal(event, error.code, error.message, error.data)
+            case Refused(line=line):
+                return line
+    return b""
+
+
+_LINES: Final = bytes.maketrans(b"\r\n", b"  ")
+
+
+def _check_headers(request: BoundedRequest, version: str | None, asked: Any) -> None:
+    """
+    Refuse a message without a handshake whose headers, by which proxies decide, say something else. Raises
+    `CallFailed`.
+    """
+    stated = stated_version(asked.meta)
+    if stated is None and version not in STATELESS:
+        return
+    wanted = {
+        _VERSION: stated,
+        "Mcp-Method": type(asked).__struct_config__.tag,
+        "Mcp-Name": getattr(asked, "name", None),
+    }
+    for name, value in wanted.items():
+        if (value is not None and request.getHeader(name) != value) or (name == _VERSION and value != version):
+            raise CallFailed(str(_HEADER_MISMATCH), f"the header {name} isn't what the message says: {value}")
