@@ -178,7 +178,7 @@ class GitHub(RepositoryHost):
 
 
 class GitLab(RepositoryHost):
-    """A GitLab at git.example, of the project team/shop, whose statuses take no step to where they are."""
+    """A GitLab at git.example, of the project team/shop, whose branch main has all commits."""
 
     base = "https://git.example/api/v4"
     header = "PRIVATE-TOKEN"
@@ -186,6 +186,8 @@ class GitLab(RepositoryHost):
     def __init__(self, commits: Sequence[str] = ()) -> None:
         super().__init__(commits)
         self.environments: list[dict[str, Any]] = []
+        self.branches = {"main": self.commits}
+        self.jobs: list[list[str]] = []  # commit, ref, name, state
 
     def routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
         r = f"projects/{self.repository.replace('/', '%2F')}"
@@ -208,17 +210,27 @@ class GitLab(RepositoryHost):
         return json(200, entries[(page - 1) * size : page * size], x_next_page=following)
 
     def _status(self, asked: Asked, commit: str) -> Answer:
-        state = asked.body["state"]
-        events = {"pending": "enqueue", "running": "run", "success": "success", "failed": "drop", "canceled": "cancel"}
+        """
+        A status is a job of a pipeline: the one of this name and ref that waits or runs takes a step, and where there
+        is none another begins. Without a ref it is the first branch that has the commit.
+        """
+        state, name = asked.body["state"], asked.body["name"]
+        ref = asked.body.get("ref") or next((each for each, has in sorted(self.branches.items()) if commit in has), "")
         if commit not in self.commits:
             return json(404, {"message": "404 Commit Not Found"})
-        now = next((before for each, before in reversed(self.statuses) if each == commit), "created")
-        steps = {"created": 0, "pending": 1, "running": 2}
-        if now == state or steps.get(state, 9) < steps.get(now, 9):
-            said = f"Cannot transition status via :{events[state]} from :{now} (Reason(s): Status cannot transition)"
+        if not ref:
+            return json(404, {"message": "404 References for commit Not Found"})
+        open_jobs = [job for job in self.jobs if job[:3] == [commit, ref, name] and job[3] in ("pending", "running")]
+        job = open_jobs[0] if open_jobs else [commit, ref, name, "created"]
+        now, event = job[3], {"pending": "enqueue", "running": "run", "failed": "drop", "canceled": "cancel"}
+        if state == now or (now, state) == ("running", "pending"):
+            said = f"Cannot transition status via :{event.get(state, state)} from :{now} (Reason(s): …)"
             return json(400, {"message": said})
+        job[3] = state
+        if not open_jobs:
+            self.jobs.append(job)
         self.statuses.append((commit, state))
-        return json(201, {"id": self.number()})
+        return json(201, {"id": self.number(), "ref": ref, "name": name, "status": state})
 
     def _list_deployments(self, asked: Asked) -> Answer:
         assert asked.query["order_by"] == "id"

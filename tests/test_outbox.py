@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
-from tests.outside import TOKEN, Anybody, GitHub, Outsiders, json
+from tests.outside import TOKEN, Anybody, Gitea, GitHub, GitLab, Outsiders, RepositoryHost, json
 from tests.properties import examples
 from twistedipc.builds.attempt import FoundCommit, Package, Published, Result
 from twistedipc.builds.origin import Origin
@@ -42,18 +42,28 @@ Outcome = Literal["succeeded", "failed"]
 HOOK = "https://hooks.example/secret-part"
 
 
-class World:
-    """An apiserver with the project shop, whose repository is at GitHub."""
+#: Of each host: what it is, the repository's address, and its words for a commit whose build waits, goes on, and ends.
+HOSTS: dict[KindName, tuple[type[RepositoryHost], str, tuple[str, str, str, str]]] = {
+    "github": (GitHub, "https://github.com/team/shop.git", ("pending", "pending", "success", "failure")),
+    "gitlab": (GitLab, "https://git.example/team/shop.git", ("pending", "running", "success", "failed")),
+    "gitea": (Gitea, "https://git.example/team/shop.git", ("pending", "pending", "success", "failure")),
+}
 
-    def __init__(self, folder: Path) -> None:
+
+class World:
+    """An apiserver with the project shop, whose repository is at GitHub, or at another host of this ``kind``."""
+
+    def __init__(self, folder: Path, kind: KindName = "github") -> None:
+        host, self.repository, (self.waits, self.goes_on, self.good, self.bad) = HOSTS[kind]
+        self.kind = kind
         self.folder = folder
         self.ledger = InstantLedger()
         self.clock = Clock()
-        self.github, self.hook = GitHub(), Anybody()
+        self.github, self.hook = host(), Anybody()
         self.ledger.now(
             projects.create,
             name="shop",
-            repository="https://github.com/team/shop.git",
+            repository=self.repository,
             default_ref="main",
             targets=(StaticSettings(),),
             environment={},
@@ -66,7 +76,7 @@ class World:
     def begin(self) -> None:
         """Start an apiserver; another time after a kill."""
         outside = Outsiders()
-        outside.services = {"https://api.github.com/": self.github, HOOK: self.hook}
+        outside.services = {f"{self.github.base}/": self.github, HOOK: self.hook}
         self.server = Apiserver(self.folder, self.ledger, self.clock, outside=outside)
 
     def kill(self) -> None:
@@ -82,7 +92,7 @@ class World:
         """Tell somebody."""
         sealed = self.server.secret_box.seal(msgspec.json.encode(Secret(where=where, secret=secret)).decode())
         self.ledger.now(receivers.put, "shop", name, kind=kind, events=list(EVENTS), shown="", sealed=sealed,
-                        bound_to="https://github.com/team/shop.git" if kind == "github" else None, now=1)  # fmt: skip
+                        bound_to=self.repository if kind in HOSTS else None, now=1)  # fmt: skip
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, for timers and for clocks alike."""
@@ -108,7 +118,7 @@ class World:
             by=Actor(who="hook"),
             now=self.server.now(),
             idempotency=None,
-            origin=Origin(kind="github", event=event, commit=commit, number=number)  # type: ignore[arg-type]
+            origin=Origin(kind=self.kind, event=event, commit=commit, number=number)  # type: ignore[arg-type]
             if commit
             else None,
         )
@@ -168,6 +178,14 @@ def github(world: World) -> World:
     return world
 
 
+@pytest.fixture(params=HOSTS)
+def hosted(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    """At each of the hosts."""
+    world = World(tmp_path, request.param)
+    world.receiver("host", request.param)
+    return world
+
+
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 
 
@@ -177,49 +195,50 @@ def test_nobody_is_told_anything_who_was_not_named(world: World) -> None:
     assert world.github.asked == []
 
 
-def test_each_state_is_told_in_its_order(github: World) -> None:
-    attempt = github.queue(A)
-    assert [state for _, state in github.github.statuses] == ["pending"]
-    github.run(attempt)
-    github.end(attempt, commit=A)
-    assert [state for _, state in github.github.statuses] == ["pending", "pending", "success"]
-    assert {row.state for row in github.tellings()} == {S.TOLD}
+def test_each_state_is_told_in_its_order(hosted: World) -> None:
+    attempt = hosted.queue(A)
+    assert hosted.github.states_of(A) == [hosted.waits]
+    hosted.run(attempt)
+    hosted.end(attempt, commit=A)
+    assert [state for _, state in hosted.github.statuses] == [hosted.waits, hosted.goes_on, hosted.good]
+    assert {row.state for row in hosted.tellings()} == {S.TOLD}
 
 
-def test_a_build_that_a_person_asked_for_is_told_once_its_commit_is_known(github: World) -> None:
-    attempt = github.queue("")
-    github.run(attempt)
-    assert github.tellings() == []
-    github.check_out(attempt, A)
-    assert github.github.states_of(A) == ["pending"]
-    github.check_out(attempt, A)  # on the next link
-    github.end(attempt, commit=A)
-    assert github.github.states_of(A) == ["pending", "success"]
+def test_a_build_that_a_person_asked_for_is_told_once_its_commit_is_known(hosted: World) -> None:
+    attempt = hosted.queue("")
+    hosted.run(attempt)
+    assert hosted.tellings() == []
+    hosted.check_out(attempt, A)
+    assert hosted.github.states_of(A) == [hosted.goes_on]
+    hosted.check_out(attempt, A)  # on the next link
+    hosted.end(attempt, commit=A)
+    assert hosted.github.states_of(A) == [hosted.goes_on, hosted.good]
+    assert {row.state for row in hosted.tellings()} == {S.TOLD}
 
 
-def test_a_checkout_of_what_was_announced_is_no_news(github: World) -> None:
-    attempt = github.queue(A)
-    github.run(attempt)
-    before = github.github.statuses[:]
-    github.check_out(attempt, A)
-    assert github.github.statuses == before
+def test_a_checkout_of_what_was_announced_is_no_news(hosted: World) -> None:
+    attempt = hosted.queue(A)
+    hosted.run(attempt)
+    before = hosted.github.statuses[:]
+    hosted.check_out(attempt, A)
+    assert hosted.github.statuses == before
     # The branch led to a newer commit by then, which waits as the announced one does until the end.
-    other = github.queue(B)
-    github.run(other)
-    github.check_out(other, C)
-    assert (github.github.states_of(B)[-1], github.github.states_of(C)) == ("pending", ["pending"])
-    github.end(other, "failed", commit=C)
-    assert (github.github.states_of(B)[-1], github.github.states_of(C)[-1]) == ("failure", "failure")
+    other = hosted.queue(B)
+    hosted.run(other)
+    hosted.check_out(other, C)
+    assert (hosted.github.states_of(B)[-1], hosted.github.states_of(C)) == (hosted.goes_on, [hosted.goes_on])
+    hosted.end(other, "failed", commit=C)
+    assert (hosted.github.states_of(B)[-1], hosted.github.states_of(C)[-1]) == (hosted.bad, hosted.bad)
 
 
-def test_the_commit_that_was_announced_gets_its_end_too(github: World) -> None:
+def test_the_commit_that_was_announced_gets_its_end_too(hosted: World) -> None:
     """The branch led to a newer one when it was checked out."""
-    attempt = github.queue(A)
-    github.run(attempt)
-    github.github.commits.add(B)
-    github.end(attempt, "failed", commit=B)
-    assert github.github.states_of(A) == ["pending", "failure"]
-    assert github.github.states_of(B) == ["failure"]
+    attempt = hosted.queue(A)
+    hosted.run(attempt)
+    hosted.github.commits.add(B)
+    hosted.end(attempt, "failed", commit=B)
+    assert hosted.github.states_of(A)[-1] == hosted.bad
+    assert hosted.github.states_of(B) == [hosted.bad]
 
 
 def test_a_comment_that_was_copied_from_another_pull_request_is_not_ours(github: World) -> None:

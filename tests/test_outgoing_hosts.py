@@ -71,14 +71,37 @@ def test_every_phase_can_be_told_twice(kind: str, phase: Phase) -> None:
     assert len(host.states_of(COMMIT)) == 1
 
 
-def test_gitlab_keeps_the_later_state_but_not_another_end() -> None:
+def test_gitlab_takes_no_step_back_and_begins_again_behind_an_end() -> None:
     host = GitLab([COMMIT])
+    hold(host, tell("gitlab", "status", TOLD))
+    queued = msgspec.structs.replace(TOLD, phase=Phase.QUEUED)
+    assert "later" in hold(host, tell("gitlab", "status", queued))
     hold(host, tell("gitlab", "status", ENDED))
-    assert "later" in hold(host, tell("gitlab", "status", TOLD))
-    assert host.states_of(COMMIT) == ["success"]
+    assert hold(host, tell("gitlab", "status", queued)) == "", "an attempt that is tried again"
+    assert host.states_of(COMMIT) == ["running", "success", "pending"]
     host.faults = [json(400, {"message": "Cannot transition status via :drop from :success (Reason(s): …)"})]
     with pytest.raises(NotTold):
         hold(host, tell("gitlab", "status", msgspec.structs.replace(TOLD, phase=Phase.FAILED)))
+
+
+@pytest.mark.parametrize(
+    ("ref", "said"),
+    [
+        ("main", "main"),
+        ("refs/heads/fix/cart", "fix/cart"),
+        ("tags/v1", "v1"),
+        ("refs/merge-requests/7/head", None),
+        ("HEAD", None),
+        (COMMIT, None),
+    ],
+)
+def test_gitlab_is_told_of_which_branch(ref: str, said: str | None) -> None:
+    """Else it takes the first one that has the commit, and shows the status at that one's merge request."""
+    host = GitLab([COMMIT])
+    host.branches = {"develop": {COMMIT}}
+    hold(host, tell("gitlab", "status", msgspec.structs.replace(TOLD, ref=ref)))
+    assert msgspec.json.decode(host.asked[-1].body).get("ref") == said
+    assert host.jobs[0][1] == (said or "develop")
 
 
 def test_the_description_says_the_address_first_and_is_short() -> None:

@@ -5,8 +5,10 @@ see https://docs.gitlab.com/api/, version 4.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
+from twistedipc.builds.names import HEAD
 from twistedipc.builds.states import Phase
 from twistedipc.outgoing import text
 from twistedipc.outgoing.exchange import Exchange, NotTold
@@ -31,23 +33,34 @@ def _api(to: Destination) -> Api:
     return Api(f"{to.where}/projects/{to.repository}", {"PRIVATE-TOKEN": to.secret})
 
 
+def _short(ref: str) -> str:
+    """Return a branch's or a tag's name as GitLab has it; "" for what is neither, or isn't known to be."""
+    name = ref.removeprefix("refs/")
+    if name.startswith(("heads/", "tags/")):
+        return name.partition("/")[2]
+    named = ref != HEAD and not ref.startswith("refs/") and not re.fullmatch("[0-9a-f]{7,64}", ref)
+    return ref if named else ""
+
+
 def status(to: Destination, told: Told, at: At) -> Exchange:
     """
-    Set the status of the commit. GitLab takes no step back, and none to where it is: then what it has counts as told,
-    unless the build has ended and GitLab has another end.
+    Set the status of the commit. While it goes on, GitLab takes no step back, and none to where it is: then what it has
+    counts as told. Behind an end another status of the same name begins.
     """
+    ref = _short(told.ref)
     body = {
         "state": _STATUS[told.phase],
         "name": f"twistedipc/{told.project}",
         "target_url": at.build,
         "description": text.description(told, at),
+        # Else GitLab takes some branch that has the commit, whose merge request then shows it.
+        **({"ref": ref} if ref else {}),
     }
     try:
         yield from _api(to).call("POST", f"statuses/{told.commit}", body)
     except NotTold as error:
-        said = error.answer.body if error.answer.status == 400 else b""
-        wanted = _STATUS[told.phase]
-        if b"Cannot transition status" in said and (wanted in _GOING_ON or f"from :{wanted} ".encode() in said):
+        refused = error.answer.status == 400 and b"Cannot transition status" in error.answer.body
+        if refused and _STATUS[told.phase] in _GOING_ON:
             return "it had this state already, or a later one"
         raise
     return ""
@@ -66,8 +79,8 @@ def deployment(to: Destination, told: Told, at: At) -> Exchange:
     )
     if going_on is None:
         tagged = told.ref.startswith(("refs/tags/", "tags/"))
-        short = told.ref.removeprefix("refs/").removeprefix("heads/").removeprefix("tags/")
-        body = {"environment": told.environment, "sha": told.commit, "ref": short, "tag": tagged, "status": wanted}
+        ref = _short(told.ref) or told.ref
+        body = {"environment": told.environment, "sha": told.commit, "ref": ref, "tag": tagged, "status": wanted}
         yield from api.call("POST", "deployments", body)
     elif going_on.get("status") != wanted:
         yield from api.call("PUT", f"deployments/{field(going_on, 'id')}", {"status": wanted})
