@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
 
-import { Pause, RowsAgain } from "./lib/rows.js";
+import { fewer, kept, PART, Pause, RowsAgain } from "./lib/rows.js";
 
 beforeEach(() => {
   mock.timers.reset();
@@ -96,4 +96,21 @@ test("the whole list is asked for where rows are many, new, gone or refused", as
   rows.stop();
   mock.timers.tick(500);
   assert.equal(asked.length, 3);
+});
+
+test("a list that was short for a while comes part by part again", () => {
+  assert.equal(fewer(500, 500), 500);
+  assert.equal(fewer(500, 499), 499);
+  const after = fewer(500, 7);
+  assert.equal(after, PART);
+  assert.equal(fewer(after, 500), PART);
+});
+
+test("rows of which nothing has changed are the objects that they were", () => {
+  const before = [{ name: "a", newest: { id: 1 } }, { name: "b", newest: null }, { name: "c", newest: null }];
+  const now = kept(before, [{ name: "b", newest: null }, { name: "a", newest: { id: 2 } }, { name: "d", newest: null }]);
+  assert.equal(now[0], before[1]);
+  assert.deepEqual(now[1], { name: "a", newest: { id: 2 } });
+  assert.notEqual(now[1], before[0]);
+  assert.equal(now.length, 3);
 });

@@ -1,4 +1,5 @@
-// Rows of a list that are asked for again one by one, and when a list is asked for again. No browser.
+// Rows of a list that are asked for again one by one, and when a list is asked for again; and how many of a long list are
+// drawn. No browser.
 
 const TOGETHER = 500; // milliseconds in which rows that change are asked for together
 const FEW = 3;
@@ -93,4 +94,29 @@ export class RowsAgain {
     if (wanted.some((name) => rows.has(name) !== data.projects.some((row) => row.name === name))) return reload();
     put({ projects: data.projects.map((row) => rows.get(row.name) ?? row) });
   }
+}
+
+export const PART = 20; // rows that come at a time: 50 of them, with their icons and times, keep a slow machine busy for over 100 ms
+
+/**
+ * How many rows may be drawn of a list that has this many now. One that a filter has made short, and that is long again,
+ * comes part by part as at first: hundreds at once keep the page from answering.
+ * @param {number} most that might be before
+ * @param {number} length
+ */
+export const fewer = (most, length) => Math.max(PART, Math.min(most, length));
+
+/**
+ * Rows that are the same objects as before where nothing of them has changed, so that they aren't drawn again.
+ * @template {{ name: string }} T
+ * @param {T[]} before
+ * @param {T[]} now
+ * @returns {T[]}
+ */
+export function kept(before, now) {
+  const known = new Map(before.map((row) => [row.name, row]));
+  return now.map((row) => {
+    const old = known.get(row.name);
+    return old !== undefined && (old === row || JSON.stringify(old) === JSON.stringify(row)) ? old : row;
+  });
 }

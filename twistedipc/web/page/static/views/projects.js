@@ -3,9 +3,9 @@
 import { api, ofProject, Refused } from "../lib/api.js";
 import { useApi, useTopic } from "../lib/data.js";
 import { count, counted } from "../lib/elements.js";
-import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/html.js";
 import { projectAt, withQuery } from "../lib/router.js";
-import { RowsAgain } from "../lib/rows.js";
+import { kept, RowsAgain } from "../lib/rows.js";
 import { may } from "../lib/shell.js";
 import { clean } from "../log/terminal.js";
 import { Chip, Tag } from "../parts/chip.js";
@@ -22,7 +22,7 @@ const AGAIN = 30_000; // milliseconds between two looks for projects that others
 
 /** @param {{ address: any }} properties */
 export function Projects({ address: { query } }) {
-  const answer = useApi("/overview", { every: AGAIN });
+  const answer = useKept(useApi("/overview", { every: AGAIN }));
   const [adds, setAdds] = useState(Boolean(query.new));
   // A build that begins or ends changes a row.
   const changed = useRowsAgain(answer);
@@ -44,6 +44,17 @@ export function Projects({ address: { query } }) {
         <${Table} class="projects" name="Projects" items=${found} heads=${["Project", "Newest build", { text: "Commit", wide: true }, "When", "Live at"]} of=${rowOf} />`;
     }}<//>
   </div>`;
+}
+
+/**
+ * The answer with the rows that it had before, where they are the same.
+ * @param {ReturnType<typeof useApi>} answer
+ */
+function useKept(answer) {
+  const before = useRef([]);
+  const data = useMemo(() => answer.data && { ...answer.data, projects: kept(before.current, answer.data.projects) }, [answer.data]);
+  before.current = data?.projects ?? [];
+  return { ...answer, data };
 }
 
 /**
