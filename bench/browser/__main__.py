@@ -79,7 +79,19 @@ OPEN_PROJECTS = """(rows) => {
 
 
 def questions(options: argparse.Namespace) -> Iterator[Asked]:
-    """A long log, a flood, and a search."""
+    """A long log, a flood, many projects, and a search. What none of the wanted is about isn't made."""
+    for makes, names in ((_of_one_log, ONE_LOG), (_of_projects, PROJECTS), (_of_searches, SEARCHES)):
+        if not options.only or {OURS, *names} & set(options.only):
+            yield from makes(options)
+
+
+#: The questions that need the same to be made, which takes minutes.
+ONE_LOG = ("browser/open", "browser/flood", "browser/restart")
+PROJECTS = ("browser/projects", "browser/restart-queued")
+SEARCHES = ("browser/search",)
+
+
+def _of_one_log(options: argparse.Namespace) -> Iterator[Asked]:
     lines, seconds = (100_000, 5) if options.quick else (1_000_000, 60)
     with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name, _platform(Path(name), lines, seconds) as made:
         yield (
@@ -121,6 +133,9 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
             ),
             [Candidate(OURS, partial(_restart, made))],
         )
+
+
+def _of_projects(options: argparse.Namespace) -> Iterator[Asked]:
     projects = 100 if options.quick else 500
     # Runners that go on write into the folder while it is removed.
     many = tempfile.TemporaryDirectory(prefix="twistedipc-bench-", ignore_cleanup_errors=True)
@@ -148,6 +163,9 @@ def questions(options: argparse.Namespace) -> Iterator[Asked]:
             ),
             [Candidate(OURS, partial(_back, platform, "#/queue", "main table tbody tr"))],
         )
+
+
+def _of_searches(options: argparse.Namespace) -> Iterator[Asked]:
     size = (64 if options.quick else options.mib) << 20
     with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name:
         text, _sealed = make_logs(Path(name), size)
