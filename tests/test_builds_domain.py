@@ -301,6 +301,10 @@ GOOD_ADDRESSES = [
     "ssh://git@bitbucket.example:7999/acme/ui.git",
     "https://git.example/scm/~ada/ui.git",
     "git@git.example:~ada/ui",
+    "git@git.example:/srv/git/site.git",  # as one's own server is told of most often
+    "git.example:/srv/git/site.git",
+    "git@git.example:team/größe.git",
+    "git@git.example:2222/team/site.git",
     "https://deploy-token-7@gitlab.example/acme/ui.git",
     "https://ada%40acme.example@git.example/x",
 ]
@@ -334,6 +338,11 @@ BAD_ADDRESSES = [
     "https://git.example/\0",
     "javascript:alert(1)",
     "host:-option",
+    "host://path",
+    "ext://path",
+    "C:/src/site",
+    "git@git.example:a b",
+    "git@git.example:/a\u202eb",
     "x" * 2000,
 ]
 
