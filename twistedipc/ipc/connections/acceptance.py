@@ -33,31 +33,34 @@ class Acceptance:
     """
     What is decided about one connection's peer.
 
-    :param accept: gives a reason to refuse the peer, or None; or something to await for that
-    :param names: who has which name
     :param link: is told by `Claimant.take_name` that the peer is taken, or closed
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, accept: Accept | None, names: Names | None, link: Claimant) -> None:
+    def __init__(self, clock: IReactorTime, link: Claimant) -> None:
         #: whether there is nothing to wait for: the connection may be read
         self.is_over = True
         self._clock = clock
-        self._accept = accept
-        self._names = names
         self._link = link
+        self._names: Names | None = None
         self._peer: PeerInfo | None = None
         self._deciding: Deferred[str | None] | None = None
         self._heard: list[Callable[[bool], None]] = []
         self._silent: IDelayedCall | None = None
 
-    def begin(self, peer: PeerInfo) -> None:
-        """Decide about the peer, which is proven."""
+    def begin(self, peer: PeerInfo, accept: Accept | None, names: Names | None) -> None:
+        """
+        Decide about the peer, which is proven.
+
+        :param accept: gives a reason to refuse the peer, or None; or something to await for that
+        :param names: who has which name
+        """
         self._peer = peer
+        self._names = names
         self.is_over = False
         try:
-            decision = None if self._accept is None else self._accept(peer)
+            decision = None if accept is None else accept(peer)
         except Exception:
             self._failed(Failure())
             return

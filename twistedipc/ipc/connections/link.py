@@ -110,16 +110,28 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._application_factory = application_factory
         self._owner = owner
         self._application: Application | None = None
-        self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
         self._messages_received: Callable[[list[Any]], None] | None = None
         self._link_ended: Callable[[str], None] | None = None  # called once, when the session is over
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
+        # These three are made when the link is ready, for the settings that the handshake comes to: `_bind`.
+        self._polling: Polling | None = None
         self._items = ItemCalls(clock, self, settings.vocabulary)
+        self._bodies: Bodies | None = None
+        self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
+        self._acceptance = Acceptance(clock, self)
+        self._misunderstood = Misunderstandings(self._log, self._name)
+
+    def _bind(self) -> None:
+        """
+        Go by the session's settings, now that it is ready: a listener that has several services knows by the hello
+        which one's they are.
+        """
+        settings = self._session.settings
+        self._cork.limit = settings.outbound_limit
+        self._polling = Polling(self._clock, settings.busy_poll) if settings.busy_poll else None
+        self._items = ItemCalls(self._clock, self, settings.vocabulary)
         kinds = settings.with_bodies
         self._bodies = Bodies(self, kinds) if kinds else None
-        self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
-        self._acceptance = Acceptance(clock, settings.accept_peer, settings.names, self)
-        self._misunderstood = Misunderstandings(self._log, self._name)
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -360,7 +372,8 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- whether the peer is taken -----------------------------------------------------------------------------------
 
     def _proven(self, proven: Proven) -> None:
-        self._acceptance.begin(proven.peer)
+        settings = self._session.settings
+        self._acceptance.begin(proven.peer, settings.accept_peer, settings.names)
         if not self._acceptance.is_over:
             self._read_or_not()  # what the peer says now can't be handed on yet
 
@@ -393,6 +406,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- what the session tells --------------------------------------------------------------------------------------
 
     def _ready(self, ready: Ready) -> None:
+        self._bind()
         keys = self._session.settings.keys
         if keys is not None and ready.peer.key:
             if ready.peer.key not in keys:

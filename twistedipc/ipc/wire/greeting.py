@@ -53,6 +53,7 @@ class Agreement:
     """What a handshake has come to."""
 
     peer: PeerInfo
+    settings: SessionSettings  # that this side goes by
     heartbeat: float  # seconds
     send_limit: int  # bytes of a message to the peer
     takes: Catalogue | None = None  # what the peer takes; None: it doesn't say
@@ -289,7 +290,8 @@ class Greeting:
 
     def _agreed(self, peer: PeerInfo, heartbeat: float, frame_limit: int | msgspec.UnsetType) -> Agreement:
         ours = self._settings.frame_limit
-        return Agreement(peer, heartbeat, min(ours, frame_limit) if isinstance(frame_limit, int) else ours)
+        limit = min(ours, frame_limit) if isinstance(frame_limit, int) else ours
+        return Agreement(peer, self._settings, heartbeat, limit)
 
     def _check_mac(self, expected: str | None, received: str, *, offered: bool) -> None:
         """``expected``: None if no code is good. ``offered``: whether the peer has shown that it has any key."""

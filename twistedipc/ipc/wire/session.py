@@ -190,23 +190,31 @@ class Session:
         origin: Callable[[], Origin] = Origin,
     ) -> None:
         self.side = side
-        self.settings = settings
         self.state = State.CONNECTING
         self._agreement: Agreement | None = None  # once the handshake is over
         self.closed: Closed | None = None
         self.out = bytearray()  # what `data_to_send` will give
-        #: bytes of a message that may be sent: the smaller one of both sides' limits, as far as they are known
-        self.send_limit = settings.frame_limit
-        self._vocabulary = settings.vocabulary
         self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
         self._greeting = Greeting(side, settings, nonce, origin, now + settings.handshake_timeout)
         self._silence = Silence(settings.heartbeat, settings.dead_after, now)
         self._pong_due = False
         self._outgoing = OutgoingCalls()
-        self._incoming = IncomingCalls(settings.max_calls)
-        self._fast = FastPath(self._vocabulary, self._outgoing, self._incoming)
+        self._bind(settings)
         if side is Side.LISTENER:
             self._step(Input.LISTEN, self._greeting.opening, [])
+
+    def _bind(self, settings: SessionSettings) -> None:
+        """
+        Go by these settings: those that the session was made with, until the peer is proven; then those that the
+        handshake has come to.
+        """
+        self.settings = settings
+        #: bytes of a message that may be sent: the smaller one of both sides' limits, as far as they are known
+        self.send_limit = settings.frame_limit
+        self._vocabulary = settings.vocabulary
+        self._silence.dead_after = settings.dead_after
+        self._incoming = IncomingCalls(settings.max_calls)
+        self._fast = FastPath(settings.vocabulary, self._outgoing, self._incoming)
 
     @property
     def peer(self) -> PeerInfo | None:
@@ -327,6 +335,8 @@ class Session:
         if not line:
             return
         greeted = self._greeting.take(line)
+        if greeted.agreement is not None and greeted.agreement.settings is not self.settings:
+            self._bind(greeted.agreement.settings)
         match greeted.happened:
             case None:
                 pass  # it goes on

@@ -30,7 +30,7 @@ class Silence:
         self.heartbeats = 0  # that have passed since a byte came
         self.is_sign_wanted = False  # whether the application waits for a sign of life
         self.reading = True  # false while this side doesn't read: then silence is no news of the peer
-        self._dead_after = dead_after
+        self.dead_after = dead_after
 
     @property
     def due(self) -> float:
@@ -53,4 +53,4 @@ class Silence:
         if not self.reading:
             return Sign.PONG
         self.heartbeats += 1
-        return Sign.NONE if self.heartbeats >= max(2, math.ceil(self._dead_after / self.heartbeat)) else Sign.PING
+        return Sign.NONE if self.heartbeats >= max(2, math.ceil(self.dead_after / self.heartbeat)) else Sign.PING
