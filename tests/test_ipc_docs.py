@@ -86,7 +86,8 @@ def test_every_program_is_run_here() -> None:
     run += "asks_on_asyncio.py answers_on_asyncio.py asks_in_threads.py".split()
     run += ["twisted/plugins/calculator_plugin.py", "calculator_tap.py"]
     run += "finds_primes.py asks_for_primes.py accepts.py keeps.py brings.py".split()
-    used_by_those = "calculator.py events.py primes.py shelf.py hover.py language_server.py".split()
+    run += ["answers_both.py", "asks_both.py"]
+    used_by_those = "calculator.py counter.py events.py primes.py shelf.py hover.py language_server.py".split()
     used_by_those += "script.mjs forked.py child.py".split()
     assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
 
@@ -144,6 +145,13 @@ def test_a_command_of_twistd(start: Start, tmp_path: Path) -> None:
         assert twistd.returncode == 1
         assert "Traceback" not in log
         assert f"[stderr#error] '{wrong}': " in log.splitlines()[-1], log
+
+
+def test_several_services(start: Start) -> None:
+    asks = start("asks_both.py")
+    answers = start("answers_both.py")
+    assert said(asks) == "5\n"
+    assert line(answers) == "clerk counts\n"
 
 
 def test_the_calculator_in_threads(start: Start) -> None:

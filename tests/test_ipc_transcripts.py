@@ -16,7 +16,7 @@ from twistedipc.ipc.wire.settings import Side
 from twistedipc.ipc.wire.states import State
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_TRANSCRIPT = re.compile(r"^```transcript (key|after|named)=([\w:]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_TRANSCRIPT = re.compile(r"^```transcript (key|after|named|services)=([\w:]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 #: Frames that a session sends by itself; everything else is an application's, or time's.
 _BY_ITSELF = {"challenge", "hello", "welcome", "link-interface", "pong", "error", "bye"}
@@ -32,13 +32,20 @@ def transcripts() -> list[tuple[str, str, list[tuple[Side, str]]]]:
     return found
 
 
-def ends(key: bytes | None, named: str = "") -> dict[Side, Session]:
+def ends(key: bytes | None, named: str = "", service: str = "") -> dict[Side, Session]:
     names = {"name": "builder-1", "incarnation": "6b1f0c"}, {"name": "apiserver-1", "incarnation": "92ad77"}
     keys = {side: None if not named else Keys(named_key(named, side)) for side in Side}
     settings = {
         Side.DIALLER: builder(key=key, keys=keys[Side.DIALLER], **names[0]),
         Side.LISTENER: apiserver(key=key, keys=keys[Side.LISTENER], **names[1]),
     }
+    if service:
+        archive = apiserver(role="archive", peer_role="archivist", key=key, frame_limit=65536, **names[1])
+        settings[Side.LISTENER] = apiserver(key=key, others=(archive,), **names[1])
+        if service == "archive":
+            settings[Side.DIALLER] = builder(
+                role="archivist", peer_role=service, key=key, name="archivist-1", incarnation="6b1f0c"
+            )
     return {
         side: Session(side, settings[side], nonce=nonce, now=0.0)
         for side, nonce in ((Side.DIALLER, "4f" * 32), (Side.LISTENER, "a1" * 32))
@@ -81,7 +88,8 @@ def test_replay(condition: str, value: str, lines: list[tuple[Side, str]]) -> No
     if condition == "named":
         sessions = ends(None, value)
     else:
-        sessions = ends(bytes.fromhex(value) if condition == "key" else bytes(range(32)))
+        wanted = json.loads(lines[1][1]).get("service", "apiserver") if condition == "services" else ""
+        sessions = ends(bytes.fromhex(value) if condition != "after" else bytes(range(32)), service=wanted)
     if condition == "after":
         for side in (Side.LISTENER, Side.DIALLER, Side.LISTENER, Side.DIALLER):
             sessions[other(side)].receive(sessions[side].data_to_send(), 0.0)

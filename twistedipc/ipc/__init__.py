@@ -93,7 +93,7 @@ from twistedipc.ipc.places.keys import (
     write_named_key,
 )
 from twistedipc.ipc.remote import Remote, Unlinked, dial
-from twistedipc.ipc.service import Listening, listen
+from twistedipc.ipc.service import Listening, Offer, Served, listen
 from twistedipc.ipc.spawn import Spawned, SpawnReactor, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
@@ -219,6 +219,7 @@ __all__ = [
     "NodeProcess",
     "NodeReactor",
     "NotConnected",
+    "Offer",
     "Outbox",
     "OutboxFull",
     "Peer",
@@ -236,6 +237,7 @@ __all__ = [
     "Replied",
     "Request",
     "SendWindow",
+    "Served",
     "Service",
     "SessionSettings",
     "SpawnReactor",

@@ -182,6 +182,38 @@ class Stream(Generic[T]):
         self.stream.close()
 
 
+class Served:
+    """One of the services that listen at an endpoint. The methods are those of `twistedipc.ipc.Served`."""
+
+    def __init__(self, served: services.Served) -> None:
+        self._served = served
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
+        served.on_link = lambda peer: tell(self.on_link, peer)
+        served.on_loss = lambda peer, reason: tell(self.on_loss, peer, reason)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over the links."""
+        return self._served.traffic
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now on all links."""
+        return self._served.queues
+
+    @property
+    def peers(self) -> set[Peer]:
+        """The peers that are linked now, whose `Peer.call` and `Peer.drain` are to be awaited in a task."""
+        return self._served.peers
+
+    def stream(self, peer: str, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
+        """Return a reliable stream to the peer of this name. See `Served.stream`."""
+        return Stream(self._served.stream(peer, stream, outbox))
+
+
 class Listening:
     """
     A service that listens at an endpoint. Made by `listen`. Leaving ``async with`` closes it. The methods are those of
@@ -196,6 +228,8 @@ class Listening:
         self.on_loss: Callable[[Peer, str], object] | None = None
         listening.on_link = lambda peer: tell(self.on_link, peer)
         listening.on_loss = lambda peer, reason: tell(self.on_loss, peer, reason)
+        #: the services, each a `Served`, by the names of their interfaces
+        self.services = {name: Served(served) for name, served in listening.services.items()}
 
     @property
     def traffic(self) -> Traffic:
@@ -250,9 +284,9 @@ def dial(remote: remotes.Remote) -> Remote:
 @_on_the_loop(services.listen)
 async def listen(listening: Coroutine[Any, Any, services.Listening]) -> Listening:
     """
-    Listen at ``endpoint`` for peers of ``service``. Takes what `twistedipc.ipc.listen` takes after the reactor, and
-    raises what it raises. Handlers, and receivers of streams, that are ``async`` run in tasks of the loop: they may
-    await what is asyncio's, and Deferreds too.
+    Listen at ``endpoint`` for peers of ``service``, or of several services. Takes what `twistedipc.ipc.listen` takes
+    after the reactor, and raises what it raises. Handlers, and receivers of streams, that are ``async`` run in tasks of
+    the loop: they may await what is asyncio's, and Deferreds too.
     """
     return Listening(await listening)
 

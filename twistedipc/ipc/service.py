@@ -5,13 +5,16 @@ The side that answers: `listen` makes a `Service` (``handlers``) available at an
 
     listening = await listen(reactor, "unix:calculator.sock", Calculator())
 
+There may be several services at one endpoint: ``[Calculator(), Offer(Warehouse(), same_name="refuse")]``.
+
 See `twistedipc.ipc.remote` for the side that asks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import msgspec
@@ -95,6 +98,52 @@ def side_settings(
         names=None if same_name == "allow" else Names(same_name),
         **limits,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """
+    One of several services at one endpoint, for `listen`, with what isn't the same for all of them. What is None is as
+    it was given to `listen`.
+
+    :param service: the service
+    :param calls: the interface that this service's peers answer
+    :param key: the secret of both sides of this service's links
+    :param keys: the named keys for this service
+    :param accept: decides which peers this service takes
+    :param same_name: what becomes of a second peer of one name. A name is of one service: a peer of another one may
+        have it, too
+    """
+
+    service: Service
+    calls: Interface | None = None
+    key: bytes | None = None
+    keys: Keys | None = None
+    accept: Accept | None = None
+    same_name: SameName | None = None
+
+    def filled_from(self, given: Offer) -> Offer:
+        """Return the offer with what is None from that one. Internal to the library."""
+        return Offer(
+            service=self.service,
+            calls=given.calls if self.calls is None else self.calls,
+            key=given.key if self.key is None else self.key,
+            keys=given.keys if self.keys is None else self.keys,
+            accept=given.accept if self.accept is None else self.accept,
+            same_name=given.same_name if self.same_name is None else self.same_name,
+        )
+
+    def settings(self, name: str, limits: Limits, nonce: Callable[[], str]) -> SessionSettings:
+        """Return the settings of this service's links. Internal to the library."""
+        interface, same_name = self.service.interface, self.same_name or "allow"
+        roles = interface.role, interface.peer_role
+        return side_settings(
+            *roles, interface, self.calls, self.key, name, limits, nonce, self.keys, self.accept, same_name
+        )
+
+
+def _offer(given: Service | Offer) -> Offer:
+    return given if isinstance(given, Offer) else Offer(service=given)
 
 
 def check_named(outbox: Outbox | None, named: bool) -> None:
@@ -262,17 +311,18 @@ class ServiceApplication:
         self.peer.complain(code, f"{tag}: {words}")
 
 
-class Listening:
-    """A service that listens at an endpoint. Made by `listen`."""
+class Served:
+    """One of the services that listen at an endpoint: `Listening.services` has them."""
 
     def __init__(
         self,
+        listening: Listening,
         clock: IReactorTime,
         service: Service,
         calls: Interface | None,
         *,
-        named: bool = True,
-        frame_limit: int = FRAME_LIMIT,
+        named: bool,
+        frame_limit: int,
     ) -> None:
         #: the peers that are linked now
         self.peers: set[Peer] = set()
@@ -282,6 +332,9 @@ class Listening:
         self.on_link: Callable[[Peer], object] | None = None
         #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
         self.on_loss: Callable[[Peer, str], object] | None = None
+        #: the service's
+        self.interface = service.interface
+        self._listening = listening
         self._named = named
         self._frame_limit = frame_limit
         self._clock = clock
@@ -293,9 +346,6 @@ class Listening:
         )
         self._outgoing: dict[str, Outgoing] = {}
         self._applications: dict[Peer, ServiceApplication] = {}  # of the linked peers, the newest last
-        self._links: ListenService | None = None
-        self._why = ""  # why no peer can link any more; "" while peers can
-        self._closing: list[Deferred[str]] = []
 
     def application(self, peer: Peer) -> ServiceApplication:
         """Make the application of a new link: the application factory of the links. Internal to the library."""
@@ -309,6 +359,7 @@ class Listening:
             application.send_streams(begun)  # by the service itself, in `peer_ready`
         self.traffic.links += 1
         tell(self.on_link, application.given)
+        tell(self._listening.on_link, application.given)
         return application
 
     def lost(self, peer: Peer, reason: str) -> None:
@@ -317,6 +368,7 @@ class Listening:
             self.peers.discard(application.given)
             self.traffic.lost += 1
             tell(self.on_loss, application.given, reason)
+            tell(self._listening.on_loss, application.given, reason)
 
     @property
     def queues(self) -> Queues:
@@ -338,6 +390,84 @@ class Listening:
                     application.send_streams(outgoing)
         return outgoing.stream(stream, MemoryOutbox() if outbox is None else outbox)
 
+    def close_streams(self) -> None:
+        """Close the streams to all peers. Internal to the library."""
+        for outgoing in list(self._outgoing.values()):  # the application may begin a stream to another peer meanwhile
+            outgoing.close()
+
+
+class Listening:
+    """
+    What listens at an endpoint: a service, or several. Made by `listen`.
+
+    What is said of peers and links here is about those of all services; ``services`` has each by itself.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        service: Service,
+        calls: Interface | None,
+        *others: tuple[Service, Interface | None],
+        named: bool = True,
+        frame_limit: int = FRAME_LIMIT,
+    ) -> None:
+        #: called with the `Peer` when a link was made; None
+        self.on_link: Callable[[Peer], object] | None = None
+        #: called with the `Peer`, and the reason as a text for logs, when a link has ended; None
+        self.on_loss: Callable[[Peer, str], object] | None = None
+        all_ = [
+            Served(self, clock, each, asked, named=named, frame_limit=frame_limit)
+            for each, asked in ((service, calls), *others)
+        ]
+        #: the services, each a `Served`, by the names of their interfaces
+        self.services = {served.interface.name: served for served in all_}
+        self._first = all_[0]
+        self._by_role = {served.interface.peer_role: served for served in all_}
+        self._links: ListenService | None = None
+        self._why = ""  # why no peer can link any more; "" while peers can
+        self._closing: list[Deferred[str]] = []
+
+    def application(self, peer: Peer) -> ServiceApplication:
+        """Make the application of a new link: the application factory of the links. Internal to the library."""
+        return self._by_role.get(peer.info.role, self._first).application(peer)
+
+    @property
+    def peers(self) -> set[Peer]:
+        """The peers that are linked now."""
+        if len(self.services) == 1:
+            return self._first.peers
+        return set().union(*(each.peers for each in self.services.values()))
+
+    @property
+    def traffic(self) -> Traffic:
+        """
+        What has gone over the links: a `Traffic`. Of several services it is the sum of their counters as they are now,
+        without latencies.
+        """
+        if len(self.services) == 1:
+            return self._first.traffic
+        return sum((each.traffic for each in self.services.values()), Traffic())
+
+    @property
+    def queues(self) -> Queues:
+        """What waits just now on all links."""
+        return sum((each.queues for each in self.services.values()), Queues())
+
+    def stream(self, peer: str, stream: StreamOf[T], outbox: Outbox | None = None) -> Stream[T]:
+        """
+        Return a reliable stream to the peer of this name, which sends whenever the peer is linked. The stream is of the
+        interface that `listen` was given as ``calls``; the peer receives it by the ``service`` that the peer's `dial`
+        was given. Otherwise like `Remote.stream`.
+
+        :raises LocalProtocolError: also where there are several services: a peer's name is of one of them. Their own
+            `Served.stream` is what to call there
+        """
+        if len(self.services) > 1:
+            names = ", ".join(self.services)
+            raise LocalProtocolError(f"say whose peer {peer} is: services[…].stream(…), of one of {names}")
+        return self._first.stream(peer, stream, outbox)
+
     def start(self, links: ListenService) -> None:
         """Begin to listen. Raise `BadEndpoint` if it fails. Internal to the library."""
         links.startService()
@@ -357,8 +487,8 @@ class Listening:
         """End all links, and close the streams to their peers. The Deferred fires when all links are closed."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
-        for outgoing in list(self._outgoing.values()):  # the application may begin a stream to another peer meanwhile
-            outgoing.close()
+        for served in self.services.values():
+            served.close_streams()
         return self._links.stopService().addCallback(lambda _: self.over("it was closed here"))
 
     def closed(self) -> Deferred[str]:
@@ -389,20 +519,20 @@ class _ListeningApplication(ServiceApplication):
         receivers: Receivers | None,
         outgoing: Outgoing | None,
         handling: Handling,
-        listening: Listening,
+        served: Served,
     ) -> None:
         super().__init__(service, peer, receivers, outgoing, handling)
-        self._listening = listening
+        self._served = served
 
     def link_ended(self, reason: str) -> None:
-        self._listening.lost(self.peer, reason)
+        self._served.lost(self.peer, reason)
         super().link_ended(reason)
 
 
 async def listen(
     reactor: LinkReactor,
     endpoint: str,
-    service: Service,
+    service: Service | Iterable[Service | Offer],
     *,
     calls: Interface | None = None,
     key: bytes | None = None,
@@ -423,7 +553,12 @@ async def listen(
     one link only, and `Listening.closed` fires at its end. A listening socket may be inherited as well: ``fd:`` again,
     or ``systemd:`` (``systemd:NAME``).
 
+    Of several services the dialler gets the one whose interface it was given. A dialler of a version from before there
+    could be several finds the first one only. Which services there are doesn't change while they listen, and whoever
+    connects is told their interfaces' names.
+
     :param reactor: Twisted's
+    :param service: what is offered; or several services, the first of them first, each by itself or as an `Offer`
     :param calls: the interface that the peers answer, if this side calls them as well: by `Peer.call`
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and an inherited
         connection need none
@@ -444,13 +579,28 @@ async def listen(
         ``outbound_limit`` (bytes), ``max_calls`` and ``busy_poll``; `SessionSettings` has them, with their defaults
     :raises BadEndpoint: this side can't listen there; ``str()`` says why
     :raises BadKey: the key is too short, or no bytes
-    :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
+    :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``; or there is no service, are more
+        than 17, or two with interfaces of one name
     """
-    interface = service.interface
-    settings = side_settings(
-        interface.role, interface.peer_role, interface, calls, key, name, limits, nonce, keys, accept, same_name
+    offers = [Offer(service=service)] if isinstance(service, Service) else list(map(_offer, service))
+    if not offers:
+        raise ValueError("there is no service to listen with")
+    as_given = Offer(service=offers[0].service, calls=calls, key=key, keys=keys, accept=accept, same_name=same_name)
+    offers = [each.filled_from(as_given) for each in offers]
+    incarnation = nonce()
+    first, *others = [
+        each.settings(name or f"{offers[0].service.interface.role}.{os.getpid()}", limits, lambda: incarnation)
+        for each in offers
+    ]
+    settings = replace(first, others=tuple(others))
+    listening = Listening(
+        reactor,
+        offers[0].service,
+        offers[0].calls,
+        *((each.service, each.calls) for each in offers[1:]),
+        named=bool(name),
+        frame_limit=settings.frame_limit,
     )
-    listening = Listening(reactor, service, calls, named=bool(name), frame_limit=settings.frame_limit)
     listening.start(
         listen_for_links(
             reactor,

@@ -73,6 +73,18 @@ class Traffic:
     bytes_sent: int = 0
     latencies: Latencies | None = None
 
+    def __add__(self, other: Traffic) -> Traffic:
+        """Return the sums of the counters, without latencies."""
+        return Traffic(
+            self.links + other.links,
+            self.lost + other.lost,
+            self.calls + other.calls,
+            self.calls_failed + other.calls_failed,
+            self.calls_received + other.calls_received,
+            self.bytes_received + other.bytes_received,
+            self.bytes_sent + other.bytes_sent,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Queues:

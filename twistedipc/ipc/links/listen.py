@@ -64,7 +64,8 @@ def listen_for_links(
     :param nonce: gives the nonce of a connection's handshake: one that no connection had before
     :raises BadEndpoint: the endpoint can't be listened at
     """
-    place = place_of(reactor, endpoint, has_key=settings.has_key, tls=tls, uids=uids)
+    has_key = all(each.has_key for each in settings.services)
+    place = place_of(reactor, endpoint, has_key=has_key, tls=tls, uids=uids)
     factory = _LinkFactory(reactor, settings, application_factory, unauthenticated, connections, place.check, nonce)
     factory.over = over if place.is_single else None
     return ListenService(place, factory)

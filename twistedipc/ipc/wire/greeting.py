@@ -19,6 +19,7 @@ from twistedipc.ipc.wire.handshake import (
     Hello,
     Introduction,
     KeyProof,
+    OtherService,
     Welcome,
     hello_mac,
     highest_common,
@@ -104,6 +105,7 @@ class Greeting:
                 frame_limit=settings.frame_limit,
                 keys=msgspec.UNSET if settings.keys is None else True,
                 features=list(settings.features) or msgspec.UNSET,
+                services=list(map(_other_service, settings.others)) or msgspec.UNSET,
             )
             self.opening = encode(self._challenge)
             self._expected = _HELLO
@@ -146,8 +148,12 @@ class Greeting:
             raise RemoteProtocolError(
                 Code.VERSION, f"no version in common: {_list(challenge.versions)} there, {_list(VERSIONS)} here"
             )
-        self._check_role(challenge.role)
-        self._challenge = challenge
+        wanted = settings.peer_role
+        service = msgspec.UNSET if challenge.role == wanted else wanted
+        found = challenge.of_service(wanted)
+        if found is None:
+            raise RemoteProtocolError(Code.REFUSED, f"the peer is {challenge.roles}; {wanted} is wanted")
+        self._challenge = challenge = found
         offered = self._offered(challenge)
         hello = Hello(
             version=version,
@@ -158,6 +164,7 @@ class Greeting:
             frame_limit=msgspec.UNSET if challenge.frame_limit is msgspec.UNSET else settings.frame_limit,
             keys=[KeyProof(id=key.id, mac="") for key in offered] or msgspec.UNSET,
             features=msgspec.UNSET if challenge.features is msgspec.UNSET else list(settings.features) or msgspec.UNSET,
+            service=service,
             mac="",
         )
         self._hello = msgspec.structs.replace(
@@ -169,9 +176,8 @@ class Greeting:
         return Greeted(Input.CHALLENGED, encode(self._hello))
 
     def _on_hello(self, hello: Hello) -> Greeted:
+        challenge = self._wanted(hello)
         settings = self._settings
-        challenge = self._challenge
-        assert challenge is not None, "a listener has made its challenge before it hears anything"
         if hello.version not in challenge.versions:
             raise RemoteProtocolError(
                 Code.VERSION, f"version {hello.version} was chosen, of {_list(challenge.versions)}"
@@ -197,6 +203,18 @@ class Greeting:
         self._check_mac(self._welcome_mac(challenge, hello, welcome), welcome.mac, offered=bool(welcome.mac))
         peer = self._peer(challenge.name, challenge.role, welcome.incarnation, hello.version, id_, challenge.features)
         return self._met(b"", self._agreed(peer, welcome.heartbeat / 1000, challenge.frame_limit))
+
+    def _wanted(self, hello: Hello) -> Challenge:
+        """Go by the service that the dialler wants from now on, and return the challenge as it is for that one."""
+        challenge = self._challenge
+        assert challenge is not None, "a listener has made its challenge before it hears anything"
+        if isinstance(hello.service, msgspec.UnsetType):
+            return challenge
+        found = challenge.of_service(hello.service)
+        if found is None:
+            raise RemoteProtocolError(Code.REFUSED, f"this is {challenge.roles}; {hello.service} is wanted")
+        self._settings = next(each for each in self._settings.services if each.role == hello.service)
+        return found
 
     # -- what each takes
 
@@ -330,6 +348,15 @@ class Greeting:
             pid=origin.pid,
             certificate=origin.certificate,
         )
+
+
+def _other_service(settings: SessionSettings) -> OtherService:
+    return OtherService(
+        role=settings.role,
+        frame_limit=settings.frame_limit,
+        keys=msgspec.UNSET if settings.keys is None else True,
+        features=list(settings.features) or msgspec.UNSET,
+    )
 
 
 def _list(versions: Sequence[int]) -> str:

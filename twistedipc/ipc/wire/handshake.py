@@ -4,9 +4,10 @@ The handshake: its frames, and what is authenticated by them. Sans-IO; used by `
 ::
 
     listener                               dialler
-    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit], [keys], [features]
+    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit], [keys], [features],
+                                                     [services]
                ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], [keys],
-                                                     [features], mac
+                                                     [features], [service], mac
     welcome    ──────────────────────────►           incarnation, heartbeat, [key], mac
     [link-interface ───────────────────────►         takes, [more]]          if both have the feature ``interface``
               [◄────────────────── link-interface    takes, [more]]
@@ -17,6 +18,11 @@ in it, so an attacker in between can't downgrade the two. The frame limits are o
 a listener that has said its own, so each end knows whether the codes are over them too. The same holds for named keys:
 only to a listener that takes them does a dialler say which it has, with a code under each; all codes are over the ids.
 And for features, which are names of what an end can do beside the version; all codes are over those of both ends.
+
+A listener that has several services says of the others, in ``services``, what it says of the first one in the challenge
+itself. A dialler that wants one of the others names it in ``service``. From there on all is as if the listener had that
+service alone (`Challenge.of_service`), and all codes are over the names of both, so that somebody in between can't
+bring a dialler to another service than the one that it wants.
 
 With the feature ``interface`` each end says, as soon as both are proven, what it takes: `Introduction`, see
 ``catalogue``. It comes after authentication, so that a stranger learns nothing of it, and in as many lines as needed.
@@ -54,6 +60,9 @@ FEATURES = (INTERFACE,)
 #: Names of features that one end may say.
 MOST_FEATURES = 32
 
+#: Services that a listener may have beside the first one. A challenge that says them fits into a line of the handshake.
+MOST_OTHER_SERVICES = 16
+
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Role = Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)]
 Incarnation = Annotated[str, msgspec.Meta(pattern=INCARNATION_PATTERN)]
@@ -73,6 +82,15 @@ class HandshakeFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     """The base of the frames of the handshake."""
 
 
+class OtherService(msgspec.Struct, frozen=True, kw_only=True):
+    """A service beside the first one: what a challenge says of that one, of this one."""
+
+    role: Role
+    frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
+    keys: bool | msgspec.UnsetType = msgspec.UNSET
+    features: Features | msgspec.UnsetType = msgspec.UNSET
+
+
 class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
     """The listener's first word: who it is, and what it can speak."""
 
@@ -83,6 +101,28 @@ class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
     frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
     keys: bool | msgspec.UnsetType = msgspec.UNSET  # true: it takes named keys
     features: Features | msgspec.UnsetType = msgspec.UNSET
+    services: (
+        Annotated[list[OtherService], msgspec.Meta(min_length=1, max_length=MOST_OTHER_SERVICES)] | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+    @property
+    def others(self) -> list[OtherService]:
+        """The services beside the first one."""
+        return [] if self.services is msgspec.UNSET else self.services
+
+    @property
+    def roles(self) -> str:
+        """The roles of all services, for people."""
+        return ", ".join([self.role, *(each.role for each in self.others)])
+
+    def of_service(self, role: str) -> Challenge | None:
+        """Return the challenge as it is for a dialler that wants this service; None if the listener doesn't have it."""
+        if role == self.role:
+            return self
+        for each in self.others:
+            if each.role == role:
+                return msgspec.structs.replace(self, **msgspec.structs.asdict(each))
+        return None
 
 
 class KeyProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +145,7 @@ class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
         msgspec.UNSET
     )
     features: Features | msgspec.UnsetType = msgspec.UNSET
+    service: Role | msgspec.UnsetType = msgspec.UNSET  # the role of the one that is wanted, if it isn't the first
     mac: MAC
 
     @property
@@ -167,11 +208,15 @@ def same_mac(expected: str, received: str) -> bool:
 
 
 def _said(challenge: Challenge, hello: Hello) -> list[str]:
+    """``challenge`` is that of the service which ``hello`` wants."""
     limits = [] if hello.frame_limit is msgspec.UNSET else [str(challenge.frame_limit), str(hello.frame_limit)]
     ids = [f"keys {','.join(proof.id for proof in hello.proofs)}"] if hello.proofs else []
     features = []
     if not isinstance(hello.features, msgspec.UnsetType) and not isinstance(challenge.features, msgspec.UnsetType):
         features = [f"features {','.join(challenge.features)} {','.join(hello.features)}"]
+    services = []
+    if hello.service is not msgspec.UNSET:
+        services = [f"services {','.join(each.role for each in challenge.others)} {hello.service}"]
     return [
         ",".join(map(str, challenge.versions)),
         challenge.role,
@@ -185,6 +230,7 @@ def _said(challenge: Challenge, hello: Hello) -> list[str]:
         *limits,
         *ids,
         *features,
+        *services,
     ]
 
 

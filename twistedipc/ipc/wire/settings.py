@@ -11,7 +11,7 @@ import msgspec
 
 from twistedipc.ipc.wire.catalogue import Catalogue, catalogue_of
 from twistedipc.ipc.wire.errors import BadKey
-from twistedipc.ipc.wire.handshake import FEATURES, check_identity
+from twistedipc.ipc.wire.handshake import FEATURES, MOST_OTHER_SERVICES, check_identity
 from twistedipc.ipc.wire.identity import Accept
 from twistedipc.ipc.wire.keyring import SHORTEST_SECRET, Keys
 from twistedipc.ipc.wire.messages import Vocabulary
@@ -65,11 +65,19 @@ class SessionSettings:
     #: the requests, of both sides, in which there may be a `Blob`, or in whose replies
     with_bodies: frozenset[type[msgspec.Struct]] = frozenset()
     features: tuple[str, ...] = FEATURES  # what it can do beside the version; with fewer it is as an older one
+    #: of a listener: its other services, each as if it were the only one. What a connection has before the listener
+    #: knows which one the dialler wants, and the bounds until then, are those of the first: of these settings
+    others: tuple[SessionSettings, ...] = ()
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """What this side takes, as it tells its peers. Made for the first of them."""
         return catalogue_of(self.vocabulary, self.streams)
+
+    @property
+    def services(self) -> tuple[SessionSettings, ...]:
+        """The settings of all services, this one's first."""
+        return (self, *self.others)
 
     @property
     def has_key(self) -> bool:
@@ -93,6 +101,17 @@ class SessionSettings:
         check_busy_poll(self.busy_poll)
         if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
             raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
+        self._check_others()
+
+    def _check_others(self) -> None:
+        if len(self.others) > MOST_OTHER_SERVICES:
+            raise ValueError(f"at one endpoint there are {1 + MOST_OTHER_SERVICES} services at most")
+        roles = [each.role for each in self.services]
+        if len(set(roles)) < len(roles):
+            raise ValueError(f"two services at one endpoint have one role: {', '.join(sorted(roles))}")
+        for each in self.others:
+            if (each.name, each.incarnation) != (self.name, self.incarnation) or each.others:
+                raise ValueError("the services at one endpoint have one name and one incarnation")
 
 
 def check_busy_poll(seconds: float) -> None:
