@@ -25,6 +25,7 @@ from twistedipc.ipc import (
     LinkRefused,
     Message,
     NamedKey,
+    Offer,
     Peer,
     Request,
     Service,
@@ -120,6 +121,10 @@ class PlainCalculator(Sums):
     interface = PLAIN
 
 
+class PlainOther(Sums):
+    interface = Interface("other", Add, Refuse, Note)
+
+
 class Calculator(Sums):
     interface = CALC
 
@@ -183,6 +188,28 @@ class NodeLinks(TestCase):
         self.assertEqual(said["failed"][0], ["no", "I won't", {"why": "größer"}])
         self.assertEqual(said["info"]["role"], "calc-server")
         self.assertEqual(service.notes, ["größer 😀 \u2028"])
+        await listening.close()
+
+    async def test_node_asks_one_of_several_services(self) -> None:
+        secret = make_key()
+        calculator = Offer(service=Calculator(), keys=Keys(NamedKey("k1", secret, name="from-node")))
+        listening = await listen(reactor, "tcp:0:interface=127.0.0.1", [PlainOther(), calculator], key=make_key())
+        said = await self.run_node(
+            """
+            const keys = new ipc.Keys(new ipc.NamedKey('k1', Buffer.from(given.secret, 'hex')));
+            const remote = ipc.dial(given.endpoint, 'calc', { name: 'from-node', keys });
+            const { value } = await remote.call('add', { a: 1, b: 2 });
+            const wrong = ipc.dial(given.endpoint, 'bakery', { keys, failOnRefusal: true });
+            const { message } = await wrong.call('add', {}).catch((error) => error);
+            console.log(JSON.stringify({ value, message, info: remote.peer.info }));
+            await Promise.all([remote.close(), wrong.close()]);
+            """,
+            endpoint=f"tcp:127.0.0.1:{listening.port}",
+            secret=secret.hex(),
+        )
+        self.assertEqual((said["value"], said["info"]["role"], said["info"]["key"]), (3, "calc-server", "k1"))
+        self.assertIn("the peer is other-server, calc-server; bakery-server is wanted", said["message"])
+        self.assertEqual(listening.services["calc"].traffic.links, 1)
         await listening.close()
 
     async def test_node_answers_and_calls_back(self) -> None:

@@ -11,6 +11,8 @@ const VERSIONS = [1];
 /** What this package can do beside the version, by the names on the wire. An end uses a feature if both have it. */
 const FEATURES = [INTERFACE];
 const MOST_FEATURES = 32;
+/** Services that a listener may have beside the first one. */
+const MOST_OTHER_SERVICES = 16;
 const NONCE = /^[0-9a-f]{64}$/;
 const MAC = /^(?:[0-9a-f]{64})?$/;
 /** Stands for a key that isn't known. It opens nothing. */
@@ -103,17 +105,17 @@ class Greeting {
   }
 
   /**
-   * @param {Frame} challenge
+   * @param {Frame} received
    * @returns {Greeted}
    */
-  _onChallenge(challenge) {
+  _onChallenge(received) {
     const settings = this._settings;
-    const version = best(challenge.versions);
+    const version = best(received.versions);
     if (version === undefined) {
-      const both = `${challenge.versions.join(', ')} there, ${VERSIONS.join(', ')} here`;
+      const both = `${received.versions.join(', ')} there, ${VERSIONS.join(', ')} here`;
       throw remoteFault('version', `no version in common: ${both}`);
     }
-    this._checkRole(challenge.role);
+    const challenge = ofService(received, settings.peerRole);
     this._challenge = challenge;
     const offered = this._offered(challenge);
     /** @type {Frame} */
@@ -128,6 +130,7 @@ class Greeting {
     if (challenge.frame_limit !== undefined) hello.frame_limit = settings.frameLimit;
     if (offered.length) hello.keys = offered.map(({ id }) => ({ id, mac: '' }));
     if (challenge.features && settings.takes) hello.features = FEATURES;
+    if (challenge.role !== received.role) hello.service = challenge.role;
     const fields = said(challenge, hello);
     offered.forEach(({ secret }, index) => {
       hello.keys[index].mac = mac(secret, 'hello', fields);
@@ -320,9 +323,29 @@ function best(versions) {
 }
 
 /**
- * What all codes are over.
+ * The challenge as it is for a dialler that wants the service with this role: with this one's fields in place of the
+ * first one's.
  *
  * @param {Frame} challenge
+ * @param {string} role
+ * @returns {Frame}
+ */
+function ofService(challenge, role) {
+  if (challenge.role === role) return challenge;
+  /** @type {Frame[]} */
+  const others = challenge.services ?? [];
+  const found = others.find((each) => each.role === role);
+  if (!found) {
+    const roles = [challenge, ...others].map((each) => each.role).join(', ');
+    throw remoteFault('refused', `the peer is ${roles}; ${role} is wanted`);
+  }
+  return { ...challenge, role, frame_limit: found.frame_limit, keys: found.keys, features: found.features };
+}
+
+/**
+ * What all codes are over.
+ *
+ * @param {Frame} challenge that of the service that is wanted
  * @param {Frame} hello
  * @returns {string[]}
  */
@@ -332,6 +355,10 @@ function said(challenge, hello) {
   if (hello.frame_limit !== undefined) fields.push(String(challenge.frame_limit), String(hello.frame_limit));
   if (hello.keys) fields.push(`keys ${hello.keys.map((/** @type {Frame} */ { id }) => id).join(',')}`);
   if (hello.features && challenge.features) fields.push(`features ${challenge.features.join(',')} ${hello.features.join(',')}`);
+  if (hello.service) {
+    const roles = (challenge.services ?? []).map((/** @type {Frame} */ { role }) => role);
+    fields.push(`services ${roles.join(',')} ${hello.service}`);
+  }
   return fields;
 }
 
@@ -417,16 +444,25 @@ const isFeatures = optional((all) => Array.isArray(all) && all.length <= MOST_FE
 /** @param {any} row */
 const isRow = (row) => Array.isArray(row) && row.length >= 1 && row.length <= 8 && row.every((each) => typeof each === 'string');
 
+/** @param {Frame} frame what a challenge says of each service */
+function checkService(frame) {
+  if (typeof frame !== 'object' || frame === null) throw new SyntaxError('the field `services` is no list of objects');
+  check(frame, 'role', matches(ROLE));
+  check(frame, 'frame_limit', isFrameLimit);
+  check(frame, 'keys', optional((keys) => typeof keys === 'boolean'));
+  check(frame, 'features', isFeatures);
+}
+
 /** @type {Record<string, (frame: Frame) => void>} */
 const CHECKS = {
   challenge(frame) {
     check(frame, 'versions', (all) => Array.isArray(all) && all.length >= 1 && all.length <= 16 && all.every(isVersion));
-    check(frame, 'role', matches(ROLE));
     check(frame, 'name', matches(NAME));
     check(frame, 'nonce', matches(NONCE));
-    check(frame, 'frame_limit', isFrameLimit);
-    check(frame, 'keys', optional((keys) => typeof keys === 'boolean'));
-    check(frame, 'features', isFeatures);
+    checkService(frame);
+    const most = MOST_OTHER_SERVICES;
+    check(frame, 'services', optional((all) => Array.isArray(all) && all.length >= 1 && all.length <= most));
+    for (const each of frame.services ?? []) checkService(each);
   },
   hello(frame) {
     check(frame, 'version', isVersion);
