@@ -1,7 +1,8 @@
 """
 Our own ends of a link, as programs that `twistedipc conform` tries: ``python -m tests.conform_ends WHAT PLACE [KEY]``,
-where WHAT is ``listen``, ``dial`` or ``plain``, and PLACE an endpoint's string. At ``tls:`` KEY is followed by the
-folder of ``server.pem``, ``server.key`` and ``authority.pem``.
+where WHAT is ``listen``, ``second`` (it listens, and has another service before the one that is tried), ``dial`` or
+``plain``, and PLACE an endpoint's string. At ``tls:`` KEY is followed by the folder of ``server.pem``, ``server.key``
+and ``authority.pem``.
 """
 
 from __future__ import annotations
@@ -120,6 +121,12 @@ class Tried(Service):
         return self._shelves.setdefault(stream, Shelf())
 
 
+class Other(Service):
+    """Another service."""
+
+    interface = Interface("other")
+
+
 class TriedPlainly(Service):
     """The same without streams, which the plain profile hasn't."""
 
@@ -142,6 +149,8 @@ async def main(reactor: LinkReactor, what: str, place: str, key: str = "", folde
     secret = read_key(Path(key)) if key else None
     if what == "listen":
         await listen(reactor, place, Tried(), key=secret, tls=tls)
+    elif what == "second":
+        await listen(reactor, place, [Other(), Tried()], key=secret)
     elif what == "plain":
         await listen_plain(reactor, place, TriedPlainly())
     else:

@@ -37,6 +37,7 @@ class End:
     """
 
     role, peer = "tried-server", "tried-client"
+    beside = ""  # where it has several services, and its own isn't the first: another one
 
     def __init__(self, connection: socket.socket, fault: str, memory: dict[str, Any]) -> None:
         self.socket = connection
@@ -162,8 +163,10 @@ class End:
             "nonce": nonce,
         }
         challenge |= {"frame_limit": LIMIT, "keys": True, "features": ["interface"]}
+        challenge |= self.services()
         self.send(challenge)
         hello = self.frame()
+        self.check_service(challenge, hello)
         if hello["type"] != "hello":
             if fault == "any frame first":
                 hello = self.frame()
@@ -176,6 +179,10 @@ class End:
             raise Ends("refused")
         fields = agreed(challenge, hello)
         right = {code(KEY, HELLO, fields)}
+        if fault == "services unproven":
+            said = {name: value for name, value in hello.items() if name != "service"}
+            all_said = [said, *({**said, "service": each["role"]} for each in challenge["services"])]
+            right |= {code(KEY, HELLO, agreed(challenge, each)) for each in all_said}
         if fault == "takes both labels":
             right.add(code(KEY, WELCOME, fields))
         if fault == "takes old codes":
@@ -194,6 +201,22 @@ class End:
         self.heartbeat = 0.2
         self.introduce(challenge, hello)
 
+    def services(self) -> dict[str, Any]:
+        """What the challenge says of several services."""
+        if not self.beside:
+            return {}
+        own = {"role": self.role, "frame_limit": LIMIT, "keys": True, "features": ["interface"]}
+        services = [{"role": self.beside, "frame_limit": 4096}, own]
+        return {"role": "tried-first", "services": services * (2 if self.fault == "services twice" else 1)}
+
+    def check_service(self, challenge: dict[str, Any], hello: dict[str, Any]) -> None:
+        if "service" not in hello:
+            return
+        if hello["service"] not in [each["role"] for each in challenge.get("services", ())]:
+            raise Ends("bad-handshake" if self.fault == "services of any name" else "refused")
+        if self.fault == "services never":
+            raise Ends("refused")
+
     def greet(self) -> None:
         fault = self.fault
         challenge = self.frame()
@@ -201,11 +224,12 @@ class End:
             raise Ends("closed" if fault == "any frame first" else "bad-handshake")
         if 1 not in challenge["versions"] and fault != "any version":
             raise Ends("version")
-        if challenge["role"] != self.peer and fault != "any role":
-            raise Ends("refused")
+        wanted = self.wanted(challenge)
         nonce = "a" * 64 if fault == "same nonce" else secrets.token_hex(32)
         hello: dict[str, Any] = {"type": "hello", "version": 1, "role": self.role, "name": "wrong", "nonce": nonce}
         hello["incarnation"] = "x"
+        if wanted != challenge["role"]:
+            hello["service"] = wanted
         if "frame_limit" in challenge:
             hello["frame_limit"] = LIMIT
         elif fault == "limits unasked":
@@ -213,7 +237,8 @@ class End:
             challenge["frame_limit"] = LIMIT
         if "features" in challenge:
             hello["features"] = ["interface"]
-        self.send({**hello, "mac": code(KEY, HELLO, agreed(challenge, hello))})
+        said = {name: value for name, value in hello.items() if name != "service" or fault != "services unproven"}
+        self.send({**hello, "mac": code(KEY, HELLO, agreed(challenge, said))})
         welcome = self.frame()
         fields = of_welcome(agreed(challenge, hello), welcome)
         right = {code(KEY, WELCOME, fields)}
@@ -223,6 +248,14 @@ class End:
             raise Ends("unauthorized")
         self.heartbeat = welcome["heartbeat"] / 1000
         self.introduce(hello, challenge)
+
+    def wanted(self, challenge: dict[str, Any]) -> str:
+        """The role of the service that it asks for."""
+        if any(each["role"] == self.peer for each in challenge.get("services", ())):
+            return self.peer
+        if challenge["role"] != self.peer and self.fault not in ("any role", "services of any name"):
+            raise Ends("refused")
+        return str(challenge["role"])
 
     def introduce(self, own: dict[str, Any], other: dict[str, Any]) -> None:
         """Say what it takes, and hear it of the other end, if both have the feature; and end the handshake."""
@@ -699,6 +732,12 @@ def _store(memory: dict[str, Any], fault: str) -> type[http.server.BaseHTTPReque
 def _broken_off(handler: http.server.BaseHTTPRequestHandler) -> None:
     """Answer an upload by nothing."""
     handler.close_connection = True
+
+
+class Several(End):
+    """An end with several services, of which its own is the last."""
+
+    beside = "tried-other"
 
 
 class Wrong:

@@ -95,6 +95,17 @@ def test_our_end_that_listens(folder: Path) -> None:
     assert all(each["why"] for each in found if each["verdict"] == "not tried")
 
 
+def test_our_second_service(folder: Path) -> None:
+    key = str(folder / "key")
+    with our_end("second", folder, key) as address:
+        some = ["--role", "tried-client", "--service", "tried-server", "--key", key, "--only", "2", "--only", "4.7"]
+        code, found = tried(address, *some)
+    assert [(each["number"], each["why"]) for each in found if each["verdict"] == "failed"] == []
+    assert code == 0
+    passed = {each["number"] for each in found if each["verdict"] == "passed"}
+    assert {"2.2", "2.9", "2.32", "2.41", "2.42", "2.43", "2.44", "4.7"} <= passed
+
+
 def test_our_end_that_listens_at_tls(folder: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "authority.pem")

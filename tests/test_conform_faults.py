@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conform_wrong import KEY, Apiserver, Builder, End, Plain, Wrong
+from tests.conform_wrong import KEY, Apiserver, Builder, End, Plain, Several, Wrong
 from twistedipc.conform.cases import Subject
 from twistedipc.conform.meeting import About, Meeting
 from twistedipc.conform.running import Outcome, all_cases, chosen, try_all
@@ -57,6 +57,10 @@ LISTENS = {
     "2.35": "any rows",
     "2.36": "rows without end",
     "2.37": "ready at once",
+    "2.41": "services twice",
+    "2.42": "services of any name",
+    "2.43": "services unproven",
+    "2.44": "services never",
     "3.1": "no pongs",
     "3.2": "no pings",
     "3.3": "immortal",
@@ -93,6 +97,8 @@ DIALS = {
     "2.26": "any role",
     "2.27": "any frame first",
     "2.28": "waits",
+    "2.45": "services unproven",
+    "2.46": "services of any name",
 }
 PLAIN = {
     "6.1": "speaks first",
@@ -178,12 +184,16 @@ def end_with(subject: Subject, fault: str, *, dials: bool, soon: float) -> Itera
         options = {"stream": "lines", "item": '{"text": "x"}', "wait": "5"}
         if subject == "link":
             options |= {"items": '{"type": "rows"}', "large": '{"type": "large"}'}
+        kind = KINDS[subject]
+        if subject == "link" and (not fault or fault.startswith("services")):
+            kind = Several
+            options["service"] = "tried-server"
         key = None if subject == "plain" else KEY
         about = About(f"unix:{place}", dials, ROLES[subject], key=key, options=options, soon=soon)
-        wrong = None if dials else Wrong(KINDS[subject], place, fault, dials=False)
+        wrong = None if dials else Wrong(kind, place, fault, dials=False)
         meeting = Meeting(about)
         if wrong is None:
-            wrong = Wrong(KINDS[subject], place, fault, dials=True)
+            wrong = Wrong(kind, place, fault, dials=True)
         try:
             yield meeting
         finally:

@@ -46,17 +46,29 @@ def code(key: Key | None, label: str, fields: Sequence[str]) -> str:
     return mac.hexdigest()
 
 
+def of_service(challenge: Frame, service: str) -> dict[str, Any]:
+    """Return the challenge as it is for a dialler that wants this service."""
+    own = {name: value for name, value in challenge.items() if name not in ("role", "frame_limit", "keys", "features")}
+    found = next((each for each in challenge.get("services", ()) if each["role"] == service), {"role": service})
+    return {**own, **found}
+
+
 def agreed(challenge: Frame, hello: Frame) -> list[str]:
     """Return the fields of both codes that follow their label."""
+    services = []
+    if "service" in hello:
+        roles = [each["role"] for each in challenge.get("services", ())]
+        services = [f"services {','.join(roles)} {hello['service']}"]
+        challenge = of_service(challenge, hello["service"])
     fields = [",".join(map(str, challenge["versions"])), challenge["role"], challenge["name"], challenge["nonce"]]
     fields += [str(hello["version"]), hello["role"], hello["name"], hello["incarnation"], hello["nonce"]]
-    if "frame_limit" in hello:
+    if "frame_limit" in hello and "frame_limit" in challenge:
         fields += [str(challenge["frame_limit"]), str(hello["frame_limit"])]
     if "keys" in hello:
         fields.append("keys " + ",".join(each["id"] for each in hello["keys"]))
     if "features" in hello and "features" in challenge:
         fields.append(f"features {','.join(challenge['features'])} {','.join(hello['features'])}")
-    return fields
+    return fields + services
 
 
 def of_welcome(fields: Sequence[str], welcome: Frame) -> list[str]:

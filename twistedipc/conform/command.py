@@ -42,6 +42,7 @@ _ROLES: dict[Subject, str] = {"builder": "apiserver", "apiserver": "builder", "p
     help="The certificate of the authority that signs the other end's.",
 )
 @click.option("--role", metavar="ROLE", help="This end's role, such as calculator-client. Needed for a link.")
+@click.option("--service", default="", metavar="ROLE", help="The service that is tried, if it isn't the end's first.")
 @click.option("--name", default="conform", show_default=True, help="This end's name.")
 @click.option("--only", multiple=True, metavar="NUMBER", help="Only this case, or this chapter (2). May be repeated.")
 @click.option("--slow", is_flag=True, help="Also the cases that wait for some 10 to 30 seconds.")
@@ -83,7 +84,7 @@ def conform(address: str | None, subject: Subject, listen: bool, key: Path | Non
     role = given["role"] or _ROLES.get(subject)
     if not role:
         raise click.UsageError("--role is needed for a link: the one that the other end wants, as calculator-client")
-    options = {name: given[name] for name in ("stream", "item", "items", "large", "wait", "folder")}
+    options = {name: given[name] for name in ("service", "stream", "item", "items", "large", "wait", "folder")}
     tls = TLS(*(given[name] or "" for name in ("certificate", "certificate_key", "authority")))
     about = About(address, listen, role, given["name"], _key(key), options, given["patience"], tls)
     outcomes = _run(about, subject, given)

@@ -16,7 +16,7 @@ from twistedipc.conform.wire import Failed, NotTried, Wire, shown
 SECTION = "The handshake"
 NAMED = "Named keys"
 
-_ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
+ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _DIGITS = re.compile(r"[0-9a-f]{64}\Z")
@@ -56,7 +56,7 @@ def its_challenge(meeting: Meeting) -> None:
     seen = set()
     for _ in range(3):
         wire, challenge = _challenged(meeting)
-        _check(challenge, role=_ROLE, name=_NAME, nonce=_DIGITS)
+        _check(challenge, role=ROLE, name=_NAME, nonce=_DIGITS)
         _check_limit(challenge)
         versions = challenge.get("versions")
         if not isinstance(versions, list) or 1 not in versions or len(versions) > 16:
@@ -215,7 +215,7 @@ def its_hello(meeting: Meeting) -> None:
     seen = set()
     for _ in range(2):
         wire, challenge, hello = _greeted(meeting)
-        _check(hello, role=_ROLE, name=_NAME, nonce=_DIGITS, incarnation=_WORD)
+        _check(hello, role=ROLE, name=_NAME, nonce=_DIGITS, incarnation=_WORD)
         _check_limit(hello)
         if hello.get("version") != 1:
             raise Failed(f"its version isn't 1: {shown(hello)}")

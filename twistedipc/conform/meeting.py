@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from twistedipc.conform.codes import HELLO, WELCOME, Key, agreed, code, of_welcome
+from twistedipc.conform.codes import HELLO, WELCOME, Key, agreed, code, of_service, of_welcome
 from twistedipc.conform.wire import SOON, Failed, NotTried, Wire, shown
 
 #: Seconds for the other end to dial (again): it may wait for up to 30.
@@ -121,7 +121,14 @@ class Meeting:
     # -- as the end that dials
 
     def hello(self, challenge: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
-        """Return the answer to a challenge, with what is changed before its codes are worked out."""
+        """
+        Return the answer to a challenge, with what is changed before its codes are worked out. Where the service that
+        is tried isn't the first, it is asked for, unless another ``service`` is given, or None for the first.
+        """
+        service = changed.pop("service", self._service(challenge))
+        if service is not None:
+            challenge = {**of_service(challenge, service), "services": challenge.get("services", [])}
+            changed["service"] = service
         hello: dict[str, Any] = {"type": "hello", "version": 1, "role": self.about.role, "name": self.about.name}
         hello |= {"incarnation": self.incarnation, "nonce": secrets.token_hex(32)}
         if "frame_limit" in challenge:
@@ -135,13 +142,23 @@ class Meeting:
             hello["keys"][0]["mac"] = code(key, HELLO, agreed(challenge, hello))
         return {**hello, "mac": "" if named else code(key, HELLO, agreed(challenge, hello))}
 
+    def _service(self, challenge: Mapping[str, Any]) -> str | None:
+        """Return the role of the service that is tried, if it is beside the first one."""
+        service = self.about.options.get("service")
+        return service if service in [each["role"] for each in challenge.get("services", ())] else None
+
     def greeted(self, wire: Wire, frame_limit: int = LIMIT) -> Linked:
         """Answer the challenge, and check the welcome."""
-        challenge = wire.next("challenge", skip=())
+        return self.linked_by(wire, wire.next("challenge", skip=()), frame_limit)
+
+    def linked_by(self, wire: Wire, challenge: dict[str, Any], frame_limit: int = LIMIT) -> Linked:
+        """Answer this challenge, and check the welcome."""
         hello = self.hello(challenge, **({"frame_limit": frame_limit} if "frame_limit" in challenge else {}))
         wire.send(hello)
         welcome = wire.next("welcome", skip=())
         self.check_welcome(challenge, hello, welcome)
+        if "service" in hello:
+            challenge = of_service(challenge, hello["service"])
         return Linked(wire, challenge, welcome["heartbeat"] / 1000, challenge.get("frame_limit", LIMIT))
 
     def check_welcome(self, challenge: Mapping[str, Any], hello: Mapping[str, Any], welcome: Mapping[str, Any]) -> None:
@@ -189,6 +206,10 @@ class Meeting:
         self.check_hello(challenge, hello)
         welcome = self.welcome(challenge, hello)
         wire.send(welcome)
+        return self.linked(wire, hello)
+
+    def linked(self, wire: Wire, hello: Mapping[str, Any]) -> Linked:
+        """Return the link, after its welcome."""
         return Linked(wire, hello, HEARTBEAT / 1000, hello.get("frame_limit", LIMIT))
 
     def close_all(self) -> None:

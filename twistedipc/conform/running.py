@@ -6,13 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from twistedipc.conform import building, calling, framing, greeting, introducing, items, plain, serving, streaming
+from twistedipc.conform import (
+    building,
+    calling,
+    framing,
+    greeting,
+    introducing,
+    items,
+    plain,
+    services,
+    serving,
+    streaming,
+)
 from twistedipc.conform.cases import CASES, Case, Subject
 from twistedipc.conform.meeting import Meeting, NoAnswer
 from twistedipc.conform.wire import Failed, NotTried
 
 #: Imported for their cases, which they add.
-MODULES = (framing, greeting, introducing, calling, items, streaming, plain, building, serving)
+MODULES = (framing, greeting, introducing, services, calling, items, streaming, plain, building, serving)
 
 Verdict = Literal["passed", "failed", "not tried"]
 
