@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twistedipc.ipc import NotConnected
+from tests.ipc_example import Note as Example
+from tests.ipc_example import Recorders, apiserver, builder
+from twistedipc.ipc import (
+    Blob,
+    Interface,
+    Message,
+    NotConnected,
+    Peer,
+    Receiver,
+    Request,
+    Service,
+    StreamId,
+    StreamOf,
+    handles,
+    receives,
+)
 from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.testing import ConnectedPair, ServicePair
 
 
 def _cancel(_: object, other: Deferred[None]) -> None:
@@ -68,3 +87,99 @@ class DrainsTests(SynchronousTestCase):
             self.failureResultOf(second, CancelledError)
             third.addErrback(lambda failure: failure.trap(NotConnected) and None)
             self.assertIsNone(self.successResultOf(third))
+
+
+class Item(msgspec.Struct):
+    text: str
+
+
+class Note(Message):
+    text: str
+
+
+class Put(Request[int]):
+    content: Blob
+
+
+ITEMS = StreamOf("items", Item)
+STORE = Interface("store", Put, Note, streams=[ITEMS])
+
+
+class Shelf(Receiver[Item]):
+    taken = 0
+
+    def position(self) -> int:
+        return self.taken + 1
+
+    def take(self, first: int, items: Sequence[Item]) -> None:
+        self.taken += len(items)
+
+
+class Store(Service):
+    interface = STORE
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.notes = 0
+
+    @receives(ITEMS)
+    def items(self, stream: StreamId) -> Shelf:
+        return self.shelf
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None:
+        self.notes += 1
+
+    @handles(Put)
+    async def put(self, request: Put, peer: Peer) -> int:
+        size = 0
+        async for part in request.content:
+            size += len(part)
+        return size
+
+
+class RoomTests(SynchronousTestCase):
+    """Who waits for room on a wire that is full each time."""
+
+    def test_an_endless_stream_starves_nobody(self) -> None:
+        service = Store()
+        pair = ServicePair(service, high_water=4096)
+        stream = pair.remote.stream(ITEMS)
+        peer = self.successResultOf(pair.remote.linked())
+        said = 0
+
+        async def writes() -> None:
+            while True:
+                await stream.write(Item("x" * 2000))
+
+        async def tells() -> None:
+            nonlocal said
+            while True:
+                await peer.drain()
+                for _ in range(4):
+                    peer.send(Note("x" * 2000))
+                said += 1
+
+        writing, telling = Deferred.fromCoroutine(writes()), Deferred.fromCoroutine(tells())
+        stored = pair.remote.call(Put(Blob.from_chunks([b"x" * 100_000] * 2)))
+        assert pair.wire is not None
+        for _ in range(600):
+            pair.wire.move()
+        self.assertEqual(self.successResultOf(stored), 200_000)
+        self.assertGreater(service.shelf.taken, 100)
+        self.assertGreater(said, 20)
+        for each in (writing, telling):
+            each.addErrback(lambda _: None)
+            each.cancel()
+        stream.close()
+
+    def test_an_application_hears_of_room_once_for_each_time_that_there_was_none(self) -> None:
+        pair = ConnectedPair(Clock(), (builder(), ours := Recorders()), (apiserver(), Recorders()), high_water=1000)
+        pair.pump()
+        (mine,) = ours
+        for _ in range(10):
+            mine.peer.send(Example(1, "x" * 800))
+        for _ in range(20):
+            mine.peer.drain().addCallback(lambda _: [mine.peer.send(Example(1, "x" * 800)) for _ in range(5)])
+        pair.pump()
+        self.assertEqual(mine.pauses, ["paused", "resumed"] * max(1, len(mine.pauses) // 2))

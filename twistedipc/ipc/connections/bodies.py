@@ -55,7 +55,6 @@ class Bodies:
         self._kinds = kinds
         self._last = 0  # the number of the body that was sent last
         self._sending: dict[int, Sending] = {}  # the one that has sent last is the last one
-        self._are_others_first = False  # the last time when there was room again
         self._arriving: dict[int, Arriving] = {}
         self._of_calls: dict[int, list[Arriving]] = {}  # those of the peer's requests, by the ids of its calls
 
@@ -169,22 +168,12 @@ class Bodies:
                 if (arriving := self._arriving.get(frame.body)) is not None:
                     arriving.failed(frame)
 
-    def go_on(self, others: Callable[[], None]) -> None:
-        """
-        Send on: the peer keeps up again. Those come first that haven't sent for the longest time.
-
-        :param others: lets go on who else waits for room
-        """
-        # Either may fill what room there is, each time: so they are first by turns.
-        self._are_others_first = not self._are_others_first
-        if self._are_others_first:
-            others()
+    def go_on(self) -> None:
+        """Send on: the peer keeps up again. Those come first that haven't sent for the longest time."""
         for each in list(self._sending.values()):
             if self.is_full:
                 break
             each.go_on()
-        if not self._are_others_first:
-            others()
 
     def end(self, reason: str) -> None:
         """End all bodies: the link has ended."""

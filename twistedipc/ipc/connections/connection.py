@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.cork import Cork, LinkTransport
-from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.connections.drains import Room
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.streamed import Arriving
 from twistedipc.ipc.connections.tap import Tap
@@ -88,7 +88,7 @@ class Connection(Protocol, ABC):
         self._backlog: deque[Iterator[Any]] = deque()  # what each chunk brought and hasn't been handed on
         self._handing_on = False
         self._wire_is_paused = False
-        self._drains = Drains()
+        self._room = Room()
         self._failing = Failing(clock)
 
     # -- what a format says ------------------------------------------------------------------------------------------
@@ -227,7 +227,8 @@ class Connection(Protocol, ABC):
         if self.life is not _OPEN:
             return self._failing.fail(NotConnected(self.reason))
         # While those that wait are let go on, one after the other, a newcomer goes behind them.
-        return self._drains.wait() if self.writing_is_paused or len(self._drains) else succeed(None)
+        drains = self._room.drains
+        return drains.wait() if self.writing_is_paused or len(drains) else succeed(None)
 
     def call_for_items(self, request: msgspec.Struct, credit: int, arriving: Arriving) -> int:
         """See `Peer.stream_call`. Only links have streamed replies."""
@@ -244,20 +245,29 @@ class Connection(Protocol, ABC):
         self._cork.is_full = True
         if not self.writing_is_paused:
             self.writing_is_paused = True
-            self._writing_paused()
+            if not self._room.is_told_full:
+                self._room.is_told_full = True
+                self._writing_paused()
 
     def resume_writing(self) -> None:
         """The transport has room."""
         self._cork.write_held()
         if self.writing_is_paused and not self._cork.is_full:
             self.writing_is_paused = False
-            self._writing_resumed()
-            self._go_on()
+            self._room.go_on(self._who_waits(), lambda: self.writing_is_paused)
 
-    def _go_on(self) -> None:
-        """Let go on what waits for room, as long as there is any."""
-        while len(self._drains) and not self.writing_is_paused:
-            self._drains.release(lambda: not self.writing_is_paused)
+    def _who_waits(self) -> list[Callable[[], None]]:
+        """Return how those who wait for room go on. The application is one of them: its streams may fill it all."""
+        return [self._tell_room, self._release_drains]
+
+    def _tell_room(self) -> None:
+        if self._room.is_told_full:
+            self._room.is_told_full = False
+            self._writing_resumed()
+
+    def _release_drains(self) -> None:
+        while len(self._room.drains) and not self.writing_is_paused:
+            self._room.drains.release(lambda: not self.writing_is_paused)
 
     def _turn_ended(self) -> None:
         """The turn of the reactor ends in which something was sent, or reading was resumed."""
@@ -278,7 +288,7 @@ class Connection(Protocol, ABC):
         self.life = Life.CLOSING
         self._backlog.clear()
         self._detach()
-        self._drains.fail(NotConnected(self.reason))
+        self._room.drains.fail(NotConnected(self.reason))
         self._tell_the_end()
 
     def _close_transport(self, linger: float = LINGER, *, abrupt: bool = False) -> None:

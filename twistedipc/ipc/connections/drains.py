@@ -1,8 +1,8 @@
-"""Waiting until there is room again. Used by ``link``, ``node`` and ``plain``, and by ``streams``."""
+"""Waiting until there is room again. Used by ``connection``, and by ``streams``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
@@ -46,3 +46,24 @@ class Drains:
     def __len__(self) -> int:
         """Return the number of Deferreds that haven't fired."""
         return len(self._waiting)
+
+
+class Room:
+    """
+    Those who wait for room on one connection. Each may fill what room there is, each time: so they are first by turns.
+    """
+
+    def __init__(self) -> None:
+        #: the callers of ``drain``
+        self.drains = Drains()
+        #: whether the application knows that there is no room
+        self.is_told_full = False
+        self._first = -1
+
+    def go_on(self, waiting: Sequence[Callable[[], None]], is_full: Callable[[], bool]) -> None:
+        """Let those go on who wait, until there is no room: it begins with another one each time."""
+        self._first = (self._first + 1) % len(waiting)
+        for each in (*waiting[self._first :], *waiting[: self._first]):
+            if is_full():
+                return
+            each()

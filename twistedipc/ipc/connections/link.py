@@ -538,11 +538,9 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._tell(self._application.writing_resumed, "writing_resumed")
             self._cork.wait_for_turn()
 
-    def _go_on(self) -> None:
-        if self._bodies is None:
-            super()._go_on()
-        else:
-            self._bodies.go_on(super()._go_on)
+    def _who_waits(self) -> list[Callable[[], None]]:
+        waiting = super()._who_waits()
+        return waiting if self._bodies is None else [*waiting, self._bodies.go_on]
 
     def _flush(self) -> None:
         """Write what was collected, at the end of a chunk or a turn, and act on the session's end if it has come."""
