@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import attrs
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -41,9 +42,11 @@ from twistedipc.ipc import (
     Request,
     Service,
     StreamedRequest,
+    StreamId,
     StreamOf,
     aio,
     handles,
+    receives,
 )
 from twistedipc.ipc.connections.body_sender import IDLE
 from twistedipc.ipc.testing import ServicePair
@@ -89,7 +92,7 @@ async def counts(request: Put) -> int:
     return len(await request.content.read())
 
 
-async def next_of(pieces: AsyncIterator[bytes]) -> bytes:
+async def next_of(pieces: AsyncIterator[Any]) -> Any:
     return await anext(pieces)
 
 
@@ -440,6 +443,108 @@ class RoundTripTests(BlobTests):
             self.successResultOf(each)
         self.assertEqual(found, expected)
         self.is_free()
+
+
+class Loose(Request[Any]):
+    anything: Any
+
+
+class Both(Request[None]):
+    content: Blob
+    anything: Any
+
+
+class Said(Message):
+    anything: Any
+
+
+class Row(msgspec.Struct):
+    anything: Any
+
+
+class Rows(StreamedRequest[Any]):
+    pass
+
+
+LOOSE = Interface("loose", Loose, Both, Said, Rows, streams=[StreamOf("rows", Row)])
+
+
+class NothingComes:
+    def position(self) -> int:
+        return 1
+
+    def take(self, first: int, items: Any) -> None:
+        raise AssertionError("nothing comes")
+
+
+class LooseService(Service):
+    interface = LOOSE
+    errors: ClassVar[list[BaseException]] = []
+
+    @handles(Loose)
+    def loose(self, request: Loose, peer: Peer) -> Any:
+        return [Blob.of(b"x")] if request.anything == "reply" else request.anything
+
+    @handles(Both)
+    async def both(self, request: Both, peer: Peer) -> None:
+        await request.content.read()
+
+    @handles(Said)
+    def said(self, message: Said, peer: Peer) -> None: ...
+
+    @handles(Rows)
+    async def rows(self, request: Rows, peer: Peer) -> AsyncIterator[Any]:
+        yield Blob.of(b"x")
+
+    @receives(StreamOf("rows", Row))
+    def kept(self, stream: StreamId) -> Any:
+        return NothingComes()
+
+
+class ElsewhereTests(SynchronousTestCase):
+    """A blob where none is declared: it would leave without its bytes."""
+
+    def setUp(self) -> None:
+        self.pair = ServicePair(LooseService())
+        self.remote = self.pair.remote
+
+    def refused(self, work: Callable[[], Any]) -> None:
+        with pytest.raises(LocalProtocolError, match="a Blob in this"):
+            work()
+
+    def test_what_is_sent(self) -> None:
+        peer = self.successResultOf(self.remote.linked())
+        for anything in (Blob.of(b"x"), [Blob.of(b"x")], {"a": Blob.from_chunks([b"x"])}):
+            self.refused(lambda anything=anything: self.remote.call(Loose(anything)))  # type: ignore[misc]
+            self.refused(lambda anything=anything: self.remote.send(Said(anything)))  # type: ignore[misc]
+            self.refused(lambda anything=anything: peer.send_many([Said(anything)]))  # type: ignore[misc]
+            self.refused(lambda anything=anything: self.remote.call(Both(Blob.of(b"y"), anything)))  # type: ignore[misc]
+            stream = self.remote.stream(LOOSE.streams["rows"])
+            writing = Deferred.fromCoroutine(stream.write(Row(anything)))
+            self.failureResultOf(writing, LocalProtocolError)
+            stream.close()
+        done = self.remote.call(Both(Blob.of(b"y"), ["z"]))
+        self.pair.pump()
+        self.assertIsNone(self.successResultOf(done))
+
+    def test_a_reply_and_items(self) -> None:
+        reply = self.remote.call(Loose("reply"))
+        items = Deferred.fromCoroutine(next_of(self.remote.stream_call(Rows())))
+        self.pair.pump()
+        for each in (reply, items):
+            self.assertEqual(self.failureResultOf(each, CallFailed).value.code, "internal")
+        self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+    def test_one_that_was_sent_or_received_before(self) -> None:
+        content = Blob.of(b"y")
+        self.remote.call(Both(content, None))
+        self.pair.pump()
+        self.refused(lambda: self.remote.call(Loose(content)))
+        self.pair.cut()
+        waits = self.remote.call(Both(content, None))
+        self.refused(lambda: self.remote.call(Loose(content)))
+        self.pair.link()
+        self.assertIsNone(self.successResultOf(waits))
 
 
 class PressureTests(BlobTests):

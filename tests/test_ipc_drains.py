@@ -179,7 +179,12 @@ class RoomTests(SynchronousTestCase):
         (mine,) = ours
         for _ in range(10):
             mine.peer.send(Example(1, "x" * 800))
+
+        def more(_: object) -> None:
+            for _ in range(5):
+                mine.peer.send(Example(1, "x" * 800))
+
         for _ in range(20):
-            mine.peer.drain().addCallback(lambda _: [mine.peer.send(Example(1, "x" * 800)) for _ in range(5)])
+            mine.peer.drain().addCallback(more)
         pair.pump()
         self.assertEqual(mine.pauses, ["paused", "resumed"] * max(1, len(mine.pauses) // 2))

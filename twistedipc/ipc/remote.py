@@ -41,6 +41,7 @@ from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Receivers
 from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.streams.unsent import Unsent
+from twistedipc.ipc.wire.blob import numbered_for_size
 from twistedipc.ipc.wire.errors import CallTimedOut, LocalProtocolError, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request, StreamedRequest, StreamOf
 from twistedipc.ipc.wire.keyring import Keys
@@ -359,7 +360,11 @@ class Remote:
 
     def _check(self, said: msgspec.Struct, limit: int) -> int:
         """Return the bytes of ``said`` as JSON. Raises `LocalProtocolError` now, not later when a link is there."""
-        size = len(to_json(said))
+        if type(said) in self._asks.with_bodies:
+            with numbered_for_size(said):
+                size = len(to_json(said))
+        else:
+            size = len(to_json(said))
         if size > limit:
             raise LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
         return size

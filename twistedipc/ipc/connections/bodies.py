@@ -8,6 +8,7 @@ is received their readers, and brings each frame of a body to the one that it is
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import msgspec
@@ -17,10 +18,10 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc.connections.body_reader import Arriving, BodyReader
 from twistedipc.ipc.connections.body_sender import Sending, close_pieces
 from twistedipc.ipc.connections.gate import start
-from twistedipc.ipc.wire.blob import MOST_BODIES, Blob, blobs_in
+from twistedipc.ipc.wire.blob import MOST_BODIES, Blob, blobs_in, may_hold_anything, numbered_for_size
 from twistedipc.ipc.wire.bodies import BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
 from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected
-from twistedipc.ipc.wire.messages import Frame, tag_of
+from twistedipc.ipc.wire.messages import Frame, tag_of, to_json
 from twistedipc.ipc.wire.session import Session
 
 
@@ -67,7 +68,7 @@ class Bodies:
         :raises CallFailed: the peer takes no bodies, or too many are open
         :raises LocalProtocolError: one can't be sent
         """
-        return self._number(request) if type(request) in self._kinds else None
+        return self._number(request, type(request)) if type(request) in self._kinds else None
 
     def called(self, id_: int, blobs: list[Blob], reply: Deferred[Any]) -> None:
         """Send what is in the blobs of a request, which was sent, until the call has ended."""
@@ -113,11 +114,14 @@ class Bodies:
         :raises CallFailed: the peer takes no bodies, or too many are open: its own affair
         :raises BadReply: the reply can't be sent
         """
-        may_have_blobs = type(request) in self._kinds
+        request_type = type(request)
+        may_have_blobs = request_type in self._kinds
         is_waited_for = session.is_waited_for(id_)
         try:
-            blobs = self._number(reply) if may_have_blobs and is_waited_for else []
-            session.answer(id_, reply)
+            declared = session.settings.vocabulary.answers[request_type]
+            blobs = self._number(reply, declared) if may_have_blobs and is_waited_for else []
+            with numbered_for_size(reply) if may_have_blobs and not is_waited_for else nullcontext():
+                session.answer(id_, reply)  # nothing is sent of one that isn't waited for
         except LocalProtocolError as error:
             self.unsent(reply)
             if isinstance(error, BadReply):
@@ -224,7 +228,7 @@ class Bodies:
 
     # -- blobs
 
-    def _number(self, message: Any) -> list[Blob]:
+    def _number(self, message: Any, declared: Any) -> list[Blob]:
         blobs = blobs_in(message)
         if not blobs:
             return blobs
@@ -247,12 +251,16 @@ class Bodies:
         for blob in blobs:
             self._last += 1
             blob.body = self._last
+        if may_hold_anything(declared):
+            _check_declared(message, declared, blobs)
         return blobs
 
     def _begin(self, blobs: list[Blob], call: int, *, is_kept: bool) -> None:
         for blob in blobs:
             assert blob._source is not None, "it was numbered"
-            self._sending[blob.body] = Sending(self, blob.body, blob._source, call, is_kept=is_kept)
+            number = blob.body
+            self._sending[number] = Sending(self, number, blob._source, call, is_kept=is_kept)
+            blob.has_no_number()
 
     def _bind(self, blobs: list[Blob], code: str) -> list[Arriving]:
         if len(self._arriving) + len(blobs) > MOST_BODIES:
@@ -264,6 +272,7 @@ class Bodies:
         for blob in blobs:
             arriving = self._arriving[blob.body] = Arriving(self, blob.body, blob.size)
             blob._reader = BodyReader(arriving, self.clock)
+            blob.has_no_number()
             found.append(arriving)
         return found
 
@@ -272,6 +281,18 @@ class Bodies:
             if is_meant(each):
                 self._sending.pop(number, None)
                 each.stop()
+
+
+def _check_declared(message: Any, declared: Any, blobs: list[Blob]) -> None:
+    """Raise `LocalProtocolError` if the peer, which goes by what is declared, wouldn't find one of the blobs."""
+    try:
+        found = len(blobs_in(msgspec.json.decode(to_json(message), type=declared)))
+    except msgspec.ValidationError:
+        return  # what is wrong is said where the message is encoded
+    if found < len(blobs):
+        for blob in blobs:
+            blob.has_no_number()
+        raise LocalProtocolError("a Blob in this is in a field that isn't declared as one, and the peer can't find it")
 
 
 #: How a blob that was received is sent on.

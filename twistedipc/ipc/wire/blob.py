@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -58,6 +59,16 @@ class Reader(Protocol):
         """As `stop`, in a turn of the reactor's own: for what may be called in the middle of anything."""
 
 
+class BlobElsewhere:
+    """
+    Stands for the number of a body while no link has given it one. It can't be encoded: a blob that is in a field of
+    another type, ``Any`` say, is refused where it is sent, and doesn't leave without its bytes.
+    """
+
+
+_NO_NUMBER: Any = BlobElsewhere()
+
+
 class _Ends:
     """What a blob has beside the fields that are on the wire."""
 
@@ -80,7 +91,8 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
     resumed.
 
     Both ends must know blobs: a call with one fails with the code ``no-bodies`` if the peer doesn't. At most 64
-    bodies are open on a link, each way. Not for messages, streams and streamed replies, nor for formats without a link.
+    bodies are open on a link, each way. Not for messages, streams and streamed replies, nor for formats without a link,
+    nor in fields of another type, such as ``Any``: what has one there can't be sent.
     """
 
     body: _Number = 0  # the number of its body, which the link gives it
@@ -126,7 +138,12 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
     def _made(cls, source: Source, size: int | None) -> Blob:
         blob = cls(size=size)
         blob._source = source
+        blob.has_no_number()
         return blob
+
+    def has_no_number(self) -> None:
+        """Note that the blob isn't on its way, or has come. Internal to the library."""
+        self.body = _NO_NUMBER
 
     # -- received
 
@@ -307,22 +324,52 @@ def blobs_in(value: Any) -> list[Blob]:
     return found
 
 
+@contextlib.contextmanager
+def numbered_for_size(value: Any) -> Iterator[None]:
+    """Let a message be encoded to find its size: its blobs have the longest of numbers meanwhile."""
+    blobs = blobs_in(value)
+    for each in blobs:
+        each.body = 2**53 - 1
+    try:
+        yield
+    finally:
+        for each in blobs:
+            each.has_no_number()
+
+
+@functools.cache
+def may_hold_anything(kind: Any) -> bool:
+    """Return whether there may be something in a value of this type that isn't declared."""
+    try:
+        return _has(inspect.type_info(kind), set(), lambda each: isinstance(each, _ANYTHING))
+    except Exception:
+        return True
+
+
+_ANYTHING = (inspect.AnyType, inspect.RawType, inspect.CustomType)
+
+
 def may_have_blobs(kind: Any) -> bool:
     """Return whether there may be a blob in a value of this type, by what is declared."""
     try:
-        return _has_blob(inspect.type_info(kind), set())
+        return _has(inspect.type_info(kind), set(), _is_blob)
     except Exception:
         return False  # msgspec doesn't know the type, which is said elsewhere
 
 
-def _has_blob(found: Any, seen: set[Any]) -> bool:
+def _is_blob(found: Any) -> bool:
+    return isinstance(cls := getattr(found, "cls", None), type) and issubclass(cls, Blob)
+
+
+def _has(found: Any, seen: set[Any], is_meant: Callable[[Any], bool]) -> bool:
+    """Return whether there is what is meant in what msgspec says of a type."""
     if isinstance(found, list | tuple):
-        return any(_has_blob(each, seen) for each in found)
+        return any(_has(each, seen, is_meant) for each in found)
     if not isinstance(found, inspect.Type | inspect.Field):
         return False
-    if isinstance(cls := getattr(found, "cls", None), type) and issubclass(cls, Blob):
+    if is_meant(found):
         return True
-    if cls in seen:
+    if (cls := getattr(found, "cls", None)) in seen:
         return False  # it holds itself
     seen.update([] if cls is None else [cls])
-    return any(_has_blob(getattr(found, name), seen) for name in found.__struct_fields__)
+    return any(_has(getattr(found, name), seen, is_meant) for name in found.__struct_fields__)

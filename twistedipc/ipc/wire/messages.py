@@ -21,6 +21,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 import msgspec
 
+from twistedipc.ipc.wire.blob import BlobElsewhere
 from twistedipc.ipc.wire.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
 from twistedipc.ipc.wire.finite import check_finite, has_raw, is_exact, one_line
 
@@ -561,6 +562,11 @@ def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
         return LocalProtocolError(f"this can't be sent as JSON: a msgspec.Raw in it is none: {error}")
     if isinstance(error, UnicodeEncodeError):
         return LocalProtocolError(f"this can't be sent as JSON: {_surrogate(error)}")
+    if isinstance(error, TypeError) and BlobElsewhere.__name__ in str(error):
+        return LocalProtocolError(
+            "a Blob in this can't be sent: only a field of a Request, or of the reply to it, can have one, and only a "
+            "field that is declared as a Blob, not as Any, say"
+        )
     return LocalProtocolError(f"this can't be sent as JSON: {_in_words(error)}")
 
 
