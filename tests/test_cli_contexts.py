@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,22 @@ def sign_in(server: Server, name: str, token: str) -> None:
 
 def token_at(server: Server) -> str:
     return server.asked[-1].headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def test_a_token_comes_from_a_pipe_without_a_word_about_terminals(server: Server, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twistedipc.cli", "login", "--url", server.url],
+        input="tipc_piped\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr.splitlines()[0].split(" as ")[0]) == (0, f"signed in at {server.url}")
+    assert token_at(server) == "tipc_piped"
+    nothing = run("login", "x", "--url", server.url, given="")
+    assert (nothing.exit_code, "no token on standard input" in nothing.output) == (2, True)
 
 
 # -- several servers -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from twisted.logger import Logger, capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.test_certificates import Files
-from twistedipc.taps.common import BACKLOG, for_a_crowd, listen_at, server_endpoint
+from twistedipc.taps.common import BACKLOG, for_a_crowd, listen_at, server_endpoint, start_or_exit
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,29 @@ def test_a_link_is_listened_for_at_what_systemd_hands_over(tmp_path: Path, endpo
                 service.terminate()
                 output = service.communicate(timeout=180)[0].decode()
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            CannotListenError("127.0.0.1", 8080, OSError(errno.EADDRINUSE, "Address already in use")),
+            "twistd apiserver can't start: another program listens at 127.0.0.1:8080 already. Stop it, or change this "
+            "`listen` in the configuration",
+        ),
+        (
+            CannotListenError("10.9.9.9", 80, OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")),
+            "twistd apiserver can't start: Couldn't listen on 10.9.9.9:80: "
+            f"[Errno {errno.EADDRNOTAVAIL}] Cannot assign requested address.",
+        ),
+    ],
+)
+def test_who_can_not_listen_says_what_to_do(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reactor: Any = MemoryReactorClock()
+    monkeypatch.setattr(reactor, "stop", lambda: None)
+    starting: Deferred[None] = Deferred()
+    start_or_exit(reactor, starting, Logger(), "twistd apiserver")
+    starting.errback(error)
+    assert capsys.readouterr().err == f"{said}\n"

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -167,8 +167,12 @@ def _of_projects(options: argparse.Namespace) -> Iterator[Asked]:
 
 def _of_searches(options: argparse.Namespace) -> Iterator[Asked]:
     size = (64 if options.quick else options.mib) << 20
-    with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as name:
-        text, _sealed = make_logs(Path(name), size)
+    with ExitStack() as stack:
+        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twistedipc-bench-")))
+        text = folder / "log.txt"
+        if not text.exists() or text.stat().st_size < size:
+            folder.mkdir(exist_ok=True)
+            make_logs(folder, size)
         yield (
             Question(
                 name="browser/search",
@@ -178,7 +182,7 @@ def _of_searches(options: argparse.Namespace) -> Iterator[Asked]:
                 must={"": Bar(150, at_most=True)},
                 lower_is_better=True,
             ),
-            [Candidate(OURS, partial(_search, Path(name)))],
+            [Candidate(OURS, partial(_search, folder))],
         )
 
 
@@ -347,6 +351,7 @@ def _search(folder: Path) -> Measured:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mib", type=int, default=1024, help="how much text is searched (%(default)s)")
+    parser.add_argument("--logs", type=Path, help="a folder for the log that is searched; one that is there is taken")
 
 
 if __name__ == "__main__":

@@ -336,6 +336,31 @@ def test_keys_and_focus(page: Page, platform: Platform, builds: dict[str, int]) 
     assert page.url.endswith("#/projects")
 
 
+def test_who_is_at_a_button_stays_there_while_the_build_changes(page: Page, platform: Platform) -> None:
+    build = platform.build("fail")
+    platform.wait(build, {"failed"})
+    page.goto(f"{platform.url}/#/builds/{build}")
+    page.get_by_role("button", name="Pin").focus()
+    platform.api("POST", f"/api/v1/builds/{build}/retry")
+    expect(page.locator(".facts")).to_contain_text("attempts 1 2")
+    expect(page.get_by_role("button", name="Pin")).to_be_focused()
+    platform.wait(build, {"failed"})
+
+
+def test_what_is_asked_for_seldom_waits_behind_a_button_on_a_phone(
+    page: Page, platform: Platform, builds: dict[str, int]
+) -> None:
+    page.goto(f"{platform.url}/#/builds/{builds['build']}")
+    isolation = page.locator(".facts > span", has_text="not isolated")
+    expect(isolation).to_be_visible()
+    expect(page.get_by_role("button", name="All facts")).to_have_count(0)
+    page.set_viewport_size({"width": 320, "height": 800})
+    expect(isolation).to_be_hidden()
+    page.get_by_role("button", name="All facts").click()
+    expect(isolation).to_be_visible()
+    expect(page.get_by_role("button", name="Fewer facts")).to_be_focused()
+
+
 def test_the_theme_is_chosen_and_kept(page: Page, platform: Platform) -> None:
     page.emulate_media(color_scheme="light")
     ground = "getComputedStyle(document.body).backgroundColor"

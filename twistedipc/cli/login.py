@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
@@ -45,7 +46,7 @@ def login(url: str | None, token: str | None, name: str | None) -> None:
             f"{name} is {before.url}: choose another name for {url}, or `twistedipc logout {name}` first",
         )
     if token is None:
-        token = str(click.prompt("Token, or the code of an invitation", hide_input=True, err=True)).strip()
+        token = _asked_token()
     client = client_for(url, token)
     if token.startswith(INVITATION_PREFIX):
         token = client.post(path("invitations"), Acceptance(code=token)).decode(CreatedToken).token
@@ -127,6 +128,16 @@ def _revoke(context: Context) -> str:
             return "forgotten; it wasn't valid any more"
         return f"forgotten, but couldn't be revoked, and stays valid until it ends: {error.message}"
     return "revoked and forgotten"
+
+
+def _asked_token() -> str:
+    """Ask for the token; from a pipe it is the next line."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Token, or the code of an invitation", hide_input=True, err=True)).strip()
+    token = sys.stdin.readline().strip()
+    if not token:
+        raise click.UsageError("there is no token on standard input: give a line with it, or --token")
+    return token
 
 
 def _rights(identity: Identity) -> str:

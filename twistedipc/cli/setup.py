@@ -369,7 +369,7 @@ Make the first token on this machine, and sign in with it:
 
 Add a repository and build it:
 
-  twistedipc project add NAME https://example.org/repository.git --ref main
+  twistedipc project add NAME https://example.org/repository.git
   twistedipc build NAME --follow"""
     )
     try:

@@ -30,6 +30,7 @@ from twistedipc.cli.contexts import Context, client_for, read_contexts, write_co
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.folder import Repository, repository_of, said_project, same_repository
 from twistedipc.cli.local import (
+    PORT,
     apiserver_toml,
     builder_toml,
     give_builder_key,
@@ -395,7 +396,9 @@ def _set_up(place: Path, port: int | None) -> None:
     if isolation.refused:
         raise Failure(ExitCode.UNAVAILABLE, f"builds can't be isolated on this machine. {isolation.refused}")
     shared = {name: os.environ[name] for name in _ROADS if os.environ.get(name)}
-    write_local_setup(place, port=port, builder="local", steps_path=steps_path or "", environment=shared)
+    config = write_local_setup(place, port=port, builder="local", steps_path=steps_path or "", environment=shared)
+    if port is None and not config.api_url.endswith(f":{PORT}"):
+        note(f"port {PORT} is another program's: the page is at {config.api_url}")
     if shared:
         note(f"builds are given your {', '.join(shared)}: see [environment] in {builder_toml(place)}")
     if steps_path is None:

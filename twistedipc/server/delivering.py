@@ -162,6 +162,8 @@ class Delivering:
             while await self._ledger.write(forget):
                 pass
         except LedgerUnavailable as error:
+            if self._stopped:
+                return
             self._log.error("packages that are needed no longer can't be deleted now: {error}", error=error)
         # By itself: what pruning has noted is deleted, too, and no package waits for that.
         self._workflows.launch(self._discard(), "deleting packages that are needed no longer")

@@ -226,9 +226,18 @@ def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, 
             return
         if failure.check(*_EXPECTED) is None:
             log.failure("{what} can't start", failure, what=what)
-        end_with_error(reactor, log, f"{what} can't start: {failure.getErrorMessage()}")
+        end_with_error(reactor, log, f"{what} can't start: {_sentence(failure)}")
 
     starting.addErrback(failed)
+
+
+def _sentence(failure: Failure) -> str:
+    """Return what went wrong, and what to do about it where that is known."""
+    error = failure.value
+    if not isinstance(error, CannotListenError) or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+        return failure.getErrorMessage()
+    at = f"{error.interface}:{error.port}" if error.port is not None else error.interface
+    return f"another program listens at {at} already. Stop it, or change this `listen` in the configuration"
 
 
 def end_with_error(reactor: IReactorCore, log: Logger, sentence: str) -> None:

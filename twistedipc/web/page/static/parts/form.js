@@ -31,7 +31,7 @@ export function Form({ send, verb, done = "Saved.", close, stays = false, row = 
   return html`<form class=${`form ${row ? "in-row" : ""} ${more}`} onSubmit=${submit}>
     ${children}
     <div class="actions"><button class=${danger ? "danger" : row ? "quiet" : ""} disabled=${busy}>${verb}</button>
-      ${close && html`<button type="button" class="quiet" onClick=${close}>Don't</button>`}<span class="soft" role="status">${said}</span></div>
+      ${close && html`<button type="button" class="quiet" onClick=${close}>Cancel</button>`}<span class="soft" role="status">${said}</span></div>
     ${error && html`<p class="refusal" role="alert">${error.message}</p>`}
   </form>`;
 }

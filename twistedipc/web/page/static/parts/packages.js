@@ -143,7 +143,7 @@ function requestOf(each, at, act, changed) {
 function askingForm(sentence, body, fields, send, act, close) {
   const password = passwordField("if the registry wants one");
   const button = el("button", {}, "Do it");
-  const cancel = el("button", { class: "quiet", type: "button", onclick: close }, "Don't");
+  const cancel = el("button", { class: "quiet", type: "button", onclick: close }, "Cancel");
   const form = el("form", { class: "held asking" }, el("p", {}, sentence), el("div", { class: "row" }, ...Object.values(fields), password.input, button, cancel));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -42,7 +42,7 @@ export function buildView(id, wanted, lines) {
   const packages = publishedBy();
   const took = el("b");
   let build = null, number = null, log = null, again = null, approval = null, stopped = false;
-  let outline = null;
+  let outline = null, allFacts = false; // the latter matters on a narrow screen alone
 
   function drawSteps() {
     const known = new Map(shown().steps.map((step) => [step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null }]));
@@ -72,9 +72,9 @@ export function buildView(id, wanted, lines) {
     // What its builder is done with has a time of its end, and may still wait, or be published.
     const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
     const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), chipOf(attempt));
-    if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
+    if (build.release_url) actions.append(el("a", { class: "button", href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
     const [preview] = build.previews ?? [];
-    if (preview) actions.append(el("a", { href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
+    if (preview) actions.append(el("a", { class: build.release_url ? "" : "button", href: preview, rel: "noreferrer", target: "_blank" }, build.release_url ? "Open this build" : "Open the preview"));
     if (attempt.archive) {
       actions.append(el("a", { href: `/api/v1/builds/${id}/files?attempt=${attempt.number}`, download: "", title: "The files that it has made, as a tar.gz" }, "Download"));
     }
@@ -97,7 +97,8 @@ export function buildView(id, wanted, lines) {
       actions.append(button, pin);
     }
     const fact = (name, ...value) => el("span", {}, `${name} `, el("b", {}, ...value));
-    const facts = el("div", { class: "facts" },
+    const seldom = (each) => (each.classList.add("seldom"), each);
+    const facts = el("div", { class: `facts ${allFacts ? "all" : ""}`, id: "facts" },
       fact("project", el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
       fact("ref", clean(build.ref)),
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
@@ -107,14 +108,14 @@ export function buildView(id, wanted, lines) {
       build.environment ? fact("environment", clean(build.environment)) : null,
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
-      attempt.isolation ? fact("isolation", attempt.isolation === "none" ? "not isolated" : attempt.isolation) : null,
+      attempt.isolation ? seldom(fact("isolation", attempt.isolation === "none" ? "not isolated" : attempt.isolation)) : null,
       attempt.started ? el("span", {}, attempt.ended ? "took " : "runs for ", took) : null,
-      attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
+      attempt.used?.cpu ? seldom(fact("used", [`${duration(attempt.used.cpu)} of processor time`,
         attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
         attempt.used.processes ? counted(attempt.used.processes, "process", "processes") : "",
-        attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", ")) : null,
-      attempt.egress?.contacts?.length || attempt.egress?.more ? fact("network", clean(hostsOf(attempt.egress))) : null,
-      ...recognisedFacts(attempt),
+        attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", "))) : null,
+      attempt.egress?.contacts?.length || attempt.egress?.more ? seldom(fact("network", clean(hostsOf(attempt.egress)))) : null,
+      ...recognisedFacts(attempt).map(seldom),
       ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
@@ -123,7 +124,16 @@ export function buildView(id, wanted, lines) {
     }
     const waiting = newest ? build.waiting : null;
     const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
-    head.replaceChildren(actions, facts);
+    const all = el("button", { class: "quiet small all-facts", type: "button", "aria-expanded": String(allFacts), "aria-controls": "facts",
+      onclick: () => {
+        allFacts = !allFacts;
+        drawHead();
+        head.querySelector(".all-facts").focus();
+      } }, allFacts ? "Fewer facts" : "All facts");
+    const held = head.contains(document.activeElement) ? document.activeElement.textContent : null;
+    head.replaceChildren(actions, facts, all);
+    // Who is at a button by the keyboard stays there: a build that waits draws this every few seconds.
+    if (held !== null) [...head.querySelectorAll("a, button")].find((each) => each.textContent === held)?.focus();
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
     if (waiting?.code === "approval") {
       // What is staged may be approved elsewhere meanwhile.
