@@ -55,8 +55,9 @@ pytestmark = pytest.mark.long
 PROJECT = "hello"
 
 #: Operations of whose requests no schema can say which are taken: that depends on the project, on the secret's name, on
-#: the calendar and the time zones that the machine knows, or on what is a regular expression.
-BY_RULES = {"receive_hook", "search_log", "search_logs", "set_known_hosts", "set_schedule", "set_secret"}
+#: the calendar and the time zones that the machine knows, or on what is a regular expression; or whose body is another
+#: protocol's.
+BY_RULES = {"ask_by_mcp", "receive_hook", "search_log", "search_logs", "set_known_hosts", "set_schedule", "set_secret"}
 
 #: Operations of which what is of the wrong type may be a good value: in a query a number is a text, and the name of a
 #: project may look like one.
