@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import json
 import types
@@ -423,6 +424,10 @@ class Bush(msgspec.Struct):
     left: Bush | None = None
 
 
+class Timed(msgspec.Struct):
+    answer: datetime.datetime
+
+
 def struct(**fields: Any) -> type[msgspec.Struct]:
     return msgspec.defstruct(
         "S", [(name, *(kind if isinstance(kind, tuple) else (kind,))) for name, kind in fields.items()]
@@ -445,6 +450,12 @@ OTHERS = [
     (struct(a=int), struct(a=Annotated[int, msgspec.Meta(ge=1)])),
     (struct(a=str), struct(a=bytes)),
     (struct(a=str), struct(a=Colour)),
+    (struct(a=str), struct(a=datetime.datetime)),
+    (struct(a=list[str | None]), struct(a=list[datetime.time | None])),
+    (struct(a=dict[str, Timed]), struct(a=dict[str, Told])),
+    (struct(a=datetime.datetime), struct(a=datetime.time)),
+    (struct(a=datetime.datetime), struct(a=Annotated[datetime.datetime, msgspec.Meta(tz=True)])),
+    (datetime.datetime, str),
     (struct(a=list[int]), struct(a=list[str])),
     (struct(a=list[int]), struct(a=tuple[int, ...] | None)),
     (struct(a=dict[str, int]), struct(a=dict[str, str])),

@@ -139,7 +139,9 @@ def _mark_struct(kind: inspect.StructType, definitions: dict[str, Any]) -> None:
 def fingerprint(kind: Any) -> str:
     """Return the fingerprint of a type."""
     try:
-        (schema,), definitions = schemas([kind])
+        found, definitions = schemas([kind])
+        mark_times([kind], found, definitions)
+        (schema,) = found
         canonical = msgspec.json.encode(_canonical(schema, definitions, {}), order="deterministic")
     except Exception:
         return UNTOLD
@@ -161,7 +163,7 @@ def _canonical(schema: Any, definitions: dict[str, Any], seen: dict[str, int]) -
             return {"again": seen[name]}
         seen[name] = len(seen)
         return _canonical(definitions[name], definitions, seen)
-    found: dict[str, Any] = {key: schema[key] for key in _KEYWORDS if key in schema}
+    found: dict[str, Any] = {key: schema[key] for key in (*_KEYWORDS, TIME) if key in schema}
     for key in ("properties", "patternProperties"):
         if key in schema:
             parts = schema[key]
