@@ -23,7 +23,7 @@ const REFUSALS = new Set(['version', 'unauthorized', 'refused', 'not-accepted', 
 /** @typedef {import('./session.cjs').Settings} Settings */
 /** @typedef {import('./session.cjs').PeerInfo} PeerInfo */
 /** @typedef {import('./service.cjs').Answers} Answers */
-/** @typedef {import('./streamed.cjs').StreamedReply} StreamedReply */
+/** @typedef {import('./streamed.cjs').Arriving} Arriving */
 /** @typedef {{ resolve: (reply: any) => void, reject: (error: Error) => void, forget?: () => void }} Asked */
 /**
  * @typedef {object} Owner what makes links hears of them
@@ -59,7 +59,7 @@ class Link {
     this._incoming = undefined;
     /** @type {Map<number, Asked>} */
     this._asked = new Map();
-    /** the calls among them that are answered by items @type {Map<number, StreamedReply>} */
+    /** the calls among them that are answered by items @type {Map<number, Arriving>} */
     this._arriving = new Map();
     /** the peer's calls that are @type {Map<number, Streaming>} */
     this._streaming = new Map();
@@ -427,7 +427,7 @@ class Link {
    * @param {string} type
    * @param {object | undefined} request
    * @param {number} credit
-   * @param {StreamedReply} arriving
+   * @param {Arriving} arriving
    */
   callForItems(type, request, credit, arriving) {
     const id = this.session.callForItems(type, request, credit);

@@ -1,5 +1,6 @@
 'use strict';
-// Streamed replies: `StreamedReply` is one as it comes, `Streaming` one on its way out. See "Messages and calls" in
+// Streamed replies: `StreamedReply` is one as the program has it, `Arriving` the same one as the link has it, and
+// `Streaming` one on its way out. See "Messages and calls" in
 // docs/protocol.md.
 
 const { CallFailed, CallTimedOut, LocalProtocolError } = require('./errors.cjs');
@@ -18,9 +19,57 @@ const AROUND_ITEMS = 64;
 
 /**
  * The items that answer a call, as they come: `for await (const row of remote.streamCall('query', { … }))`. The call is
- * made when the first item is asked for. Leaving the loop makes the other side stop.
+ * made when the first item is asked for. Leaving the loop makes the other side stop. So does forgetting the reply, some
+ * time later, when Node has collected it: the link doesn't hold it, but what is `Arriving`.
  */
 class StreamedReply {
+  /**
+   * @param {(timeout: number, signal?: AbortSignal) => Promise<Link>} findLink
+   * @param {string} type
+   * @param {object | undefined} request
+   * @param {{ timeout?: number, signal?: AbortSignal }} [options] milliseconds for a link, and for each next item
+   */
+  constructor(findLink, type, request, options) {
+    this._arriving = new Arriving(findLink, type, request, options);
+    this._isWaiting = false;
+    FORGOTTEN.register(this, this._arriving);
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** @returns {Promise<{ done: boolean, value: any }>} */
+  next() {
+    const item = this._arriving.nextNow();
+    return item ? Promise.resolve(item) : this._next();
+  }
+
+  async _next() {
+    this._isWaiting = true;
+    try {
+      return await this._arriving.next();
+    } finally {
+      this._isWaiting = false; // used here, or the reply would be forgotten while its next item is waited for
+    }
+  }
+
+  /** Take no more items: the other side is told to stop. */
+  async return() {
+    this._arriving.stop();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('nodejs.asyncDispose')]() {
+    return this.return();
+  }
+}
+
+/** @type {FinalizationRegistry<Arriving>} */
+const FORGOTTEN = new FinalizationRegistry((arriving) => arriving.stop());
+
+/** What comes of a streamed reply, and wasn't taken. */
+class Arriving {
   /**
    * @param {(timeout: number, signal?: AbortSignal) => Promise<Link>} findLink
    * @param {string} type
@@ -52,34 +101,24 @@ class StreamedReply {
     this._forget = () => {};
   }
 
-  [Symbol.asyncIterator]() {
-    return this;
+  /** @returns {{ done: boolean, value: any } | undefined} the next item, if it has come with the last one */
+  nextNow() {
+    const [batch] = this._batches;
+    return batch && this._at < batch.items.length ? { done: false, value: batch.items[this._at++] } : undefined;
   }
 
   /** @returns {Promise<{ done: boolean, value: any }>} */
   async next() {
-    const [batch] = this._batches;
-    if (batch && this._at < batch.items.length) return { done: false, value: batch.items[this._at++] };
     if (this._asked) throw new LocalProtocolError('the items are taken one after the other: the next one is waited for');
     this._asked = true;
     try {
       return await this._next();
     } catch (error) {
-      this._stop();
+      this.stop();
       throw error;
     } finally {
       this._asked = false;
     }
-  }
-
-  /** Take no more items: the other side is told to stop. */
-  async return() {
-    this._stop();
-    return { done: true, value: undefined };
-  }
-
-  [Symbol.asyncDispose ?? Symbol.for('nodejs.asyncDispose')]() {
-    return this.return();
   }
 
   async _next() {
@@ -136,7 +175,8 @@ class StreamedReply {
     this._owed = 0;
   }
 
-  _stop() {
+  /** Take no more items: the other side is told to stop. */
+  stop() {
     this._findLink = undefined;
     this._batches = [];
     this._error = undefined;
@@ -330,4 +370,4 @@ class Streaming {
   }
 }
 
-module.exports = { StreamedReply, Streaming };
+module.exports = { Arriving, StreamedReply, Streaming };

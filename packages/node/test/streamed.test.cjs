@@ -3,6 +3,8 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
+const v8 = require('node:v8');
+const vm = require('node:vm');
 const { CallFailed, CallTimedOut, LocalProtocolError, NotConnected } = require('../index.cjs');
 const { place } = require('./places.cjs');
 const { Sessions, alone } = require('./sessions.cjs');
@@ -216,4 +218,64 @@ test('without a link it waits for one, as long as it may', async (t) => {
   const waiting = remote.streamCall('count', { to: 1 }).next();
   await here.listen(counting);
   assert.equal((await waiting).value.n, 1);
+});
+
+// -- a reply that is forgotten
+
+v8.setFlagsFromString('--expose-gc');
+const gc = vm.runInNewContext('gc');
+
+/** Wait until something is so, which takes collections of garbage. */
+async function collectedUntil(isSo) {
+  for (let round = 0; !isSo(); round++) {
+    if (round > 500) throw new Error('it is kept');
+    gc();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test('a reply that the program has forgotten drops its call', { timeout: 30_000 }, async (t) => {
+  const here = place(t);
+  let stopped = 0;
+  await here.listen({
+    handlers: {
+      query: async function* (_, __, { signal }) {
+        signal.addEventListener('abort', () => (stopped += 1));
+        for (let n = 0; ; n++) yield { n };
+      },
+    },
+  });
+  const remote = here.dial();
+  assert.deepEqual(await remote.streamCall('query', {}).next(), { done: false, value: { n: 0 } });
+  await collectedUntil(() => stopped === 1);
+  const kept = remote.streamCall('query', {});
+  for (let n = 0; n < 20_000; n++) assert.equal((await kept.next()).value.n, n);
+  gc();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal((await kept.next()).value.n, 20_000);
+  assert.equal(stopped, 1);
+  await kept.return();
+});
+
+test('a reply whose next item is waited for is not forgotten', { timeout: 30_000 }, async (t) => {
+  const here = place(t);
+  let give;
+  const given = new Promise((resolve) => (give = resolve));
+  await here.listen({
+    handlers: {
+      query: async function* () {
+        await given;
+        yield { n: 1 };
+      },
+    },
+  });
+  const remote = here.dial();
+  await remote.linked();
+  const next = remote.streamCall('query', {}).next();
+  for (let round = 0; round < 20; round++) {
+    gc();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  give();
+  assert.deepEqual(await next, { done: false, value: { n: 1 } });
 });
