@@ -212,6 +212,37 @@ class NodeLinks(TestCase):
         self.assertEqual(listening.services["calc"].traffic.links, 1)
         await listening.close()
 
+    async def test_node_has_several_services(self) -> None:
+        keys = [make_key(), make_key()]
+        running = ensureDeferred(
+            self.run_node(
+                """
+                const add = ({ a, b }) => ({ value: a + b });
+                const refuse = () => { throw new ipc.CallFailed('no', 'closed'); };
+                const note = () => listening.close();
+                const other = { handlers: { add, refuse, note } };
+                const calc = { handlers: { add: ({ a, b }) => ({ value: a * b }), refuse } };
+                const [first, second] = given.keys.map((key) => Buffer.from(key, 'hex'));
+                const offers = [{ interface: 'other', service: other }];
+                offers.push({ interface: 'calc', service: calc, key: second });
+                const listening = await ipc.listen(given.endpoint, offers, { key: first });
+                """,
+                endpoint=self.endpoint,
+                keys=[key.hex() for key in keys],
+            )
+        )
+        other = dial(reactor, self.endpoint, PlainOther.interface, key=keys[0])
+        calc = dial(reactor, self.endpoint, PLAIN, key=keys[1])
+        self.assertEqual(await other.call(Add(2, 4), timeout=10), Sum(6))
+        self.assertEqual(await calc.call(Add(2, 4), timeout=10), Sum(8))
+        wrong = dial(reactor, self.endpoint, PLAIN, key=keys[0], fail_on_refusal=True)
+        await self.assertFailure(wrong.linked(), LinkRefused)
+        for each in (calc, wrong):
+            await each.close()
+        other.send(Note("stop"))
+        await running
+        await other.close()
+
     async def test_node_answers_and_calls_back(self) -> None:
         running = ensureDeferred(
             self.run_node(

@@ -220,6 +220,23 @@ export function listen<D extends Declared = Declared, Asks extends Declared = De
   options?: ListenOptions<NoInfer<Asks>>,
 ): Promise<Listening<Asks>>;
 
+/** One of several services at an endpoint. What it leaves out is as it is in the options. */
+export interface Offer {
+  interface: Interface<any> | string;
+  service: Service<any, any>;
+  calls?: Interface<any> | string;
+  key?: Uint8Array;
+  keys?: Keys;
+  accept?: SideOptions['accept'];
+}
+
+/** Listen for peers of several services, each of which finds its own. Older ones find the first. */
+export function listen(
+  endpoint: string,
+  services: readonly Offer[],
+  options?: Omit<ListenOptions<any>, 'role' | 'peerRole'>,
+): Promise<Listening<any>>;
+
 /** How plain lines are written and bounded. */
 export interface PlainOptions {
   /** For people, where there is a name. */
@@ -304,14 +321,27 @@ export class Remote<D extends Declared = Declared> {
 export interface Remote<D extends Declared = Declared>
   extends Emitter<{ link: [peer: Peer<D>]; loss: [reason: string]; fault: Fault }> {}
 
-/** A service that listens. Made by `listen`. */
+/** One of the services that listen at an endpoint. */
+export interface Served<Asks extends Declared = Declared>
+  extends Emitter<{ link: [peer: Peer<Asks>]; loss: [peer: Peer<Asks>, reason: string] }> {
+  /** Its interface's. */
+  readonly name: string;
+  /** The peers that are linked now. */
+  readonly peers: ReadonlySet<Peer<Asks>>;
+  /** A reliable stream to the peer of this name, whenever it is linked. */
+  stream<S extends StreamName<Asks>>(peer: string, name: S, options?: StreamOptions): Stream<Asks['streams'][S]>;
+}
+
+/** A service that listens, or several. Made by `listen`. */
 export class Listening<Asks extends Declared = Declared> {
   private constructor();
+  /** The services, by the names of their interfaces. */
+  readonly services: ReadonlyMap<string, Served<Asks>>;
   /** The peers that are linked now. */
   readonly peers: ReadonlySet<Peer<Asks>>;
   /** The TCP port. */
   readonly port: number;
-  /** A reliable stream to the peer of this name, whenever it is linked. */
+  /** A reliable stream to the peer of this name, whenever it is linked. Of several services, theirs is to be called. */
   stream<S extends StreamName<Asks>>(peer: string, name: S, options?: StreamOptions): Stream<Asks['streams'][S]>;
   /** End all links, and listen no more. Resolves when all is gone, within 5 seconds. */
   close(): Promise<void>;

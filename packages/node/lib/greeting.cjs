@@ -27,6 +27,7 @@ const DECOY = Buffer.alloc(32);
  * @property {PeerInfo} peer
  * @property {number} heartbeat
  * @property {number} sendLimit
+ * @property {Settings} settings that this side goes by: of the service that the peer wants
  * @property {import('./catalogue.cjs').Catalogue} [takes] what the peer takes, if it says so
  */
 /**
@@ -62,6 +63,7 @@ class Greeting {
       this._challenge = { type: 'challenge', versions: VERSIONS, role, name, nonce, frame_limit: frameLimit };
       if (keys) this._challenge.keys = true;
       if (settings.takes) this._challenge.features = FEATURES;
+      if (settings.others?.length) this._challenge.services = settings.others.map(otherService);
       this.opening = JSON.stringify(this._challenge);
     }
   }
@@ -146,8 +148,8 @@ class Greeting {
    * @returns {Greeted}
    */
   _onHello(hello) {
+    const challenge = hello.service === undefined ? this._challenge : this._wanted(hello.service);
     const settings = this._settings;
-    const challenge = this._challenge;
     if (!VERSIONS.includes(hello.version)) {
       throw remoteFault('version', `version ${hello.version} was chosen, of ${VERSIONS.join(', ')}`);
     }
@@ -171,6 +173,17 @@ class Greeting {
     const { name, role, features } = challenge;
     const peer = this._peer(name, role, welcome.incarnation, this._hello.version, welcome.key ?? '', features);
     return this._met([], this._agreed(peer, welcome.heartbeat, challenge.frame_limit));
+  }
+
+  /**
+   * Go by the service that the dialler wants from now on, and return the challenge as it is for that one.
+   *
+   * @param {string} role
+   */
+  _wanted(role) {
+    const challenge = ofService(this._challenge, role, 'this is');
+    this._settings = [this._settings, ...(this._settings.others ?? [])].find((each) => each.role === role) ?? this._settings;
+    return challenge;
   }
 
   // -- what each takes
@@ -313,7 +326,7 @@ class Greeting {
    */
   _agreed(peer, heartbeat, limit) {
     const own = this._settings.frameLimit;
-    return { peer, heartbeat, sendLimit: limit === undefined ? own : Math.min(own, limit) };
+    return { peer, heartbeat, settings: this._settings, sendLimit: limit === undefined ? own : Math.min(own, limit) };
   }
 }
 
@@ -328,18 +341,28 @@ function best(versions) {
  *
  * @param {Frame} challenge
  * @param {string} role
+ * @param {string} [this_] who has the challenge
  * @returns {Frame}
  */
-function ofService(challenge, role) {
+function ofService(challenge, role, this_ = 'the peer is') {
   if (challenge.role === role) return challenge;
   /** @type {Frame[]} */
   const others = challenge.services ?? [];
   const found = others.find((each) => each.role === role);
   if (!found) {
     const roles = [challenge, ...others].map((each) => each.role).join(', ');
-    throw remoteFault('refused', `the peer is ${roles}; ${role} is wanted`);
+    throw remoteFault('refused', `${this_} ${roles}; ${role} is wanted`);
   }
   return { ...challenge, role, frame_limit: found.frame_limit, keys: found.keys, features: found.features };
+}
+
+/** @param {Settings} settings of a service beside the first one */
+function otherService({ role, frameLimit, keys, takes }) {
+  /** @type {Frame} */
+  const said = { role, frame_limit: frameLimit };
+  if (keys) said.keys = true;
+  if (takes) said.features = FEATURES;
+  return said;
 }
 
 /**
@@ -473,6 +496,7 @@ const CHECKS = {
     check(frame, 'frame_limit', isFrameLimit);
     check(frame, 'keys', optional((all) => Array.isArray(all) && all.length >= 1 && all.length <= MOST_KEYS && all.every(isProof)));
     check(frame, 'features', isFeatures);
+    check(frame, 'service', optional(matches(ROLE)));
     check(frame, 'mac', matches(MAC));
   },
   welcome(frame) {
@@ -487,4 +511,4 @@ const CHECKS = {
   },
 };
 
-module.exports = { Greeting };
+module.exports = { Greeting, MOST_OTHER_SERVICES };

@@ -30,6 +30,7 @@ const REFUSALS = new Set(['version', 'unauthorized', 'refused', 'not-accepted', 
  * @property {(link: Link) => void} linkReady
  * @property {(link: Link, reason: string, refusal: string) => void} linkLost its calls fail after that
  * @property {(error: unknown, what: string) => void} fault
+ * @property {(link: Link) => Answers} [answersFor] where it has several services: those of the one that the peer wants
  */
 
 class Link {
@@ -117,6 +118,10 @@ class Link {
    * @returns {Settings}
    */
   _accepting(settings) {
+    if (settings.others?.length) {
+      const others = settings.others.map((each) => this._accepting(each));
+      return { ...this._accepting({ ...settings, others: undefined }), others };
+    }
     const { accept } = settings;
     if (!accept) return settings;
     const guarded = (/** @type {PeerInfo} */ peer) => {
@@ -200,6 +205,8 @@ class Link {
   }
 
   _ready() {
+    this._settings = this.session.settings;
+    this._answers = this._owner.answersFor?.(this) ?? this._answers;
     const revoked = () => this.close('unauthorized', 'the key of this link was revoked');
     const { key } = this.info;
     // It may have been since it was proven: the peer has said meanwhile what it takes.

@@ -5,6 +5,7 @@ const { EventEmitter } = require('node:events');
 const { checkNamed } = require('./dial.cjs');
 const { addressOf, listen: listenAt, parse } = require('./endpoints.cjs');
 const { BadEndpoint, LocalProtocolError } = require('./errors.cjs');
+const { MOST_OTHER_SERVICES } = require('./greeting.cjs');
 const { makeNonce } = require('./keys.cjs');
 const { Link } = require('./link.cjs');
 const { ParentSocket } = require('./parent_socket.cjs');
@@ -18,18 +19,30 @@ const MAX_LINKS = 4096;
 
 /** @typedef {import('./service.cjs').Interface} Interface */
 /** @typedef {import('./peer.cjs').Peer} Peer */
+/** @typedef {import('./service.cjs').Service} Service */
+/**
+ * @typedef {object} Offer one of several services at an endpoint
+ * @property {Interface | string} interface
+ * @property {Service} service
+ * @property {Interface | string} [calls]
+ * @property {Uint8Array} [key]
+ * @property {import('./keys.cjs').Keys} [keys]
+ * @property {(peer: import('./session.cjs').PeerInfo) => string | undefined | null | false} [accept]
+ */
 
 /**
- * Listen at an endpoint for peers of a service.
+ * Listen at an endpoint for peers of a service, or of several: then `described` has them all, and the options follow.
  *
  * @param {string} endpoint
- * @param {Interface | string} described
- * @param {import('./service.cjs').Service} service
+ * @param {Interface | string | Offer[]} described
+ * @param {any} service
  * @param {Record<string, any>} [options]
  * @returns {Promise<Listening>}
  */
 async function listen(endpoint, described, service, options = {}) {
-  const listening = new Listening(endpoint, interfaceOf(described), service, options);
+  const listening = Array.isArray(described)
+    ? new Listening(endpoint, described, service ?? {})
+    : new Listening(endpoint, [{ interface: described, service }], options);
   await listening._start(endpoint);
   return listening;
 }
@@ -44,42 +57,122 @@ async function listen(endpoint, described, service, options = {}) {
  * @returns {Promise<Listening>}
  */
 async function listenPlain(endpoint, described, service, options = {}) {
-  const listening = new Listening(endpoint, interfaceOf(described), service, options, formatOf(options, endpoint));
+  const offers = [{ interface: described, service }];
+  const listening = new Listening(endpoint, offers, options, formatOf(options, endpoint));
   await listening._start(endpoint);
   return listening;
 }
 
-/** A service that listens. Events: `link` (a peer), `loss` (a peer, a reason), `fault` (an error, and where). */
+/** One of the services that listen at an endpoint. Events: `link` (a peer), `loss` (a peer, a reason). */
+class Served extends EventEmitter {
+  /**
+   * @param {Offer} offer
+   * @param {Record<string, any>} options what holds for all services
+   * @param {(what: string, work: () => void) => void} guard
+   */
+  constructor(offer, options, guard) {
+    super();
+    const answered = interfaceOf(offer.interface);
+    this.name = answered.name;
+    this._answers = answersOf(offer.service, answered);
+    const { key = options.key, keys = options.keys, accept = options.accept, calls = options.calls } = offer;
+    const asked = calls === undefined ? undefined : interfaceOf(calls);
+    const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
+    this._settings = settingsOf(roles, this._answers, { answered, asked }, { ...options, key, keys, accept });
+    this._named = options.name !== undefined;
+    this._guard = guard;
+    /** the peers that are linked now @type {Set<Peer>} */
+    this.peers = new Set();
+    /** the streams to peers, by their names @type {Map<string, Outgoing>} */
+    this._outgoing = new Map();
+  }
+
+  /**
+   * A reliable stream to the peer of this name, whenever it is linked.
+   *
+   * @param {string} peer
+   * @param {string} name
+   * @param {{ outbox?: import('./outbox.cjs').Outbox, onRefused?: (refusal: any) => void }} [options]
+   */
+  stream(peer, name, options = {}) {
+    if (this._settings.format) throw new LocalProtocolError('plain lines have no streams');
+    checkNamed(options.outbox, this._named);
+    let outgoing = this._outgoing.get(peer);
+    if (!outgoing) {
+      outgoing = new Outgoing(this._settings, this._guard);
+      this._outgoing.set(peer, outgoing);
+      for (const each of this.peers) if (each.info.name === peer) this._sendStreams(each._link);
+    }
+    return outgoing.stream(name, options);
+  }
+
+  /** @param {Link} link */
+  _sendStreams(link) {
+    const found = this._outgoing.get(link.info.name);
+    if (!found || link.outgoing) return;
+    link.outgoing = found;
+    found.linkMade(link);
+  }
+
+  /** @param {Link} link */
+  _linkReady(link) {
+    const peer = /** @type {Peer} */ (link.peer);
+    this.peers.add(peer);
+    this._sendStreams(link);
+    this._guard('a listener for `link`', () => this.emit('link', peer));
+  }
+
+  /**
+   * @param {Peer} peer
+   * @param {string} reason
+   */
+  _linkLost(peer, reason) {
+    this.peers.delete(peer);
+    this._guard('a listener for `loss`', () => this.emit('loss', peer, reason));
+  }
+}
+
+/**
+ * A service that listens, or several. Events: `link` (a peer), `loss` (a peer, a reason), `fault` (an error, and where).
+ */
 class Listening extends EventEmitter {
   /**
    * @param {string} endpoint
-   * @param {Interface} answered
-   * @param {import('./service.cjs').Service} service
+   * @param {Offer[]} offers
    * @param {Record<string, any>} options
    * @param {import('./plain_session.cjs').Format} [format] of plain lines, in place of a link
    */
-  constructor(endpoint, answered, service, options, format) {
+  constructor(endpoint, offers, options, format) {
     super();
-    this._answers = answersOf(service, answered);
-    const calls = options.calls === undefined ? undefined : interfaceOf(options.calls);
-    const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
-    const settings = settingsOf(roles, this._answers, { answered, asked: calls }, options);
+    if (!offers.length || offers.length > 1 + MOST_OTHER_SERVICES) {
+      throw new RangeError(`an endpoint has 1 to ${1 + MOST_OTHER_SERVICES} services, not ${offers.length}`);
+    }
+    if (offers.length > 1 && (options.role ?? options.peerRole) !== undefined) {
+      throw new TypeError('the roles of several services follow from their interfaces');
+    }
+    const all = offers.map((offer) => new Served(offer, options, (what, work) => this._guard(what, work)));
+    /** the services, by the names of their interfaces @type {Map<string, Served>} */
+    this.services = new Map(all.map((served) => [served.name, served]));
+    if (this.services.size < all.length) throw new TypeError('two services at one endpoint have one name');
+    this._first = all[0];
+    const [settings, ...others] = all.map((served) => served._settings);
     settings.format = format;
-    this._address = parse(endpoint, { dialled: false, hasKey: !!(format || settings.key || settings.keys) });
+    for (const each of others) Object.assign(each, { name: settings.name, incarnation: settings.incarnation });
+    settings.others = others;
+    const hasKey = [settings, ...others].every(({ key, keys }) => key || keys);
+    this._address = parse(endpoint, { dialled: false, hasKey: !!format || hasKey });
     if (format && this._address.kind === 'tls' && !options.tls?.authority) {
       throw new BadEndpoint(`${endpoint}: an authority is needed (tls): where there is no key, only a certificate proves a peer`);
     }
-    settings.keysOptional = this._address.kind === 'unix' || this._address.kind === 'parent';
+    const keysOptional = this._address.kind === 'unix' || this._address.kind === 'parent';
+    for (const each of [settings, ...others]) each.keysOptional = keysOptional;
     this._settings = settings;
-    this._named = options.name !== undefined;
     this._tls = options.tls;
     this._unref = options.unref ?? false;
     /** the peers that are linked now @type {Set<Peer>} */
     this.peers = new Set();
     /** @type {Set<Link>} */
     this._links = new Set();
-    /** the streams to peers, by their names @type {Map<string, Outgoing>} */
-    this._outgoing = new Map();
     /** @type {import('node:net').Server | undefined} */
     this._server = undefined;
     /** @type {Promise<void> | undefined} */
@@ -117,7 +210,7 @@ class Listening extends EventEmitter {
       return;
     }
     const options = { nonce: makeNonce(), address: addressOf(socket), unref: this._unref };
-    const link = new Link(socket, 'listener', this._settings, this._answers, this, options);
+    const link = new Link(socket, 'listener', this._settings, this._first._answers, this, options);
     this._links.add(link);
     link.closed.then(() => this._links.delete(link));
     link.begin();
@@ -131,23 +224,11 @@ class Listening extends EventEmitter {
    * @param {{ outbox?: import('./outbox.cjs').Outbox, onRefused?: (refusal: any) => void }} [options]
    */
   stream(peer, name, options = {}) {
-    if (this._settings.format) throw new LocalProtocolError('plain lines have no streams');
-    checkNamed(options.outbox, this._named);
-    let outgoing = this._outgoing.get(peer);
-    if (!outgoing) {
-      outgoing = new Outgoing(this._settings, (what, work) => this._guard(what, work));
-      this._outgoing.set(peer, outgoing);
-      for (const each of this.peers) if (each.info.name === peer) this._sendStreams(each._link);
+    if (this.services.size > 1) {
+      const names = [...this.services.keys()].join(', ');
+      throw new LocalProtocolError(`say whose peer ${peer} is: services.get(…).stream(…), of one of ${names}`);
     }
-    return outgoing.stream(name, options);
-  }
-
-  /** @param {Link} link */
-  _sendStreams(link) {
-    const found = this._outgoing.get(link.info.name);
-    if (!found || link.outgoing) return;
-    link.outgoing = found;
-    found.linkMade(link);
+    return this._first.stream(peer, name, options);
   }
 
   /** End all links, and listen no more. Resolves when all is gone, within 5 seconds. */
@@ -164,7 +245,7 @@ class Listening extends EventEmitter {
   async _close() {
     const server = this._server;
     const stopped = new Promise((resolve) => (server ? server.close(resolve) : resolve(undefined)));
-    for (const outgoing of this._outgoing.values()) outgoing.close();
+    for (const served of this.services.values()) for (const outgoing of served._outgoing.values()) outgoing.close();
     const links = [...this._links];
     for (const link of links) link.close('closed', 'the peer is stopping');
     await Promise.all([stopped, ...links.map((link) => link.closed)]);
@@ -177,10 +258,21 @@ class Listening extends EventEmitter {
   // -- as the owner of links
 
   /** @param {Link} link */
+  _servedOf(link) {
+    const { role } = link.session.settings;
+    return [...this.services.values()].find((served) => served._settings.role === role) ?? this._first;
+  }
+
+  /** @param {Link} link that is ready */
+  answersFor(link) {
+    return this._servedOf(link)._answers;
+  }
+
+  /** @param {Link} link */
   linkReady(link) {
     const peer = /** @type {Peer} */ (link.peer);
     this.peers.add(peer);
-    this._sendStreams(link);
+    this._servedOf(link)._linkReady(link);
     this._guard('a listener for `link`', () => this.emit('link', peer));
   }
 
@@ -192,6 +284,7 @@ class Listening extends EventEmitter {
     const { peer } = link;
     if (!peer) return;
     this.peers.delete(peer);
+    this._servedOf(link)._linkLost(peer, reason);
     this._guard('a listener for `loss`', () => this.emit('loss', peer, reason));
   }
 

@@ -50,6 +50,7 @@ function isReserved(type) {
  * @property {import('./plain_session.cjs').Format} [format] of plain lines, in place of a link
  * @property {import('./schema.cjs').Schema} [schema] of what it takes: what is wrong is refused
  * @property {import('./schema.cjs').Schema} [askedSchema] of what the peer takes
+ * @property {Settings[]} [others] of a listener: its services beside this one
  * @property {number} heartbeat
  * @property {number} deadAfter
  * @property {number} handshakeTimeout
@@ -173,6 +174,7 @@ class Session {
         this._take(bye, events);
       } else if (agreement) {
         this.state = 'ready';
+        this.settings = agreement.settings;
         this.peer = agreement.peer;
         this.takes = agreement.takes;
         this.sendLimit = agreement.sendLimit;

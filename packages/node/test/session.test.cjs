@@ -95,51 +95,6 @@ test('both ends without features, byte for byte', () => {
   assert.equal(count, 5);
 });
 
-// -- several services
-
-test('a dialler of one service of several, as docs/protocol.md has it, byte for byte', { skip }, () => {
-  const blocks = [...fs.readFileSync(DOCUMENT, 'utf8').matchAll(/^```transcript services=([0-9a-f]+)\n(.*?)^```$/gms)];
-  assert.equal(blocks.length, 2);
-  for (const [, hex, text] of blocks) {
-    const lines = linesOf(text);
-    const { nonce, name, incarnation, role, service = 'apiserver' } = JSON.parse(lines[1].line);
-    const takes = { lines: [lines[4].line] };
-    const more = { name, incarnation, takes, key: Buffer.from(hex, 'hex') };
-    const dialler = new Session('dialler', settings(role, service, more), { nonce, now: 0 });
-    dialler.receive(Buffer.from(`${lines[0].line}\n`), 0);
-    assert.equal(dialler.dataToSend(), `${lines[1].line}\n`);
-    dialler.receive(Buffer.from(`${lines[2].line}\n${lines[3].line}\n`), 0);
-    assert.equal(dialler.dataToSend(), `${lines[4].line}\n`);
-    assert.equal(dialler.state, 'ready');
-    assert.equal(dialler.peer.role, service);
-    assert.equal(dialler.sendLimit, service === 'archive' ? 65536 : 1 << 20);
-  }
-});
-
-const CHALLENGE = { type: 'challenge', versions: [1], role: 'other', name: 'server-1', nonce: 'a1'.repeat(32) };
-
-function challenged(services) {
-  const dialler = new Session('dialler', settings('client', 'server'), { nonce: '4f'.repeat(32), now: 0 });
-  const events = dialler.receive(Buffer.from(`${JSON.stringify({ ...CHALLENGE, services })}\n`), 0);
-  return { said: JSON.parse(dialler.dataToSend()), end: last(events) };
-}
-
-test('a service that is not there is refused, with those that are', () => {
-  assert.deepEqual(challenged([{ role: 'scales' }]).said, {
-    type: 'bye',
-    code: 'refused',
-    reason: 'the peer is other, scales; server is wanted',
-  });
-  assert.equal(challenged([{ role: 'scales' }, { role: 'server' }]).said.service, 'server');
-});
-
-test('what can be no services', () => {
-  const many = Array.from({ length: 17 }, () => ({ role: 'server' }));
-  for (const services of [null, 7, [], ['server'], [null], [{}], [{ role: 'SERVER' }], [{ role: 'server', frame_limit: 7 }], many]) {
-    assert.equal(challenged(services).said.code, 'bad-handshake', JSON.stringify(services));
-  }
-});
-
 // -- who may link
 
 test('another key is refused, by both', () => {
