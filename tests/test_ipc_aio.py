@@ -269,7 +269,8 @@ def test_what_a_call_fails_with(run: Run) -> None:
         assert (failed.value.code, failed.value.data) == ("so", {"n": 1})
         with pytest.raises(CallTimedOut):
             await remote.call(Wait(), timeout=0.05)
-        await doubler.cancelled.wait()
+        if doubler.began.is_set():  # else the machine was so busy that the call and its drop came together
+            await doubler.cancelled.wait()
         call = asyncio.create_task(remote.call(Wait()))
         doubler.began.clear()
         await doubler.began.wait()

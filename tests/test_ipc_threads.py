@@ -285,8 +285,9 @@ def test_its_handlers_end_before_its_loop(tmp_path: Path, doubler: Doubler) -> N
                 await asyncio.sleep(0)
             ended.set()
 
+    kept: list[object] = []  # the loop doesn't hold its tasks: one that nobody holds may be collected
     with SyncRemote(f"unix:{tmp_path}/socket", DOUBLER) as remote:
-        remote._loop.call_soon_threadsafe(lambda: remote._loop.create_task(work()))
+        remote._loop.call_soon_threadsafe(lambda: kept.append(remote._loop.create_task(work())))
         assert began.wait(DEADLINE)
     assert ended.is_set()
 
