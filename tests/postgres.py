@@ -46,7 +46,7 @@ class PostgreSQL:
     """One server, and a database in it that is new."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         found = _programs()
@@ -58,25 +58,31 @@ class PostgreSQL:
             os.chown(folder, *user)
         self._run("initdb", "--pgdata", str(self._data), "--auth=trust", "--username=tests", "--no-sync", "-E", "UTF8")
 
+    def admit(self, *lines: str) -> None:
+        """Put lines before those of ``pg_hba.conf``, which let everybody in."""
+        path = self._data / "pg_hba.conf"
+        path.write_text("\n".join([*lines, path.read_text()]))
+        self.sql("SELECT pg_reload_conf()")
+
     @property
     def url(self) -> str:
         """The database's address, as the ledger takes it."""
-        return f"postgresql+psycopg://tests@/postgres?host={self._folder}"
+        return f"postgresql+psycopg://tests@/postgres?host={self.folder}"
 
     def start(self) -> None:
         """Start the server, and wait until it can be used."""
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-F", *_SETTINGS],
+                [self._bin / "postgres", "-D", self._data, "-k", self.folder, "-F", *_SETTINGS],
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self.folder,
                 extra_groups=[] if self._as else None,
                 **self._as,  # type: ignore[call-overload]
             )
         end = time.monotonic() + DEADLINE
-        while self._run("pg_isready", "-h", str(self._folder), "-q", check=False):
-            assert self._process.poll() is None, (self._folder / "log").read_text()
+        while self._run("pg_isready", "-h", str(self.folder), "-q", check=False):
+            assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < end, "PostgreSQL doesn't start"
             time.sleep(0.05)
 
@@ -87,10 +93,33 @@ class PostgreSQL:
             process.send_signal(number)
             process.wait(DEADLINE)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All processes of the server are stopped meanwhile. Its connections stay, and the kernel takes new ones."""
+        assert self._process is not None
+        first = self._process.pid
+        stopped: list[int] = []
+
+        def stop(number: int) -> None:
+            os.kill(number, signal.SIGSTOP)
+            stopped.append(number)
+
+        stop(first)  # before its children: it would make another in the place of one
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(status.read_text().rpartition(")")[2].split()[1]) == first:
+                    stop(int(status.parent.name))
+        try:
+            yield
+        finally:
+            for number in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGCONT)
+
     def sql(self, statement: str) -> str:
         """Run it; what it gives, one row a line."""
         done = subprocess.run(
-            [self._bin / "psql", "-h", self._folder, "-U", "tests", "-At", "-c", statement, "postgres"],
+            [self._bin / "psql", "-h", self.folder, "-U", "tests", "-At", "-c", statement, "postgres"],
             check=True,
             capture_output=True,
             text=True,
@@ -101,7 +130,7 @@ class PostgreSQL:
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         done = subprocess.run(
             [self._bin / program, *arguments],
-            cwd=self._folder,
+            cwd=self.folder,
             capture_output=True,
             timeout=DEADLINE,
             extra_groups=[] if self._as else None,

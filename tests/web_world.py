@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -380,7 +380,7 @@ class World(TestCase):
         self.threads = ThreadPool(0, 2, "files")
         self.threads.start()
         self.addCleanup(self.threads.stop)
-        self.ledger = Ledger(reactor, ledger_address(self.folder), now=self.now)
+        self.ledger = Ledger(reactor, self.address(), now=self.now)
         await self.ledger.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.artifacts = ArtifactStore(self.folder / "artifacts")
@@ -447,6 +447,10 @@ class World(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(site.stop()))
         port: int = listening.getHost().port
         return port
+
+    def address(self) -> URL:
+        """Where the ledger is."""
+        return ledger_address(self.folder)
 
     async def prepare(self) -> None:
         """What the tests of a class begin with."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 
 from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.clock import ThreadClock
@@ -25,18 +24,6 @@ from twistedipc.storage.prepared import command
 #: Seconds that SQLite waits for another program's lock, and that PostgreSQL waits for the next statement of a
 #: transaction.
 BUSY_TIMEOUT: Final = 5.0
-
-#: Seconds until a connection to PostgreSQL is taken for dead when its other end doesn't answer any more.
-_KEEPALIVE: Final = 20
-
-#: How libpq finds out that the server is gone, and (`watch_client`) the server that we are.
-KEEPALIVE_OPTIONS: Final[Mapping[str, int]] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 1000 * _KEEPALIVE,
-}
 
 #: Seconds between two tries to set up a connection to a database that another program is setting up.
 _PRAGMA_INTERVAL: Final = 0.02
@@ -57,7 +44,8 @@ def engine_for(url: URL, *, writes: bool, busy_timeout: float, clock: ThreadCloc
     :param clock: by which a thread waits that sets a new database up.
     """
     if url.get_backend_name() != "sqlite":
-        return _postgresql(url, busy_timeout, writes)
+        made: Engine = _postgresql().engine(url, writes=writes, idle_timeout=busy_timeout)
+        return made
     engine = create_engine(url, connect_args={"timeout": busy_timeout})
 
     @event.listens_for(engine, "connect")
@@ -84,33 +72,23 @@ def engine_for(url: URL, *, writes: bool, busy_timeout: float, clock: ThreadCloc
     return engine
 
 
-def watch_client(connection: DBAPIConnection) -> None:
+def check_server(url: URL) -> None:
     """
-    Have the server end this connection when our end of it vanishes without closing anything: else what it holds there
-    stays for hours.
+    Look whether an apiserver's ledger can be where PostgreSQL's address leads. Raises `LedgerUnusable`, and what the
+    driver raises.
     """
-    cursor = connection.cursor()
-    for setting in ("tcp_keepalives_idle = 5", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3"):
-        cursor.execute(f"SET {setting}")
-    cursor.execute(f"SET tcp_user_timeout = {1000 * _KEEPALIVE}")
-    cursor.close()
+    if url.get_backend_name() != "sqlite":
+        _postgresql().check_sessions(url)
 
 
-def _postgresql(url: URL, busy_timeout: float, writes: bool) -> Engine:
-    # A reader sees one state of the database, as on SQLite: by itself PostgreSQL shows each statement the newest one,
-    # and what moves from one table to another between two of them would be in neither.
-    level: IsolationLevel = "READ COMMITTED" if writes else "REPEATABLE READ"
-    engine = create_engine(url, connect_args=dict(KEEPALIVE_OPTIONS), isolation_level=level)
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: DBAPIConnection, record: object) -> None:
-        watch_client(connection)
-        cursor = connection.cursor()
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * busy_timeout)}")
-        cursor.close()
-        connection.commit()  # else a rollback would undo the settings
-
-    return engine
+def _postgresql() -> ModuleType:
+    try:
+        from twistedipc.storage import postgresql
+    except ModuleNotFoundError as error:
+        raise LedgerUnusable(
+            "for PostgreSQL its driver is needed, which isn't installed: pip install 'twistedipc[postgresql]'"
+        ) from error
+    return postgresql
 
 
 def _set(connection: sqlite3.Connection, pragma: str, patience: float, clock: ThreadClock) -> None:

@@ -14,6 +14,10 @@ class LedgerUnavailable(Exception):
     """
 
 
+class LedgerUnreachable(LedgerUnavailable):
+    """Nothing answers where the database is said to be: it isn't running, or its address is wrong."""
+
+
 class LedgerUnusable(LedgerUnavailable):
     """The database is damaged, isn't a database, or can't be opened. That won't pass: an operator must mend it."""
 

@@ -16,7 +16,13 @@ import sqlite3
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from twistedipc.storage.errors import LedgerConflict, LedgerFault, LedgerUnavailable, LedgerUnusable
+from twistedipc.storage.errors import (
+    LedgerConflict,
+    LedgerFault,
+    LedgerUnavailable,
+    LedgerUnreachable,
+    LedgerUnusable,
+)
 
 _Kind = type[LedgerUnavailable] | type[LedgerConflict] | type[LedgerFault]
 
@@ -50,6 +56,7 @@ _POSTGRESQL: dict[str, tuple[_Kind, str]] = {
     "28": (LedgerUnusable, "the database lets this user not in"),
     "3D": (LedgerUnusable, "there is no such database"),
     "40": (LedgerUnavailable, "something else was written at the same moment"),
+    "3F": (LedgerUnusable, "the database has no schema for the ledger"),
     "42501": (LedgerUnusable, "the database doesn't permit that to this user"),
     "53": (LedgerUnavailable, _OVERLOADED),
     "53100": (LedgerUnavailable, "the disk under the database is full"),
@@ -77,9 +84,56 @@ def translated(error: BaseException) -> BaseException:
         return error
     kind, reason = meaning
     original = getattr(error, "orig", None) or error
-    told = kind(f"{reason}: {' '.join(str(original).split())[:500]}")
+    said = " ".join(str(original).split())[:500]
+    told = _not_let_in(original, said) or kind(f"{reason}: {said}")
     told.__cause__ = error
     return told
+
+
+def gone(error: BaseException) -> bool:
+    """Whether the connection was lost by this, or none could be made: what else waits would fail as well."""
+    if isinstance(error, StatementError) and getattr(error, "connection_invalidated", False):
+        return True
+    original = getattr(error, "orig", None) or error
+    return _is_psycopgs(original) and getattr(original, "sqlstate", None) is None and _connecting(original)
+
+
+def unanswered(error: BaseException) -> bool:
+    """Whether the database hasn't answered at all, so that what was asked may still be done."""
+    return type(getattr(error, "orig", None) or error).__name__ in ("Unanswered", "ConnectionTimeout")
+
+
+def _not_let_in(original: BaseException, said: str) -> Exception | None:
+    """Return what PostgreSQL means by making no connection, of which its driver gives only the text."""
+    state = getattr(original, "sqlstate", None)
+    if not _is_psycopgs(original) or not (state in _ANSWERS if state else _connecting(original)):
+        return None
+    from twistedipc.storage.postgresql import refusal  # here, its driver is installed
+
+    if sentence := refusal(said):
+        return LedgerUnusable(f"{sentence} (it says: {said})")
+    if state or any(passing in said for passing in _PASSING):
+        return None
+    return LedgerUnreachable(
+        "PostgreSQL can't be reached: start it, or correct the host and the port in database.url (" + said + ")"
+    )
+
+
+#: The codes of what ``refusal`` knows something about.
+_ANSWERS = ("08P01", "3F000", "42501")
+
+#: In English, which is what servers speak unless their lc_messages says otherwise.
+_PASSING = ("the database system is", "too many clients", "remaining connection slots", "too many connections")
+
+
+def _connecting(original: BaseException) -> bool:
+    """Whether a driver's error without a code is one of making a connection."""
+    said = str(original)
+    return said.startswith(("connection failed:", "connection is bad:", "connection timeout", "failed to resolve"))
+
+
+def _is_psycopgs(error: BaseException) -> bool:
+    return any(kind.__module__.partition(".")[0] == "psycopg" for kind in type(error).__mro__)
 
 
 def _meaning(error: BaseException) -> tuple[_Kind, str] | None:

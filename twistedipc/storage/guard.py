@@ -29,13 +29,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import URL, Connection, Engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.clock import ThreadClock
-from twistedipc.storage.engines import KEEPALIVE_OPTIONS, watch_client
 from twistedipc.storage.errors import LedgerLost, LedgerTaken, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.tables import owner
 
@@ -249,11 +247,9 @@ class _SessionLock:
     """An advisory lock of PostgreSQL, on a connection of its own."""
 
     def __init__(self, url: URL) -> None:
-        engine = create_engine(
-            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=dict(KEEPALIVE_OPTIONS)
-        )
-        event.listen(engine, "connect", lambda connection, record: watch_client(connection))
-        self._engine = engine
+        from twistedipc.storage import postgresql  # its driver is an extra
+
+        self._engine = postgresql.session_engine(url, patient=False)
         self._connection: Connection | None = None
         self._server = ""  # since when the server runs that gave us the lock
         self._lost = ""

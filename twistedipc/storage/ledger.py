@@ -15,7 +15,8 @@ gets, the fewer fsyncs a write costs, and no timer is needed.
 **Reads are shared.** The same question that waits for a reader many times (a thousand viewers of one build that come
 back at once) is asked once, and all get its answer.
 
-**When the database can't be used** (locked, a full disk, an I/O error, too much waiting), Deferreds fail with
+**When the database can't be used** (locked, a full disk, an I/O error, too much waiting; a PostgreSQL that can't be
+reached, or doesn't answer for some seconds), Deferreds fail with
 `LedgerUnavailable` and nothing of those writes is there. The next group tries again, on a new connection if need
 be: there is nothing to restart. No other error of a database's gets out of here either, than as what it means to the
 caller: see ``faults``.
@@ -30,16 +31,16 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, RootTransaction, make_url
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from twistedipc.storage.clock import ThreadClock
-from twistedipc.storage.engines import BUSY_TIMEOUT, create_file, engine_for
+from twistedipc.storage.engines import BUSY_TIMEOUT, check_server, create_file, engine_for
 from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
-from twistedipc.storage.faults import translated
+from twistedipc.storage.faults import gone, translated, unanswered
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
 from twistedipc.storage.migrations import is_behind, upgrade
 from twistedipc.storage.prepared import command
@@ -137,6 +138,14 @@ class _Queue:
         """Return the next call, if there is one now."""
         with self._changed:
             return self._pop()
+
+    def take_all(self) -> list[_Call]:
+        """Return all calls that there are now."""
+        calls = []
+        with self._changed:
+            while (call := self._pop()) is not None:
+                calls.append(call)
+        return calls
 
     def _pop(self) -> _Call | None:
         if not self._calls:
@@ -333,6 +342,7 @@ class Ledger:
             if guard is None:
                 self._upgrade_beside(writer)
             else:
+                check_server(self._url)
                 guard.acquire()
                 with writer.connect() as connection, connection.begin():
                     upgrade(connection)
@@ -364,13 +374,30 @@ class Ledger:
 
     def _read_calls(self, engine: Engine) -> None:
         while (call := self._reads.take()) is not None:
+            calls = [call]
             try:
-                # Leaving the block rolls back: the snapshot is let go, and a write that slipped in is undone.
-                with engine.connect() as connection:
-                    call.result = call.run(connection)
+                _read(engine, call)
             except BaseException as error:  # whatever it was, its Deferred must be told
-                call.error = translated(error)
-            self._done([call])
+                told = translated(error)
+                if gone(error):
+                    # What waits would wait for the same server as long again, one after the other.
+                    calls += self._reads.take_all()
+                for each in calls:
+                    each.error = told if each is call else type(told)(str(told))
+            self._done(calls)
+
+
+def _read(engine: Engine, call: _Call) -> None:
+    """Run what reads; once more, if the connection was one that the server had closed while nobody used it."""
+    for again in (False, True):
+        try:
+            # Leaving the block rolls back: the snapshot is let go, and a write that slipped in is undone.
+            with engine.connect() as connection:
+                call.result = call.run(connection)
+            return
+        except StatementError as error:
+            if again or not gone(error) or unanswered(error):
+                raise
 
 
 class _Writer:
@@ -407,14 +434,10 @@ class _Writer:
         """Run ``first`` and what else waits, with their outcomes set: each its own, or why there was no commit."""
         group = [first]
         try:
-            connection = self._connected()
-            transaction = connection.begin()
-            if self._check is not None:
-                self._check(connection)
+            connection, transaction = self._begin()
         except BaseException as error:
             # The writes that wait would wait for the same lock as long again, group after group, and fail as well.
-            while (call := self._waiting.take_now()) is not None:
-                group.append(call)
+            group += self._waiting.take_all()
             self._give_up(group, error)
             return group
         deadline = self._clock.monotonic() + GROUP_SECONDS
@@ -430,8 +453,27 @@ class _Writer:
                 group.append(call := following)
             transaction.commit()
         except BaseException as error:  # whatever it was, their Deferreds must be told
+            if gone(error):
+                group += self._waiting.take_all()
             self._give_up(group, error)
         return group
+
+    def _begin(self) -> tuple[Connection, RootTransaction]:
+        """Begin a transaction; on a new connection, if the server had closed the last one while nobody used it."""
+        while True:
+            is_new = self._connection is None
+            connection = self._connected()
+            try:
+                transaction = connection.begin()
+                if self._check is not None:
+                    self._check(connection)
+                elif connection.dialect.name != "sqlite":
+                    command(connection, "SELECT 1")  # only with its first statement the driver begins it
+                return connection, transaction
+            except StatementError as error:
+                if is_new or not gone(error) or unanswered(error):
+                    raise
+                self._disconnect()
 
     def _run(self, connection: Connection, call: _Call) -> None:
         # Not `begin_nested`, which makes up a name for each and compiles its statements again, which is slow.

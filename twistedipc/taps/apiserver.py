@@ -30,6 +30,7 @@ from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import LedgerUnreachable
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
@@ -78,6 +79,9 @@ SEARCH_THREADS = 2
 #: Seconds until a start that the database didn't allow is tried again.
 START_INTERVAL = 1.0
 
+#: Seconds for which a start waits for a database of which there is nothing at its address: a server that is just being
+#: started as well, with its machine say. After that it is more likely that the address is wrong.
+START_PATIENCE = 30.0
 
 #: Seconds until the domains, and for whom releases are, are read again: the answer to a change of them may be lost.
 REFRESH = 60.0
@@ -291,14 +295,21 @@ class ApiService(MultiService):
         """
         A step of the start, again and again while the database can't be used: it is locked, its disk is full, or it is
         being started itself. That passes, and no supervisor must start the process again then. Raises `LedgerUnusable`
-        if it doesn't pass.
+        if it doesn't pass, and `LedgerUnreachable` if nothing answers for `START_PATIENCE`.
         """
         said = ""
+        end = self._reactor.seconds() + START_PATIENCE
         while True:
             try:
                 return await step()
             except LedgerUnusable:
                 raise
+            except LedgerUnreachable as error:
+                if self._reactor.seconds() >= end:
+                    raise
+                if not said:
+                    said = str(error)
+                    self._log.error("waiting for the database: {reason}", reason=said)
             except LedgerUnavailable as error:
                 if str(error) != said:
                     said = str(error)

@@ -45,14 +45,14 @@ from twistedipc.ipc import (
     read_key,
     read_named_key,
 )
-from twistedipc.storage.errors import LedgerTaken, LedgerUnusable, SchemaTooNew
+from twistedipc.storage.errors import LedgerTaken, LedgerUnreachable, LedgerUnusable, SchemaTooNew
 from twistedipc.taps.config import INHERITED, ApiserverLink, BuilderLink, ConfigError, interface_of, is_tls
 from twistedipc.web.http.hosts import spare_loopback
 
 _T = TypeVar("_T")
 
 #: What may keep a service from starting without being a fault of the program: a sentence says it all.
-_EXPECTED = (CannotListenError, ConfigError, LedgerTaken, LedgerUnusable, SchemaTooNew)
+_EXPECTED = (CannotListenError, ConfigError, LedgerTaken, LedgerUnreachable, LedgerUnusable, SchemaTooNew)
 
 #: Connections that may wait to be accepted. When more come in one moment, their senders wait for seconds and more
 #: until they try again: after a cut, that would be most viewers. (The kernel lowers it to its own limit.)

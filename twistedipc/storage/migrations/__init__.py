@@ -21,22 +21,25 @@ from twistedipc.storage.errors import SchemaTooNew
 #: Of PostgreSQL's advisory locks, which are numbers that programs agree upon: the process that holds this one migrates.
 _MIGRATING = 0x7477697374656469
 
-#: Milliseconds for another program to make its changes to the schema.
-_LOCK_TIMEOUT = 60_000
-
 
 def upgrade(connection: Connection) -> None:
     """
     Bring the database up to the newest revision, in the transaction that has begun. Of several programs that do this at
     once, one does it while the others wait. Raises `SchemaTooNew`.
     """
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name != "postgresql":
+        _upgrade(connection)  # SQLite's BEGIN IMMEDIATE does what the lock does below
+        return
+    from twistedipc.storage.postgresql import without_hurry  # its driver is an extra
+
+    with without_hurry(connection):
         # Two that create the same tables at once would both find them missing, and one would fail with a duplicate key
-        # of the system's own tables. The lock ends with the transaction. (SQLite's BEGIN IMMEDIATE does the same.)
-        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}"))
-        # On a busy machine a revision computes for longer between two statements than a transaction may otherwise idle.
-        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {_LOCK_TIMEOUT}"))
+        # of the system's own tables. The lock ends with the transaction.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
     if is_behind(connection):
         config = _config()
         config.attributes["connection"] = connection
