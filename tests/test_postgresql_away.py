@@ -52,7 +52,7 @@ class OnPostgreSQL(World):
         running.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         return make_url(running.url)
 
-    async def told(self, *asked: Deferred[Any]) -> list[Exception]:
+    async def told(self, *asked: Deferred[Any]) -> list[object]:
         """How these end, which mustn't take long."""
         begun = time.monotonic()
         ended = await gatherResults([each.addBoth(_value) for each in asked])
