@@ -35,6 +35,7 @@ from twistedipc.server.rejecting import REJECTED_AGAIN
 from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import builds, logs, package_requests, projects, publications, retention
 from twistedipc.storage.errors import NotAllowed
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import Actor, AttemptRow, PublicationRow
 from twistedipc.storage.tables import audit
 
@@ -224,7 +225,7 @@ def test_a_stop_in_the_middle_is_no_failure(world: World) -> None:
     world.apiserver.server.delivering.stop()
     assert world.row.state is S.DELIVERING
     assert {each.state for each in world.publications} == {PublicationState.STORED}
-    world.apiserver.server.deliveries.ring()
+    world.apiserver.server.bell.ring(Topic.DELIVERY)
     assert len(world.apiserver.programs.jobs) == 1
     world.restarted()
     world.apiserver.programs.ends(world.attempt)
@@ -487,7 +488,7 @@ def _another(world: World) -> str:
         builds.create, project="hello", ref="main", publish=True, may_publish=True, parameters={}, by=Actor(who="ann"),
         now=9, idempotency=None,
     )  # fmt: skip
-    world.apiserver.server.bell.ring()
+    world.apiserver.server.bell.ring(Topic.QUEUE)
     world.attempt = f"{build.id}-1"
     (world.offer,) = world.builder.take(m.Offer)
     world.builder.run(world.offer)
@@ -641,7 +642,7 @@ def test_tags_of_what_is_refused_in_the_middle_are_moved_back(world: World) -> N
     assert world.row.state is S.CANCELLED
     assert world.apiserver.programs.running == []  # another build has one of them now
     world.ledger.now(publications.free_locks, "9-1")
-    world.apiserver.server.deliveries.ring()
+    world.apiserver.server.bell.ring(Topic.DELIVERY)
     assert world.apiserver.programs.running == [world.attempt]
     start = world.apiserver.programs.jobs[-1].start
     assert (start.what, start.steps[-1].detail) == ("reject", "latest from 0.9.0")

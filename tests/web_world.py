@@ -48,6 +48,7 @@ from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.log_archive import LogArchive
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
@@ -414,7 +415,7 @@ class World(TestCase):
         self.published: list[StateChange] = []
         self.feed.listen(self.published.append)
         self.rung = 0  # how often the dispatch was woken
-        self.server.bell.listen(self._rung)
+        self.server.bell.listen(Topic.QUEUE, lambda hint: self._rung())
         self.logs, self.dispatch, self.websockets = TwinLogs(), TwinDispatch(), TwinWebSockets()
         self.releasing = TwinReleasing(self)
         self.draining = False

@@ -2,7 +2,8 @@
 `twistd apiserver` without its HTTP: an attempt's life, the builders' links, the queue, the logs, the releases. On
 ``storage`` and ``ipc``; ``web`` stands on it, by the seams of ``boundaries``. From the bottom up:
 
-- ``boundaries``: Protocols without logic; ``bell``: what wakes the dispatch; ``states``: the feed of changed states;
+- ``boundaries``: Protocols without logic; ``bell``: what wakes those who look into the ledger, and
+  ``bell_postgresql``, ``bell_valkey``: what carries it to other apiservers; ``states``: the feed of changed states;
   ``workflows``: work that outlives a link; ``uploads``: tokens for uploads
 - ``fanout``: from a builder's records to every viewer of a log; ``gists``: what builds say in brief
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here

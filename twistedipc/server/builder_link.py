@@ -50,6 +50,7 @@ from twistedipc.storage import artifacts, attempts, publications
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import LogOrder, NotFound, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AttemptRow, Holder
 
 #: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.limits.LogLimits`.
@@ -233,7 +234,7 @@ class BuilderLink:
                 self._launch(self._tools(message), "which tools a builder has")
             case m.Status():
                 self._slots.resize(message.slots, message.draining)
-                self._with.bell.ring()
+                self._with.bell.ring(Topic.BUILDER)
             case _:
                 raise AssertionError(f"not in the vocabulary: {message!r}")
 
@@ -328,7 +329,7 @@ class BuilderLink:
             self._missing = self._with.clock.callLater(MISSING_DEADLINE, self._give_missing_up, missing)
         if self._deadline.active():
             self._deadline.cancel()
-        self._with.bell.ring()
+        self._with.bell.ring(Topic.BUILDER)
         return m.Orders(
             orders=orders, credit=CREDIT, uploads=self._with.uploads_url, features=list(m.APISERVER_FEATURES)
         )
@@ -380,7 +381,7 @@ class BuilderLink:
             return
         self._slots.accept(accept.attempt, accept.lease)
         self._with.resting.took(self.peer.info.name, accept.attempt)
-        self._with.bell.ring()  # it may be offered more than one at a time now
+        self._with.bell.ring(Topic.BUILDER)  # it may be offered more than one at a time now
         if self._phase is Phase.LOST:
             return  # the log is the next link's to write, which says `go` in its sync
         await self._with.workflows.retry_until_available(lambda: self._adopt_log(accept.attempt, accept.lease))
@@ -400,7 +401,7 @@ class BuilderLink:
             self._with.resting.declined(info, decline.attempt, reason, alone=self._is_alone())
         said = f"builder {info.name} declined it: {reason}"
         await self._with.lifecycle.return_to_queue(decline.attempt, self._holder(decline.lease), said)
-        self._with.bell.ring()
+        self._with.bell.ring(Topic.BUILDER)
 
     async def _started(self, started: m.Started) -> None:
         await self._with.lifecycle.start(started.attempt, self._holder(started.lease), started.time)
@@ -616,7 +617,7 @@ class BuilderLink:
             del self._logs[attempt]
             self._with.writers.end(known.live)
         if self._slots.release(attempt, lease):
-            self._with.bell.ring()
+            self._with.bell.ring(Topic.BUILDER)
 
     def _holder(self, lease: str) -> Holder:
         """Whoever says this here: this builder, under the lease that it names."""

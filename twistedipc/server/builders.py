@@ -17,6 +17,7 @@ from twistedipc.server.boundaries import LinkedBuilder
 from twistedipc.server.builder_link import BuilderLink, Collaborators
 from twistedipc.storage import attempts
 from twistedipc.storage.artifacts import attempt_of
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import BuilderRow
 
 __all__ = ["Builders", "Collaborators"]
@@ -147,7 +148,7 @@ class Builders:
     def changed(self, row: BuilderRow) -> None:
         """See `boundaries.KnownBuilders`."""
         self._with.keys.changed(row)
-        self._with.bell.ring()
+        self._with.bell.ring(Topic.BUILDER)
 
     def revoked(self, row: BuilderRow) -> None:
         """See `boundaries.KnownBuilders`."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
+from sqlalchemy import Connection
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc import __version__
@@ -15,7 +17,7 @@ from twistedipc.builds.retention import Rules
 from twistedipc.outgoing.told import At, Told
 from twistedipc.publish.targets.target import Releases
 from twistedipc.server.asking import Asking, AskProgram
-from twistedipc.server.bell import Bell
+from twistedipc.server.bell import Bell, Wire
 from twistedipc.server.boundaries import InThread, MailSending, RandomBytes, Requests
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
@@ -36,7 +38,7 @@ from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.outbox.sender import Sender
 from twistedipc.server.outbox.telling import Telling
-from twistedipc.server.passwords import Deliveries
+from twistedipc.server.passwords import Passwords
 from twistedipc.server.permits import Permits
 from twistedipc.server.polling import Polling
 from twistedipc.server.provenance import Provenance
@@ -62,6 +64,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
 
@@ -87,6 +90,9 @@ class Outside:
     ask_program: AskProgram
     requests: Requests
     mail: MailSending
+    wire: Wire | None = None  # of the bell, to other apiservers on the same ledger
+    #: To which topics these listen: to none, while there is no other. Called in any thread.
+    elsewhere: Callable[[], frozenset[Topic]] = frozenset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,6 @@ class Server:
     pruning: Pruning
     sender: Sender
     bell: Bell
-    deliveries: Deliveries
 
     def start(self) -> None:
         """
@@ -145,7 +150,7 @@ class Server:
         repositories, to seal logs, and to tell others. The ledger is open by then, and `Builders.recover` has ended.
         """
         self.dispatch.start(self.bell)
-        self.delivering.start(self.deliveries)
+        self.delivering.start(self.bell)
         self.requesting.start()
         self.watching.start()
         self.scheduling.start()
@@ -154,9 +159,11 @@ class Server:
         self.sealing.start()
         self.pruning.start()
         self.sender.start()
+        self.bell.start()
 
     def stop_publishing(self) -> None:
         """Begin nothing more at registries and elsewhere, and end what runs: the next start goes on with it."""
+        self.bell.stop()
         self.sender.stop()
         self.sealing.stop()
         self.pruning.stop()
@@ -172,7 +179,14 @@ class Server:
 def compose(outside: Outside, settings: ServerSettings) -> Server:
     """Make every object of the server, each with what it works with."""
     clock, now, ledger = outside.clock, outside.now, outside.ledger
-    bell, deliveries = Bell(), Deliveries()
+    bell = Bell(
+        clock,
+        outside.wire,
+        elsewhere=outside.elsewhere,
+        # It may fail as any other: those elsewhere look by themselves then.
+        write=lambda: ledger.write(_nothing).addErrback(lambda failure: None),
+    )
+    passwords = Passwords()
     workflows = Workflows(clock, most=settings.max_workflows)
     feed = Feed()
     gists = Gists(clock, ledger)
@@ -186,7 +200,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         archive=outside.log_archive,
     )
     grants = UploadGrants(outside.random)
-    resting = Resting(clock, bell.ring)
+    resting = Resting(clock, partial(bell.ring, Topic.BUILDER))
     linked = LinkedBuilders(resting, now)
     releasing = Releasing(
         outside.in_thread, now, ledger, outside.artifact_store, outside.releases, workflows, settings.retention
@@ -196,7 +210,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         ledger=ledger,
         workflows=workflows,
         bell=bell,
-        deliveries=deliveries,
+        passwords=passwords,
         linked=linked,
         resting=resting,
         releasing=releasing,
@@ -262,7 +276,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     feed.listen(lambda change: sender.wake())
     asking = Asking(ledger, secrets, outside.ask_program)
     requesting = Requesting(now=now, ledger=ledger, workflows=workflows, asking=asking)
-    deliveries.listen(requesting.wake)
+    bell.listen(Topic.DELIVERY, lambda hint: requesting.wake())
     searching = Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at)
     return Server(
         outside=outside,
@@ -288,7 +302,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             files=Discarding(outside.artifact_store, outside.in_thread),
             program=outside.program,
             clock=clock,
-            passwords=deliveries.passwords,
+            passwords=passwords,
             rejecting=Rejecting(
                 clock=clock,
                 ledger=ledger,
@@ -297,7 +311,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
                 secrets=secrets,
                 artifact_store=outside.artifact_store,
                 program=outside.program,
-                passwords=deliveries.passwords,
+                passwords=passwords,
             ),
         ),
         comparing=Comparing(clock, ledger, secrets, outside.artifact_store, outside.program),
@@ -348,8 +362,11 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         ),
         sender=sender,
         bell=bell,
-        deliveries=deliveries,
     )
+
+
+def _nothing(connection: Connection) -> None:
+    """A write that changes nothing: its commit carries what the bell has kept back."""
 
 
 def _address_of(settings: ServerSettings) -> Callable[[Told, str], At]:

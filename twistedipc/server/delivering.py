@@ -40,6 +40,7 @@ from twistedipc.server.workflows import Workflows
 from twistedipc.storage import attempts, package_requests, permits, publications, retention
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.permits import Answer
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AttemptRow, PublicationRow
 
 #: How many attempts are published at a time.
@@ -104,7 +105,7 @@ class Delivering:
 
     def start(self, bell: Bell) -> None:
         """Go on with what a stop has left, and begin what is to be published, whenever the bell is rung."""
-        bell.listen(self.wake)
+        bell.listen(Topic.DELIVERY, lambda hint: self.wake())
         self._workflows.launch(self._begin(), "forgetting what a crash has locked")
 
     async def _begin(self) -> None:

@@ -30,6 +30,7 @@ from twistedipc.server.waiting import Reasons
 from twistedipc.server.workflows import RETRY_INTERVAL, Workflows
 from twistedipc.storage import attempts
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AttemptRow, OfferRow
 
 #: Seconds for a builder to accept an offer: it has one small file to write.
@@ -122,7 +123,8 @@ class QueueDispatch:
 
     def start(self, bell: Bell) -> None:
         """Begin to hand attempts to builders, whenever the bell is rung."""
-        bell.listen(self.wake)
+        for topic in (Topic.QUEUE, Topic.BUILDER):
+            bell.listen(topic, lambda hint: self.wake())
 
     def stop(self) -> None:
         """Offer nothing more."""

@@ -44,7 +44,7 @@ from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.linked import LinkedBuilders
-from twistedipc.server.passwords import Deliveries
+from twistedipc.server.passwords import Passwords
 from twistedipc.server.provenance import Provenance
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
@@ -70,6 +70,7 @@ from twistedipc.storage import (
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import (
     APISERVER,
     Actor,
@@ -106,7 +107,7 @@ class Lifecycle:
         ledger: Ledger,
         workflows: Workflows,
         bell: Bell,
-        deliveries: Deliveries,
+        passwords: Passwords,
         linked: LinkedBuilders,
         resting: Resting,
         releasing: Releasing,
@@ -120,7 +121,7 @@ class Lifecycle:
         self._ledger = ledger
         self._retry = workflows.retry_until_available
         self._bell = bell
-        self._deliveries = deliveries  # rung when the apiserver has something to publish, or to forget
+        self._passwords = passwords
         self._linked = linked
         self._resting = resting
         self._releasing = releasing
@@ -245,7 +246,7 @@ class Lifecycle:
         if taken.noted is not None:
             self._feed.publish(StateChange.of(taken.noted, self._now()))
         if taken.asked:
-            self._deliveries.ring()
+            self._bell.ring(Topic.DELIVERY)
         return taken
 
     async def run_schedule(self, schedule: ScheduleRow) -> None:
@@ -284,9 +285,9 @@ class Lifecycle:
         match STATES[row.state].cancel:
             case Cancellation.TOO_LATE:  # since this very write
                 self._announce(row)
-                self._deliveries.ring()
+                self._bell.ring(Topic.DELIVERY)
             case Cancellation.BY_APISERVER:
-                self._deliveries.ring()
+                self._bell.ring(Topic.DELIVERY)
             case Cancellation.BY_BUILDER:
                 link = self._linked.link_of(row.builder)
                 if link is not None:
@@ -315,7 +316,7 @@ class Lifecycle:
 
         row = await self._releasing.approve(build, lambda: self._ledger.write(approve, self._now()))
         if STATES[row.state].delivers:
-            self._deliveries.passwords.give(row.name, otp, by.name)  # first: the announcement begins it
+            self._passwords.give(row.name, otp, by.name)  # first: the announcement begins it
         self._announce(row)
         return row
 
@@ -350,9 +351,9 @@ class Lifecycle:
             return row
 
         row = await self._ledger.write(refuse, self._now())
-        self._deliveries.passwords.give(row.name, otp, by.name)
+        self._passwords.give(row.name, otp, by.name)
         self._announce(row)
-        self._deliveries.ring()
+        self._bell.ring(Topic.DELIVERY)
         return row
 
     # -- the queue moves
@@ -464,7 +465,7 @@ class Lifecycle:
         gone = await self._unless_moot(still_wanted, lambda: self._ledger.write(attempts.disconnected, builder))
         for row in gone or ():
             self._announce(row)
-        self._bell.ring()
+        self._bell.ring(Topic.QUEUE)
 
     async def note_builder(self, builder: str, address: str, action: str) -> None:
         """A builder's link was made or lost: write it down."""
@@ -686,11 +687,11 @@ class Lifecycle:
             self._gists.changed(row.build)  # its progress doesn't hold any more
             self._grants.revoke(row.name)
         if info.delivers:
-            self._deliveries.ring()
+            self._bell.ring(Topic.DELIVERY)
         if info.log_over:
             self._logs.finish(row.name, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         if info.offerable:
-            self._bell.ring()
+            self._bell.ring(Topic.QUEUE)
 
     async def _unless_moot(self, still_wanted: Callable[[], bool], write: Callable[[], Deferred[_T]]) -> _T | None:
         """Write until the ledger takes it. Return None, without a write, once that isn't ``still_wanted``."""

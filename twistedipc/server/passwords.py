@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from twistedipc.server.bell import Bell
-
 #: The most that are kept: each is of an attempt that is about to be published.
 MOST = 1000
 
@@ -36,11 +34,3 @@ class Passwords:
     def take(self, attempt: str) -> Given:
         """Return what was given for an attempt, and forget it."""
         return self._given.pop(attempt, Given("", ""))
-
-
-class Deliveries(Bell):
-    """Rung when the apiserver has something to publish, or to forget; with what people have given for that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passwords = Passwords()

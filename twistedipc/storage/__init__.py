@@ -31,6 +31,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``versions`` (which versions the packages of a build get)
 - ``receivers`` (to whom a project's news go), ``outbox`` (what is still to be told to them, and what became of it)
 - ``builders`` (those that have a key of their own, and their keys); ``endings`` (which keys and tokens expire soon)
+- ``rings``: what a transaction changes of which other apiservers may want to know
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get

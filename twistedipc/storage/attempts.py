@@ -60,7 +60,7 @@ from twistedipc.builds.variables import OfContexts, of_context
 from twistedipc.builds.versions import Versioning
 from twistedipc.builds.word import within
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
-from twistedipc.storage import access, build_secrets, outbox
+from twistedipc.storage import access, build_secrets, outbox, rings
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -80,6 +80,7 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Decision, Holder, OfferRow
 from twistedipc.storage.tables import attempts, builds, projects, said, sealed_chunks, steps
 from twistedipc.storage.versions import canary, versioning
@@ -355,6 +356,7 @@ def queue(
     queued = get(connection, attempt_name(build, number))
     if queued is not None:
         outbox.note(connection, queued)
+    _ring(connection, build, _S.QUEUED)
 
 
 def cancel_at_once(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
@@ -378,7 +380,12 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
         .where(*_is(attempt), attempts.c.state.not_in(sorted(TERMINAL)))
         .values(cancel_reason=case((attempts.c.cancel_reason == "", reason), else_=attempts.c.cancel_reason))
     )
-    return get(connection, attempt) if changed.rowcount else None
+    if not changed.rowcount:
+        return None
+    row = get(connection, attempt)
+    if row is not None:
+        _ring(connection, row.build, row.state)
+    return row
 
 
 # -- dispatch --------------------------------------------------------------------------------------------------------
@@ -828,7 +835,17 @@ def change(
     row = get(connection, attempt)
     if row is not None:
         outbox.note(connection, row)
+    _ring(connection, build, after)
     return row
+
+
+def _ring(connection: Connection, build: int, state: AttemptState) -> None:
+    """Have other apiservers told that an attempt of the build is in this state now, or is to be cancelled in it."""
+    rings.note(connection, Topic.STATE, str(build))
+    if STATES[state].offerable:
+        rings.note(connection, Topic.QUEUE)
+    if STATES[state].delivers:
+        rings.note(connection, Topic.DELIVERY)
 
 
 def _already(

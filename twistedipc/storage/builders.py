@@ -16,8 +16,10 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds.attempt import StoredTool
+from twistedipc.storage import rings
 from twistedipc.storage.columns import from_json, row_as, to_json
 from twistedipc.storage.errors import NameTaken, NotFound
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import BuilderKeyRow, BuilderRow
 from twistedipc.storage.tables import builder_keys, builders
 
@@ -66,6 +68,7 @@ def add_key(
     newest = connection.execute(select(func.max(builder_keys.c.created)).where(builder_keys.c.builder == name)).scalar()
     now = max(now, (newest or 0) + 1)  # the newest one is told by its time
     values = {"id": id, "builder": name, "role": "builder", "sealed": sealed, "created": now}
+    rings.note(connection, Topic.BUILDER, name)
     connection.execute(insert(builder_keys).values(**values, expires=None if lifetime is None else now + lifetime))
     return _existing(connection, name)
 
@@ -80,6 +83,7 @@ def set_pools(connection: Connection, name: str, pools: Iterable[str]) -> Builde
     values = {"pools": to_json(sorted(set(pools)))}
     if not connection.execute(update_rows(builders).where(builders.c.name == name).values(**values)).rowcount:
         raise NotFound(f"there is no builder {name}")
+    rings.note(connection, Topic.BUILDER, name)
     return _existing(connection, name)
 
 
@@ -87,6 +91,7 @@ def set_drained(connection: Connection, name: str, drained: bool, now: int) -> B
     """Say whether a builder is offered nothing more. Raises `NotFound`."""
     since = func.coalesce(builders.c.drained, now) if drained else None
     connection.execute(update_rows(builders).where(builders.c.name == name).values(drained=since))
+    rings.note(connection, Topic.BUILDER, name)
     return _existing(connection, name)
 
 
@@ -101,6 +106,7 @@ def revoke(connection: Connection, name: str, now: int) -> BuilderRow:
     which = (builder_keys.c.builder == name) & builder_keys.c.revoked.is_(None)
     connection.execute(update_rows(builder_keys).where(which).values(revoked=now, sealed=None))
     connection.execute(update_rows(builders).where(builders.c.name == name).values(shared=False))
+    rings.note(connection, Topic.BUILDER, name)
     return _existing(connection, name)
 
 

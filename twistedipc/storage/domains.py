@@ -15,9 +15,11 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds.domains import MAX_DOMAINS
+from twistedipc.storage import rings
 from twistedipc.storage.columns import columns_of, row_as, text
 from twistedipc.storage.errors import NotFound, NotPossible
 from twistedipc.storage.projects import live_id
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import DomainRow
 from twistedipc.storage.tables import domains, projects
 
@@ -65,6 +67,7 @@ def put(connection: Connection, project: str, name: str, *, main: bool, redirect
     becomes_main = main or was_main or not rows
     if becomes_main:
         connection.execute(update_rows(domains).where(domains.c.project_id == project_id).values(main=False))
+    rings.note(connection, Topic.PROJECT, project)
     values = {"main": becomes_main, "redirect": redirect}
     if there is None:
         connection.execute(insert(domains).values(project_id=project_id, name=name, created=now, **values))
@@ -85,6 +88,7 @@ def remove(connection: Connection, project: str, name: str) -> bool:
     following = next((row for row in rest if not row.redirect), None)
     if there.main and rest and following is None:
         raise NotPossible(f"{', '.join(row.name for row in rest)} leads to {name}: remove that first, or let it serve")
+    rings.note(connection, Topic.PROJECT, project)
     connection.execute(delete_rows(domains).where(domains.c.name == name))
     if there.main and following is not None:
         connection.execute(update_rows(domains).where(domains.c.name == following.name).values(main=True))

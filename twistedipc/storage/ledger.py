@@ -44,6 +44,7 @@ from twistedipc.storage.faults import gone, translated, unanswered
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
 from twistedipc.storage.migrations import is_behind, upgrade
 from twistedipc.storage.prepared import command
+from twistedipc.storage.rings import Ringing, Rings, add, collect
 
 __all__ = ["Ledger", "LedgerTaken", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
 
@@ -198,11 +199,15 @@ class Ledger:
         self._watching: threading.Event | None = None  # set: the guard is watched no more
         self._writes = _Queue()
         self._reads = _Queue()
-        self._threads: list[threading.Thread] = []
-        self._stopped: list[Deferred[None]] = []
+        self._threads: list[tuple[threading.Thread, Deferred[None]]] = []  # each with what fires when it is done
         self._engines: list[Engine] = []
+        self._ringing: Ringing | None = None
         #: Since when (milliseconds since the epoch) the database fails; None: the last use of it went well.
         self.failing_since: int | None = None
+
+    def ring_by(self, ringing: Ringing) -> None:
+        """Have others told of what is committed from now on. Before `open`."""
+        self._ringing = ringing
 
     async def open(self) -> None:
         """
@@ -225,7 +230,9 @@ class Ledger:
         self._writes.open()
         self._reads.open()
         check = None if guard is None else guard.check
-        writing = _Writer(writer, self._writes, self._done, self._group_delay, check, self._clock)
+        writing = _Writer(
+            writer, self._writes, self._done, self._group_delay, check, self._clock, ringing=self._ringing
+        )
         self._start("ledger-write", writing.run)
         for number in range(_READERS):
             self._start(f"ledger-read-{number}", lambda: self._read_calls(reader))
@@ -236,11 +243,10 @@ class Ledger:
         """Finish what waits, and close the database. Idempotent."""
         self._writes.close()
         self._reads.close()
-        stopped, self._stopped = self._stopped, []
-        for each in stopped:
-            await each
         threads, self._threads = self._threads, []
-        for thread in threads:
+        for _, stopped in threads:
+            await stopped
+        for thread, _ in threads:
             thread.join()  # at once: its last act was to say that it is done
         engines, self._engines = self._engines, []
         for engine in engines:
@@ -296,8 +302,7 @@ class Ledger:
                 self._reactor.callFromThread(stopped.callback, None)
 
         thread = threading.Thread(target=main, name=name, daemon=True)
-        self._threads.append(thread)
-        self._stopped.append(stopped)
+        self._threads.append((thread, stopped))
         thread.start()
 
     def _watch(self, guard: Guard) -> None:
@@ -321,7 +326,7 @@ class Ledger:
         if lost is not None and self._guard is guard:
             lost(guard.lost)
 
-    def _fire(self, calls: list[_Call]) -> None:
+    def _fire(self, calls: list[_Call], rings: Rings | None = None) -> None:
         for call in calls:
             if not isinstance(call.error, LedgerUnavailable):
                 self.failing_since = None
@@ -329,11 +334,13 @@ class Ledger:
                 self.failing_since = self._now()
                 self._log.error("the database fails: {reason}", reason=call.error)
             call.fire()
+        if self._ringing is not None and rings is not None:
+            self._ringing.committed(rings)
 
     # -- in the ledger's threads -------------------------------------------------------------------------------------
 
-    def _done(self, calls: list[_Call]) -> None:
-        self._reactor.callFromThread(self._fire, calls)
+    def _done(self, calls: list[_Call], rings: Rings | None = None) -> None:
+        self._reactor.callFromThread(self._fire, calls, rings)
 
     def _open_database(self, writer: Engine, guard: Guard | None, opened: Deferred[None]) -> None:
         try:
@@ -409,10 +416,12 @@ class _Writer:
         self,
         engine: Engine,
         waiting: _Queue,
-        done: Callable[[list[_Call]], None],
+        done: Callable[[list[_Call], Rings | None], None],
         delay: float,
         check: Callable[[Connection], None] | None,
         clock: ThreadClock,
+        *,
+        ringing: Ringing | None,
     ) -> None:
         self._engine = engine
         self._check = check  # raises if the database isn't ours any more
@@ -421,18 +430,22 @@ class _Writer:
         self._delay = delay
         self._clock = clock
         self._connection: Connection | None = None
+        self._ringing = ringing
+        self._rings: Rings | None = None  # what the group that is being run changes; None: nobody is told
 
     def run(self) -> None:
         """Until the queue is closed and empty."""
         while (call := self._waiting.take()) is not None:
             if self._delay:
                 self._clock.sleep(self._delay)
-            self._done(self._commit_group(call))
+            group = self._commit_group(call)
+            self._done(group, self._rings)
         self._disconnect()
 
     def _commit_group(self, first: _Call) -> list[_Call]:
         """Run ``first`` and what else waits, with their outcomes set: each its own, or why there was no commit."""
         group = [first]
+        self._rings = None if self._ringing is None else {}
         try:
             connection, transaction = self._begin()
         except BaseException as error:
@@ -451,6 +464,8 @@ class _Writer:
                 if following is None:
                     break
                 group.append(call := following)
+            if self._ringing is not None and self._rings is not None:
+                self._ringing.carry(connection, self._rings)
             transaction.commit()
         except BaseException as error:  # whatever it was, their Deferreds must be told
             if gone(error):
@@ -478,9 +493,13 @@ class _Writer:
     def _run(self, connection: Connection, call: _Call) -> None:
         # Not `begin_nested`, which makes up a name for each and compiles its statements again, which is slow.
         command(connection, "SAVEPOINT write")
+        rings: Rings | None = None if self._rings is None else {}
+        collect(connection, rings)
         try:
             call.result = call.run(connection)
             command(connection, "RELEASE SAVEPOINT write")
+            if self._rings is not None and rings:
+                add(self._rings, rings)
         except BaseException as error:  # whatever it was, its Deferred must be told
             call.error = translated(error)
             try:
@@ -492,6 +511,7 @@ class _Writer:
                 raise error from None
 
     def _give_up(self, group: list[_Call], error: BaseException) -> None:
+        self._rings = None
         self._disconnect()
         told = translated(error)
         if not isinstance(told, LedgerUnavailable):

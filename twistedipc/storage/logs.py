@@ -24,12 +24,14 @@ from twistedipc.builds.logs import MAX_SUMMARY, Gap, LogDigest, StepEnded, StepS
 from twistedipc.builds.names import shown
 from twistedipc.builds.states import LOG_OVER
 from twistedipc.sealed.outline import Marked
+from twistedipc.storage import rings
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
 from twistedipc.storage.log_archive import Archive
 from twistedipc.storage.outlines import keep_outline
 from twistedipc.storage.prepared import Prepared
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import ChunkRow
 from twistedipc.storage.sealed_logs import read_later, read_sealed
 from twistedipc.storage.tables import attempts, log_chunks, said, steps
@@ -88,6 +90,7 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     _INSERT.run(connection, rows)
     changed: set[str] = set()
     for item in items:
+        rings.note(connection, Topic.LOG, item.attempt)
         for time, event in item.events:
             _note(connection, *split_attempt(item.attempt), time, event)
         keep_outline(connection, item.attempt, item.marks)

@@ -18,11 +18,12 @@ from twistedipc.builds.attempt import Package
 from twistedipc.builds.states import PublicationState, RequestState, check_request
 from twistedipc.publish.targets.registry import TARGETS, find
 from twistedipc.publish.targets.target import NotAllowed, Settings
-from twistedipc.storage import attempts, audit, projects, publications
+from twistedipc.storage import attempts, audit, projects, publications, rings
 from twistedipc.storage.columns import columns_of, integer, row_as, text
 from twistedipc.storage.errors import NotFound, NotPossible
 from twistedipc.storage.id_tokens import Claims
 from twistedipc.storage.permits import claims_of
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import APISERVER, Actor, PackageRequestRow
 from twistedipc.storage.tables import builds, package_locks, package_requests
 from twistedipc.storage.tables import projects as projects_table
@@ -137,6 +138,7 @@ def add(
         )
         .returning(package_requests.c.id)
     ).scalar_one()
+    rings.note(connection, Topic.DELIVERY)
     row = _existing(connection, made)
     audit.record(connection, by=by, action=f"package.{kind}", subject=project, project=project, detail=_detail(row),
                  now=now)  # fmt: skip
@@ -198,6 +200,7 @@ def resume(connection: Connection, project: str, request: int, by: Actor, now: i
         raise NotFound(f"{project} has no request {request}")
     if row.state is not _S.WAITING:
         raise NotPossible(f"request {request} waits for no one-time password: it is {row.state}")
+    rings.note(connection, Topic.DELIVERY)
     audit.record(connection, by=by, action="package.password", subject=project, project=project, detail=_detail(row),
                  now=now)  # fmt: skip
     return _change(connection, request, _S.ASKED, "", now, ended=None)

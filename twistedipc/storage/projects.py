@@ -23,7 +23,7 @@ from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage import access, audit, build_secrets, receivers
+from twistedipc.storage import access, audit, build_secrets, receivers, rings
 from twistedipc.storage.columns import (
     environments_of,
     from_json,
@@ -35,6 +35,7 @@ from twistedipc.storage.columns import (
     to_json,
 )
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
 from twistedipc.storage.tables import (
     builds,
@@ -125,6 +126,7 @@ def create(
         )
     except IntegrityError as error:
         raise NameTaken(f"there is a project {name} already") from error
+    rings.note(connection, Topic.PROJECT, name)
     return _existing(connection, name)
 
 
@@ -188,6 +190,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
     )
     if not changed.rowcount:
         return None
+    rings.note(connection, Topic.PROJECT, name)
     row = _existing(connection, name)
     gone = build_secrets.remove_void(connection, row.id, row.repository)
     gone += access.remove_void(connection, row.id, row.repository)
@@ -226,6 +229,7 @@ def delete(connection: Connection, name: str, now: int) -> bool:
     connection.execute(delete_rows(idempotency).where(idempotency.c.project_id == project))
     connection.execute(delete_rows(token_projects).where(token_projects.c.project == name))
     connection.execute(update_rows(projects).where(projects.c.id == project).values(deleted=now, updated=now))
+    rings.note(connection, Topic.PROJECT, name)
     return True
 
 

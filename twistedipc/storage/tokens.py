@@ -21,9 +21,11 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from twistedipc.storage import rings
 from twistedipc.storage.columns import from_json, text, to_json
 from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.people import owners
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import TokenRow
 from twistedipc.storage.tables import people, token_projects, tokens
 
@@ -166,12 +168,14 @@ def revoke(connection: Connection, token_id: int, now: int) -> bool:
     connection.execute(
         update(tokens).where(tokens.c.parent == token_id, tokens.c.revoked.is_(None)).values(revoked=now)
     )
+    rings.note(connection, Topic.TOKEN, str(token_id))
     return changed.rowcount > 0
 
 
 def revoke_of_person(connection: Connection, person: int, now: int) -> None:
     """Revoke all tokens and sessions of a person."""
     connection.execute(update(tokens).where(tokens.c.person == person, tokens.c.revoked.is_(None)).values(revoked=now))
+    rings.note(connection, Topic.TOKEN)
 
 
 def count(connection: Connection) -> int:

@@ -27,6 +27,7 @@ from twistedipc.ipc import BadKey, LinkReactor, read_named_key
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.target import Static
+from twistedipc.server.bell import Wire
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
@@ -35,6 +36,7 @@ from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.log_archive import LogArchive
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
 from twistedipc.taps.asking import AskProcesses
@@ -150,6 +152,7 @@ class ApiService(MultiService):
                 ask_program=AskProcesses(cast(PublishReactor, reactor), os.environ),
                 requests=AgentOutgoing(agent_for_elsewhere(reactor, self._look_up, config.elsewhere), reactor),
                 mail=SmtpMail(reactor, config.mail_server()),
+                wire=_wire(reactor, config),
             ),
             ServerSettings(
                 uploads_url=config.api_url,
@@ -162,6 +165,7 @@ class ApiService(MultiService):
                 retention=config.rules,
             ),
         )
+        self._ledger.ring_by(server.bell)
         self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
         context = web_context(
             server,
@@ -204,6 +208,8 @@ class ApiService(MultiService):
         refreshing = TimerService(REFRESH, lambda: Deferred.fromCoroutine(self._refresh(context.audience)))
         refreshing.clock = reactor
         refreshing.setServiceParent(self)
+        # Another apiserver has changed one; this one has said so itself.
+        server.bell.listen(Topic.PROJECT, lambda hint: Deferred.fromCoroutine(self._refresh(context.audience)))
         if config.audit.file is not None:
             copied = config.data / "audit.position"
             copying = AuditFile(reactor, now, self._ledger, self._in_thread, config.audit.file, copied)
@@ -355,6 +361,20 @@ class ApiService(MultiService):
 
     def _search_in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
         return deferToThreadPool(self._reactor, self._search_threads, function, *args)
+
+
+def _wire(reactor: ApiReactor, config: ApiserverConfig) -> Wire | None:
+    """Return what carries the bell's rings to other apiservers on this ledger, where there can be any."""
+    # Not above: both need what an extra installs.
+    if config.cluster.bell:
+        from twistedipc.server.bell_valkey import ValkeyWire
+
+        return ValkeyWire(reactor, config.cluster.bell)
+    if config.database_url.get_backend_name() == "postgresql":
+        from twistedipc.server.bell_postgresql import PostgresWire
+
+        return PostgresWire(reactor, config.database_url)
+    return None
 
 
 def makeService(options: Options) -> IService:

@@ -261,6 +261,12 @@ class Database(Section, frozen=True, kw_only=True):
     url: str = ""  # as SQLAlchemy has it; see `ApiserverConfig.database_url`
 
 
+class Cluster(Section, frozen=True, kw_only=True):
+    """``[cluster]``: several apiservers on one ledger."""
+
+    bell: str = ""  # by what they wake one another: valkey://HOST; "": by the database
+
+
 class ApiserverConfig(Section, frozen=True, kw_only=True):
     """All of ``apiserver.toml``; paths are absolute, endpoints complete."""
 
@@ -274,6 +280,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     viewers: Viewers = Viewers()
     logs: Logs = Logs()
     database: Database = Database()
+    cluster: Cluster = Cluster()
     retention: Retention | None = None  # None: all is kept
     sign_in: SignIn = SignIn()
     mail: Mail | None = None
@@ -554,6 +561,8 @@ def load_apiserver(path: Path) -> ApiserverConfig:
             _check_host(host)
         source.key = "database.url"
         _check_database(config.database.url)
+        source.key = "cluster.bell"
+        _check_bell(config.cluster.bell)
         source.key = "http.trusted_proxies"
         Proxies(config.http.trusted_proxies)
         source.key = "releases.domain"
@@ -939,6 +948,28 @@ def _check_database(url: str) -> None:
         raise ValueError("it isn't an address such as postgresql+psycopg://user@host/database") from error
     if kind not in ("postgresql", "sqlite"):
         raise ValueError(f"the ledger works with postgresql and sqlite, not with {kind}")
+
+
+#: The schemes of a Valkey's or a Redis' address; those with "s" by TLS.
+VALKEY_SCHEMES = ("valkey", "valkeys", "redis", "rediss")
+
+
+def _check_bell(address: str) -> None:
+    """An empty string, or the address of a Valkey or a Redis."""
+    if not address:
+        return
+    parts = urlsplit(address)
+    if (
+        parts.scheme not in VALKEY_SCHEMES
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        # Not repeated here: it may hold a password.
+        raise ValueError("it isn't an address such as valkey://:PASSWORD@HOST:6379, or valkeys:// for TLS")
+    if find_spec("txredisapi") is None:
+        raise ValueError("needs txredisapi: pip install 'twistedipc[valkey]'")
 
 
 def _check_origin(origin: str) -> None:
