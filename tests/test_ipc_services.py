@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
+from twisted.internet.task import react
 from twisted.trial.unittest import TestCase
 
 from tests.ipc_example import apiserver, builder
+from tests.properties import examples
 from tests.test_ipc_session import ConnectionPair, closed
 from twistedipc.ipc import (
     BadEndpoint,
@@ -40,11 +45,12 @@ from twistedipc.ipc import (
     listen,
     listening_service,
     receives,
+    spawn,
 )
 from twistedipc.ipc.wire.errors import Code
 from twistedipc.ipc.wire.handshake import MOST_OTHER_SERVICES
 from twistedipc.ipc.wire.messages import CallReceived, Vocabulary
-from twistedipc.ipc.wire.session import Proven, Ready
+from twistedipc.ipc.wire.session import Proven, Ready, Session
 from twistedipc.ipc.wire.settings import HANDSHAKE_FRAME_LIMIT, Side
 from twistedipc.ipc.wire.states import State
 
@@ -314,6 +320,33 @@ def test_one_name_for_all() -> None:
         apiserver(others=(scales("scales", "buyer"),))
 
 
+@settings(max_examples=examples(40))
+@given(st.integers(0, MOST_OTHER_SERVICES), st.data(), st.integers(1, 5000))
+def test_whichever_is_wanted_however_it_is_cut(count: int, data: st.DataObject, cut: int) -> None:
+    keys = [bytes([number]) * 32 for number in range(count + 1)]
+    others = [scales(f"s{number}", f"c{number}", key=keys[number]) for number in range(1, count + 1)]
+    there = replace(listener(scales("unused", "x")), key=keys[0], others=())
+    there = replace(there, others=listener(*others).others if others else ())
+    wanted = data.draw(st.integers(0, count))
+    key = keys[data.draw(st.integers(0, count))]
+    role = {"role": f"c{wanted}", "peer_role": f"s{wanted}"} if wanted else {}
+    sides = (
+        Session(Side.LISTENER, there, nonce="1" * 64, now=0.0),
+        Session(Side.DIALLER, buyer(key=key, **role) if wanted else builder(key=key), nonce="d" * 64, now=0.0),
+    )
+    for _ in range(3):
+        for one, other in (sides, sides[::-1]):
+            said = one.data_to_send()
+            for at in range(0, len(said), cut):
+                other.receive(said[at : at + cut], 0.0)
+    if key == keys[wanted]:
+        assert {each.state for each in sides} == {State.READY}
+        assert sides[0].settings.role == (f"s{wanted}" if wanted else "apiserver")
+    else:
+        assert {each.state for each in sides} == {State.CLOSING}
+        assert sides[0].settings is there  # nothing is bound for who isn't proven
+
+
 # -- links -----------------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +412,16 @@ class Warehouse(Service):
     @receives(EVENTS)
     def events(self, stream: StreamId) -> Kept:
         return self.kept
+
+
+def child() -> None:
+    """A child process that offers both to its parent."""
+
+    async def main(reactor: Any) -> None:
+        listening = await listen(reactor, "stdio:", [Doubler(), Warehouse()])
+        await listening.closed()
+
+    react(main, [])
 
 
 class LinkTests(TestCase):
@@ -477,6 +520,12 @@ class LinkTests(TestCase):
         # Each needs a key where one is needed.
         with pytest.raises(BadEndpoint, match="key"):
             await listen(reactor, "tcp:0", [Offer(service=Doubler(), key=b"k" * 32), Warehouse()])
+
+    async def test_by_standard_input_and_output(self) -> None:
+        program = "from tests.test_ipc_services import child; child()"
+        child = spawn(reactor, [sys.executable, "-c", program], STORE, folder=Path(__file__).parent.parent)
+        assert await child.call(Store(content=Blob.of(b"abc"))) == Value(3)
+        await child.close()
 
     async def test_as_a_service_of_twisted(self) -> None:
         service = listening_service(reactor, self.endpoint, [Doubler(), Warehouse()])
