@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -672,6 +673,60 @@ def test_a_project_is_pruned_alone(ledger: InstantLedger, tmp_path: Path) -> Non
     remover = Remover(tmp_path, ledger, Rules(logs=30, newest=0))
     assert remover.run(frozenset({"p2"})).freed[Kind.LOGS].count == 1
     assert [line.project for line in remover.plan().lines] == ["p1"]
+
+
+def test_projects_with_nothing_to_remove_are_asked_about_together(ledger: InstantLedger, tmp_path: Path) -> None:
+    """On most days that is nearly all of them, and each question to the ledger is followed by a pause."""
+    for number in range(1, 31):
+        if number > 1:
+            ledger.now(add_project, number)
+        ledger.now(add_build, number, 1, archive=b"x")
+    rules = Rules(logs=30, artifacts=30, unpublished=30, releases=3, builds=60, messages=30, newest=0)
+    remover = Remover(tmp_path, ledger, rules)
+    before = ledger.read_count
+    assert remover.plan().lines == remover.lost().of == []
+    assert ledger.read_count - before <= 4
+    assert not remover.run().did_anything
+    assert ledger.read_count - before < 30
+    ledger.now(add_project, 31)
+    ledger.now(add_build, 31, 100, state=AttemptState.FAILED)
+    assert [(line.project, line.kind) for line in remover.plan().lines] == [("p31", Kind.LOGS), ("p31", Kind.BUILDS)]
+
+
+@pytest.mark.parametrize("waits", [0.0, 0.1, 2.0])
+def test_it_rests_as_long_as_it_works_for_others_and_as_it_is_made_to_wait(
+    ledger: InstantLedger, tmp_path: Path, waits: float
+) -> None:
+    """A commit that takes long, since much else is going on, makes it rest longer, and remove no fewer at a time."""
+    for _ in range(60):
+        ledger.now(add_build, 1, 100, state=AttemptState.FAILED)
+    remover = Remover(tmp_path, ledger, Rules(logs=30, newest=0))
+    clock = remover.clock
+    writes, write = 0, ledger.write
+
+    def slow(query: Any, *args: Any) -> Deferred[Any]:
+        nonlocal writes
+        writes += 1
+        clock.rightNow += waits
+        return write(query, *args)
+
+    def statement(*_: Any) -> None:
+        clock.rightNow += 0.0001
+
+    event.listen(ledger.engine, "before_cursor_execute", statement)
+    began, rested, longest = clock.seconds(), 0.0, 0.0
+    with patch.object(ledger, "write", slow):
+        run = remover.pruning.begin(None, APISERVER)
+        while run.ended is None:
+            pause = min(call.getTime() for call in clock.getDelayedCalls()) - clock.seconds()
+            rested, longest = rested + pause, max(longest, pause)
+            clock.advance(pause)
+    worked = clock.seconds() - began - rested - writes * waits
+    assert run.freed[Kind.LOGS].count == 60
+    assert writes <= 7
+    assert longest <= pruning.LONGEST_PAUSE
+    least = (1 / pruning.SHARE - 1) * worked if not waits else writes * min(waits, pruning.LONGEST_PAUSE)
+    assert rested >= 0.9 * least
 
 
 def test_a_plan_says_that_nothing_would_be_left(ledger: InstantLedger, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 
 Both services as real processes, on the embedded default (SQLite, a UNIX socket), with durable journals and commits;
 viewers on real WebSockets, all in this process. A line that is lost or doubled fails the measurement. Each question
-repeats within itself what it measures, and is asked once.
+repeats within itself what it measures, and is asked once. ``--builds`` says how many are removed in
+``recovery/pruning``.
 """
 
 from __future__ import annotations
 
 import tempfile
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -77,11 +78,11 @@ def questions(options: Namespace) -> Iterator[Asked]:
         "MiB",
         {"": 16, rows.STUCK_P99: 1000},
     )
+    count = 200 if quick else options.builds
     yield asked(
         "pruning",
-        rows.pruning,
-        f"1,000 lines/s to ten viewers while {200 if quick else '10,000'} builds are removed, over the same without: "
-        "99 in 100",
+        partial(rows.pruning, count=count),
+        f"1,000 lines/s to ten viewers while {count:,} builds are removed, over the same without: 99 in 100",
         "times",
         {"": 2},
     )
@@ -94,5 +95,10 @@ def _measure(row: Row, quick: bool) -> Measured:
         return row(Path(folder), quick)
 
 
+def add_options(parser: ArgumentParser) -> None:
+    """Add the options that only this benchmark has."""
+    parser.add_argument("--builds", type=int, default=10_000, help="how many are removed (%(default)s)")
+
+
 if __name__ == "__main__":
-    command("bench.recovery", questions)
+    command("bench.recovery", questions, add_options)

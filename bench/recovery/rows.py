@@ -174,12 +174,12 @@ def viewers(folder: Path, quick: bool) -> Measured:
 _NOTHING_STAYS = Own(logs=1, artifacts=1, builds=1, newest=0, last_success=False)
 
 
-def pruning(folder: Path, quick: bool) -> Measured:
+def pruning(folder: Path, quick: bool, *, count: int) -> Measured:
     """
-    Ten viewers of one build that prints 1,000 lines a second; meanwhile 10,000 others are removed, with logs as 20,000
-    lines have, and archives. Before that and after it, the same viewers without it.
+    Ten viewers of one build that prints 1,000 lines a second; meanwhile ``count`` others are removed, with logs as
+    20,000 lines have, and archives. Before that and after it, the same viewers without it.
     """
-    count, seconds = (200, 2) if quick else (10_000, 30)
+    seconds = 2 if quick else 30
     with Platform(folder) as platform:
         _fill(platform, count)
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)

@@ -17,7 +17,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.retention import Removed
 
 #: How many files go at a time.
-FILES = 20
+FILES = 50
 
 #: Asks the ledger: `Ledger.read` or `Ledger.write`, maybe at a pace.
 Ask = Callable[..., Awaitable[Any]]

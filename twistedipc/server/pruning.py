@@ -2,7 +2,8 @@
 Removes what isn't kept any more, by the rules of retention. Wired by ``compose``; implements `boundaries.Retention`.
 
 Every hour, and when somebody asks for it: project by project and kind by kind, what is too old is looked for and
-removed, in small transactions with pauses between them, so that builds and viewers don't notice. What becomes of each
+removed, in small transactions with pauses between them, so that builds and viewers don't notice. The busier the
+apiserver is, the longer are the pauses, up to a bound. What becomes of each
 thing is decided by `builds.retention`, and done by `storage.retention`; a plan asks the same. Whatever ends this
 process, the next run goes on: how far it has come is in the rows themselves.
 
@@ -13,7 +14,7 @@ it (`twistedipc ledger compact` has it otherwise).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
@@ -45,26 +46,36 @@ FIRST = 300.0
 SHARE = 0.2
 LONGEST_PAUSE = 0.5
 
+#: Of how many projects it is found out at a time what they have to remove.
+PROJECTS = 100
+
 #: How many builds are looked at at a time, and how many rows of other kinds go at a time.
 LOOKED = 50
 ROWS = 200
 
-#: Seconds that a transaction may take: what builds print meanwhile comes to its viewers later by as much. So many
-#: builds go at once as fit into that, but this many at least, since to look what keeps them takes half of it; and so
-#: many bytes of logs for each.
-LONGEST = 0.005
-LEAST_AT_ONCE = 5
+#: Seconds that the statements of a transaction may take: what builds print meanwhile comes to its viewers later by as
+#: much. So many builds go at once as fit into that, but this many at least, since to look what keeps them takes 2 ms,
+#: however many they are; and so many bytes of logs for each.
+LONGEST = 0.01
+LEAST_AT_ONCE = 10
 BYTES = 128 << 10
 
 #: How many builds of a project a plan looks at, of each kind, and for how many seconds in all.
 PLANNED = 2000
 PLAN_SECONDS = 20.0
 
-#: So many free pages of the database's file go back to the disk at a time as fit into `LONGEST`, between these; and
-#: how many bytes it keeps, since it needs them again soon.
+#: So many free pages of the database's file go back to the disk at a time as fit into `LONGEST`, between these.
 LEAST_PAGES = 16
 MOST_PAGES = 256
+
+#: How many bytes of its file the database keeps, and which part of the file at least, since it needs them again soon:
+#: on most days as much comes as goes.
 SPARE_BYTES = 4 << 20
+SPARE_SHARE = 0.05
+
+#: For how many seconds of a run it gives room back, from then on the next run: it takes the longer for each page the
+#: more pages are free, since SQLite looks for the page in a list of them.
+GIVING_BACK = 60.0
 
 _DIGITS = "0123456789abcdef"
 
@@ -158,9 +169,9 @@ class Pruning:
         until = self._clock.seconds() + PLAN_SECONDS
         subjects = await self._ledger.read(retention.subjects, self._rules, projects)
         lines: list[PlanLine] = []
-        for subject in subjects:
-            for kind in Kind:
-                if kind is Kind.AUDIT or self._clock.seconds() > until:
+        for subject, kinds in await self._due(subjects):
+            for kind in kinds:
+                if self._clock.seconds() > until:
                     continue
                 line = await self._planned(subject, kind)
                 if line is not None:
@@ -200,10 +211,11 @@ class Pruning:
         days = self._rules.audit if projects is None else None
         if days is not None and await self._ledger.read(audit.all_before, self._now() - days * DAY):
             found.append(("", Kind.AUDIT))
-        for subject in await self._ledger.read(retention.subjects, self._rules, projects):
+        subjects = await self._ledger.read(retention.subjects, self._rules, projects)
+        for subject, kinds in await self._due(subjects):
             if self._clock.seconds() > until:
                 return Lost(of=found, whole=False)
-            if not subject.deleted and subject.rules.removes:
+            if kinds and not subject.deleted:
                 found += [(subject.name, kind) for kind in await self._read(retention.lost, subject, self._now())]
         return Lost(of=found)
 
@@ -267,12 +279,20 @@ class Pruning:
             nothing_left=nothing,
         )
 
+    async def _due(self, subjects: list[Subject]) -> list[tuple[Subject, list[Kind]]]:
+        """Return these projects, each with the kinds of which something may go."""
+        found: list[tuple[Subject, list[Kind]]] = []
+        for at in range(0, len(subjects), PROJECTS):
+            some = subjects[at : at + PROJECTS]
+            found += zip(some, await self._read(retention.due, some, self._now()), strict=True)
+        return found
+
     # -- a run
 
     async def _go_through(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:
         try:
-            for subject in await self._read(retention.subjects, self._rules, projects):
-                for kind in Kind:
+            for subject, kinds in await self._due(await self._read(retention.subjects, self._rules, projects)):
+                for kind in kinds:
                     await self._remove_of(run, subject, kind)
             if projects is None:
                 await self._remove_audit(run)
@@ -319,10 +339,9 @@ class Pruning:
     async def _remove(self, subject: Subject, kind: Kind, chosen: list[int], limits: Limits) -> Removed:
         """Remove what these builds have of a kind, or a part of it; and find out how many may go at once."""
         most = self._builds.size * BYTES
-        removed, took = await self._asked(
-            lambda: self._ledger.write(retention.remove, subject, kind, chosen, limits, most, self._now())
-        )
-        self._builds.took(took, full=removed.left or len(chosen) == self._builds.size)
+        args = (subject, kind, chosen, limits, most, self._now())
+        removed, took = await self._asked(self._ledger.write, retention.remove, *args)
+        self._builds.took(took.work, full=removed.left or len(chosen) == self._builds.size)
         await self._pause(took)
         return removed
 
@@ -372,10 +391,11 @@ class Pruning:
         space = await self._read(retention.free_space)
         if space is None or not space.shrinks:
             return
-        free = space.free
-        while free > SPARE_BYTES:
-            _, took = await self._asked(lambda: self._ledger.write(retention.give_back, self._pages.size))
-            self._pages.took(took, full=True)
+        free, spare = space.free, max(SPARE_BYTES, int(space.size * SPARE_SHARE))
+        until = self._clock.seconds() + GIVING_BACK
+        while free > spare and self._clock.seconds() < until:
+            _, took = await self._asked(self._ledger.write, retention.give_back, self._pages.size)
+            self._pages.took(took.work, full=True)
             await self._pause(took)
             space = await self._read(retention.free_space)
             if space is None or space.free >= free:
@@ -409,32 +429,52 @@ class Pruning:
     # -- at its own pace
 
     def _read(self, query: Callable[..., _T], /, *args: object) -> Awaitable[_T]:
-        return self._paced(lambda: self._ledger.read(query, *args))
+        return self._paced(self._ledger.read, query, *args)
 
     def _write(self, query: Callable[..., _T], /, *args: object) -> Awaitable[_T]:
-        return self._paced(lambda: self._ledger.write(query, *args))
+        return self._paced(self._ledger.write, query, *args)
 
-    async def _paced(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def _paced(self, ask: _Ask, query: Callable[..., _T], *args: object) -> _T:
         """Ask the ledger, and make a pause. Raises `_Stopped`."""
-        found, took = await self._asked(ask)
+        found, took = await self._asked(ask, query, *args)
         await self._pause(took)
         return found
 
-    async def _asked(self, ask: Callable[[], Awaitable[_T]]) -> tuple[_T, float]:
-        """Ask the ledger; the answer, and how many seconds it took. Raises `_Stopped`."""
+    async def _asked(self, ask: _Ask, query: Callable[..., _T], *args: object) -> tuple[_T, _Took]:
+        """Ask the ledger; the answer, and what it took. Raises `_Stopped`."""
         if self._workflows.stopping or self._stopped:
             raise _Stopped
-        began = self._clock.seconds()
-        found = await self._workflows.retry_until_available(ask)
-        return found, self._clock.seconds() - began
+        seconds = self._clock.seconds
 
-    async def _pause(self, took: float) -> None:
-        """Make a pause in proportion to the time that something took."""
-        pause = min(took * (1 / SHARE - 1), LONGEST_PAUSE)
+        def timed(connection: Connection) -> tuple[_T, float]:
+            began = seconds()
+            return query(connection, *args), seconds() - began
+
+        began = seconds()
+        found, work = await self._workflows.retry_until_available(lambda: ask(timed))
+        return found, _Took(work, max(0.0, seconds() - began - work))
+
+    async def _pause(self, took: _Took) -> None:
+        """Make a pause in proportion to the work that was done, and as long as others made this wait."""
+        pause = min(max(took.work * (1 / SHARE - 1), took.waited), LONGEST_PAUSE)
         if pause > 0:
             over: Deferred[None] = Deferred()
             self._clock.callLater(pause, over.callback, None)
             await over
+
+
+#: Asks the ledger: `Ledger.read` or `Ledger.write`.
+_Ask = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
+
+
+class _Took(NamedTuple):
+    """
+    How many seconds a question to the ledger took: its own statements, and all else: others' turns, the disk at a
+    commit, the reactor. The busier the apiserver is, the longer that is.
+    """
+
+    work: float
+    waited: float
 
 
 class _Portion:

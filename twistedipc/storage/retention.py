@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, text, update
 
 from twistedipc.builds.names import full_ref
 from twistedipc.builds.retention import DAY, Facts, Kind, Rules, Stays, Verdict, effective, oldest_kept, verdict
@@ -134,6 +134,30 @@ def subjects(connection: Connection, default: Rules, wanted: Collection[str] | N
     ]
 
 
+def due(connection: Connection, asked: Sequence[Subject], now: int) -> list[list[Kind]]:
+    """
+    Return for each of these projects the kinds of which something may go, in the order of `Kind`: of most projects there
+    is nothing on most days, and one statement says so of all of them together. It looks at the oldest of each kind.
+    """
+    rows = {row.id: row for row in connection.execute(_OLDEST, {"asked": [subject.id for subject in asked]})}
+    return [[kind for kind in Kind if _is_due(kind, subject, rows[subject.id], now)] for subject in asked]
+
+
+def _is_due(kind: Kind, subject: Subject, row: Any, now: int) -> bool:
+    rules = subject.rules
+    if kind in OF_BUILDS:
+        created = getattr(row, kind)
+        before = oldest_kept(kind, rules, now)
+        return created is not None and (rules.most_builds is not None or (before is not None and created <= before))
+    if kind is Kind.PREVIEWS:
+        return not subject.deleted and row.previews is not None  # a target may have a rule of its own for them
+    if kind is Kind.RELEASES:
+        return not subject.deleted and rules.releases is not None and row.releases is not None
+    if kind is not Kind.MESSAGES or rules.messages is None:
+        return False
+    return row.receivers is not None or (row.messages is not None and row.messages <= now - rules.messages * DAY)
+
+
 # -- what becomes of builds --------------------------------------------------------------------------------------------
 
 # Written out, as the indexes have them: SQLite takes an index with a condition only for the very same words.
@@ -143,6 +167,23 @@ _WHERE = {
     Kind.UNPUBLISHED: text("builds.has_archive = true AND builds.publish = false"),
     Kind.BUILDS: text("builds.lasting = false"),
 }
+
+
+def _oldest(column: Any, *which: Any) -> Any:
+    """Return what finds a column of the oldest row of a project: one look into an index."""
+    table = column.table
+    query = select(column).where(table.c.project_id == projects_table.c.id, *which).limit(1)
+    return (query.order_by(table.c.id) if "id" in table.c else query).scalar_subquery()
+
+
+_OLDEST = select(
+    projects_table.c.id,
+    *[_oldest(builds.c.created, where).label(kind.value) for kind, where in _WHERE.items()],
+    _oldest(previews_table.c.release_id).label(Kind.PREVIEWS),
+    _oldest(releases_table.c.id).label(Kind.RELEASES),
+    _oldest(hook_deliveries.c.received, hook_deliveries.c.outcome != "waits").label(Kind.MESSAGES),
+    _oldest(receivers.c.id).label("receivers"),
+).where(projects_table.c.id.in_(bindparam("asked", expanding=True)))
 
 
 def look(connection: Connection, subject: Subject, kind: Kind, after: int, limit: int, now: int) -> Page:
@@ -658,6 +699,7 @@ class Space(Row, frozen=True, kw_only=True):
     """What a database in a file has of pages that hold nothing."""
 
     free: int  # bytes
+    size: int  # bytes of the whole file
     shrinks: bool  # `give_back` can give them back to the disk
 
 
@@ -669,7 +711,12 @@ def free_space(connection: Connection) -> Space | None:
     def pragma(name: str) -> int:
         return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
-    return Space(free=pragma("freelist_count") * pragma("page_size"), shrinks=pragma("auto_vacuum") == 2)
+    page = pragma("page_size")
+    return Space(
+        free=pragma("freelist_count") * page,
+        size=pragma("page_count") * page,
+        shrinks=pragma("auto_vacuum") == 2,
+    )
 
 
 def give_back(connection: Connection, pages: int) -> None:
