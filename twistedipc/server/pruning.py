@@ -57,7 +57,7 @@ ROWS = 200
 #: much. So many builds go at once as fit into that, but this many at least, since to look what keeps them takes 2 ms,
 #: however many they are; and so many bytes of logs for each.
 LONGEST = 0.01
-LEAST_AT_ONCE = 10
+LEAST_AT_ONCE = 20
 BYTES = 128 << 10
 
 #: How many builds of a project a plan looks at, of each kind, and for how many seconds in all.
@@ -391,17 +391,14 @@ class Pruning:
         space = await self._read(retention.free_space)
         if space is None or not space.shrinks:
             return
-        free, spare = space.free, max(SPARE_BYTES, int(space.size * SPARE_SHARE))
+        spare = max(SPARE_BYTES, int(space.size * SPARE_SHARE))
         until = self._clock.seconds() + GIVING_BACK
-        while free > spare and self._clock.seconds() < until:
+        while space.free > spare and self._clock.seconds() < until:
             _, took = await self._asked(self._ledger.write, retention.give_back, self._pages.size)
             self._pages.took(took.work, full=True)
             await self._pause(took)
-            space = await self._read(retention.free_space)
-            if space is None or space.free >= free:
-                return  # what it frees is needed at once
-            run.given_back += free - space.free
-            free = space.free
+            before, space = space, await self._read(retention.free_space) or space
+            run.given_back += max(0, before.size - space.size)
 
     async def _tell(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:
         if run.problem and not self._stopped:

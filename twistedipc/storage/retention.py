@@ -136,8 +136,8 @@ def subjects(connection: Connection, default: Rules, wanted: Collection[str] | N
 
 def due(connection: Connection, asked: Sequence[Subject], now: int) -> list[list[Kind]]:
     """
-    Return for each of these projects the kinds of which something may go, in the order of `Kind`: of most projects there
-    is nothing on most days, and one statement says so of all of them together. It looks at the oldest of each kind.
+    Return for each of these projects the kinds of which something may go, in the order of `Kind`. On most days that is
+    nothing for most projects, and one statement says so of all of them: it looks at the oldest of each kind.
     """
     rows = {row.id: row for row in connection.execute(_OLDEST, {"asked": [subject.id for subject in asked]})}
     return [[kind for kind in Kind if _is_due(kind, subject, rows[subject.id], now)] for subject in asked]
