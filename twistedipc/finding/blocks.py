@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from twistedipc.finding.literals import lines_with
+from twistedipc.finding.literals import firsts_with, lines_with
 from twistedipc.finding.query import Needle
 
 #: How much of a line a hit shows, in characters, and how much of that is before the first match, at most.
@@ -29,8 +29,10 @@ PIECE: Final = 32 * 1024
 _CALLS: Final = 256
 
 #: How many bytes are looked through for plain strings at once, and in how many RE2 takes as long as for a call: with
-#: more lines to be looked at, it rather goes through all of them.
-WIDE: Final = 128 * 1024
+#: more lines to be looked at, it rather goes through all of them. A chunk's text is mostly one such piece: with smaller
+#: ones, threads that search side by side wait for one another more often, since numpy lets each of them go on for each
+#: pass over a piece.
+WIDE: Final = 256 * 1024
 _BYTES_PER_CALL: Final = 1024
 
 # Bytes in which lines are counted one by one.
@@ -130,11 +132,14 @@ def _by_literals(needle: Needle, text: bytes, begin: int, end: int, most: int) -
     sooner.
     """
     literals = needle.literals
-    lines = None if literals is None else lines_with(literals, text, begin, end)
-    if literals is None or lines is None:
+    if literals is None:
         return None
     if literals.exact:
-        return len(lines.firsts), lines.firsts[:most].tolist()
+        firsts = firsts_with(literals, text, begin, end)
+        return None if firsts is None else (len(firsts), firsts[:most].tolist())
+    lines = lines_with(literals, text, begin, end)
+    if lines is None:
+        return None
     if len(lines.firsts) > min(_CALLS, (end - begin) // _BYTES_PER_CALL):
         return None
     starts: list[int] = []

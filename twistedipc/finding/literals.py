@@ -49,29 +49,55 @@ def literals_of(needed: Sequence[frozenset[str]]) -> Literals | None:
     return Literals(tuple(sorted(string.encode() for string in best)), fold=True, exact=False)
 
 
+def firsts_with(literals: Literals, text: bytes, begin: int, end: int) -> Any:
+    """Return as `lines_with` does where the first string is in each line that holds one, as an array."""
+    found = _found(literals, text, begin, end)
+    if found is None:
+        return None
+    import numpy as np
+
+    array, places = found
+    if not len(places):
+        return places
+    first = np.ones(len(places), np.bool_)
+    # Whether a newline is between one place and the next.
+    first[1:] = np.logical_or.reduceat(arrays.newlines(array), places)[:-1]
+    return begin + places[first]
+
+
 def lines_with(literals: Literals, text: bytes, begin: int, end: int) -> Lines | None:
     """
     Return the lines of a part of a text that hold one of these strings. The part ends with a newline, and begins behind
     one. None: they can't be found this way, since a letter beyond ASCII is one of theirs where case is ignored.
     """
-    arrays.load()
+    found = _found(literals, text, begin, end)
+    if found is None:
+        return None
     import numpy as np
 
-    if literals.fold and _has_other_letters(literals, text[begin:end]):
-        return None
-    array = np.frombuffer(text, np.uint8, end - begin, begin)
-    small = array | np.uint8(0x20) if literals.fold else array
-    found = [_places(string, array, small, literals.fold) for string in literals.strings]
-    places = found[0] if len(found) == 1 else np.sort(np.concatenate(found))
+    array, places = found
     if len(places) <= _FEW:
         return _few(text, (begin + places).tolist())
-    newlines = np.flatnonzero(array == 0x0A)
+    newlines = np.flatnonzero(arrays.newlines(array))
     line = newlines.searchsorted(places)
     first = np.ones(len(line), np.bool_)
     first[1:] = line[1:] != line[:-1]
     line = line[first]
     begins = np.where(line > 0, newlines[line - 1] + 1, 0)
     return Lines(begin + begins, begin + newlines[line], begin + places[first])
+
+
+def _found(literals: Literals, text: bytes, begin: int, end: int) -> tuple[Any, Any] | None:
+    """Return a part of a text as an array, and where one of the strings is in it; None: see `lines_with`."""
+    arrays.load()
+    import numpy as np
+
+    if literals.fold and _has_other_letters(literals, text[begin:end]):
+        return None
+    array = np.frombuffer(text, np.uint8, end - begin, begin)
+    small = np.bitwise_or(array, np.uint8(0x20), out=arrays.scratch(1, len(array))) if literals.fold else array
+    found = [_places(string, array, small, literals.fold) for string in literals.strings]
+    return array, found[0] if len(found) == 1 else np.sort(np.concatenate(found))
 
 
 def _few(text: bytes, places: list[int]) -> Lines:
@@ -102,9 +128,10 @@ def _places(string: bytes, array: Any, small: Any, fold: bool) -> Any:
     # Three of its letters at once leave few places, at which all others are looked at.
     looked = sorted({0, len(string) // 2, len(string) - 1})
     hits: Any = None
-    for at in looked:
+    for number, at in enumerate(looked):
         of, letter = same(at)
-        here = of[at : at + count] == letter
+        into = arrays.scratch(2 if number == 0 else 3, count).view(np.bool_)
+        here = np.equal(of[at : at + count], letter, out=into)
         hits = here if hits is None else np.logical_and(hits, here, out=hits)
     places = np.flatnonzero(hits)
     for at in range(len(string)):

@@ -196,7 +196,7 @@ def _lines(text: bytes) -> int:
     arrays.load()
     import numpy as np
 
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == 0x0A))
+    return int(np.count_nonzero(arrays.newlines(np.frombuffer(text, np.uint8))))
 
 
 def _same(one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> bool:
