@@ -7,12 +7,13 @@ apiserver is, the longer are the pauses, up to a bound. What becomes of each
 thing is decided by `builds.retention`, and done by `storage.retention`; a plan asks the same. Whatever ends this
 process, the next run goes on: how far it has come is in the rows themselves.
 
-The database's file of SQLite is made smaller afterwards, a little at a time, if it was made by a version that allows
-it (`twistedipc ledger compact` has it otherwise).
+The database's file of SQLite is made smaller meanwhile and afterwards, a little at a time, if it was made by a version
+that allows it (`twistedipc ledger compact` has it otherwise).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,16 +66,18 @@ PLANNED = 2000
 PLAN_SECONDS = 20.0
 
 #: So many free pages of the database's file go back to the disk at a time as fit into `LONGEST`, between these.
-LEAST_PAGES = 16
-MOST_PAGES = 256
+LEAST_PAGES = 64
+MOST_PAGES = 1024
 
 #: How many bytes of its file the database keeps, and which part of the file at least, since it needs them again soon:
 #: on most days as much comes as goes.
 SPARE_BYTES = 4 << 20
 SPARE_SHARE = 0.05
 
-#: For how many seconds of a run it gives room back, from then on the next run: it takes the longer for each page the
-#: more pages are free, since SQLite looks for the page in a list of them.
+#: SQLite looks for each page that it gives back in a list of all that are free, so it takes the longer the more these
+#: are. That is why room is given back after each part of the logs, unless more bytes than this are free already; and
+#: for so many seconds at the end of a run, which the next one goes on with.
+FEW_FREE = 128 << 20
 GIVING_BACK = 60.0
 
 _DIGITS = "0123456789abcdef"
@@ -335,6 +338,8 @@ class Pruning:
                 crash_point(CrashPoint.APISERVER_PRUNED)
                 if not removed.left:
                     wanted = wanted[len(chosen) :]
+                if kind is Kind.LOGS:
+                    await self._give_back(run, FEW_FREE)
 
     async def _remove(self, subject: Subject, kind: Kind, chosen: list[int], limits: Limits) -> Removed:
         """Remove what these builds have of a kind, or a part of it; and find out how many may go at once."""
@@ -387,9 +392,10 @@ class Pruning:
         except OSError as error:
             run.problem = f"archives can't be removed now: {error}"
 
-    async def _give_back(self, run: Run) -> None:
+    async def _give_back(self, run: Run, most: float = math.inf) -> None:
+        """Give room of the database's file back to the disk, unless more than ``most`` bytes of it are free."""
         space = await self._read(retention.free_space)
-        if space is None or not space.shrinks:
+        if space is None or not space.shrinks or space.free > most:
             return
         spare = max(SPARE_BYTES, int(space.size * SPARE_SHARE))
         until = self._clock.seconds() + GIVING_BACK
