@@ -69,10 +69,11 @@ PLAN_SECONDS = 20.0
 LEAST_PAGES = 64
 MOST_PAGES = 1024
 
-#: How many bytes of its file the database keeps, and which part of the file at least, since it needs them again soon:
-#: on most days as much comes as goes.
-SPARE_BYTES = 4 << 20
+#: Which part of its file the database keeps, since it needs that again soon (on most days as much comes as goes), and
+#: how many bytes that is at least and at most.
 SPARE_SHARE = 0.05
+SPARE_BYTES = 4 << 20
+MOST_SPARE_BYTES = 64 << 20
 
 #: SQLite looks for each page that it gives back in a list of all that are free, so it takes the longer the more these
 #: are. That is why room is given back after each part of the logs, unless more bytes than this are free already; and
@@ -397,7 +398,7 @@ class Pruning:
         space = await self._read(retention.free_space)
         if space is None or not space.shrinks or space.free > most:
             return
-        spare = max(SPARE_BYTES, int(space.size * SPARE_SHARE))
+        spare = min(max(SPARE_BYTES, int(space.size * SPARE_SHARE)), MOST_SPARE_BYTES)
         until = self._clock.seconds() + GIVING_BACK
         while space.free > spare and self._clock.seconds() < until:
             _, took = await self._asked(self._ledger.write, retention.give_back, self._pages.size)
