@@ -57,8 +57,8 @@ ROWS = 200
 #: Seconds that the statements of a transaction may take: what builds print meanwhile comes to its viewers later by as
 #: much. So many builds go at once as fit into that, but this many at least, since to look what keeps them takes 2 ms,
 #: however many they are; and so many bytes of logs for each.
-LONGEST = 0.01
-LEAST_AT_ONCE = 20
+LONGEST = 0.006
+LEAST_AT_ONCE = 10
 BYTES = 128 << 10
 
 #: How many builds of a project a plan looks at, of each kind, and for how many seconds in all.
