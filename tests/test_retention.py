@@ -684,7 +684,7 @@ def test_projects_with_nothing_to_remove_are_asked_about_together(ledger: Instan
     rules = Rules(logs=30, artifacts=30, unpublished=30, releases=3, builds=60, messages=30, newest=0)
     remover = Remover(tmp_path, ledger, rules)
     before = ledger.read_count
-    assert remover.plan().lines == remover.lost().of == []
+    assert (remover.plan().lines, remover.lost().of) == ([], [])
     assert ledger.read_count - before <= 4
     assert not remover.run().did_anything
     assert ledger.read_count - before < 30
