@@ -76,8 +76,9 @@ SPARE_BYTES = 4 << 20
 MOST_SPARE_BYTES = 64 << 20
 
 #: SQLite looks for each page that it gives back in a list of all that are free, so it takes the longer the more these
-#: are. That is why room is given back after each part of the logs, unless more bytes than this are free already; and
-#: for so many seconds at the end of a run, which the next one goes on with.
+#: are. That is why room is given back after each part of a project's logs, of so many bytes, unless many more are free
+#: already; and for so many seconds at the end of a run, which the next one goes on with.
+PART = 8 << 20
 FEW_FREE = 128 << 20
 GIVING_BACK = 60.0
 
@@ -329,6 +330,7 @@ class Pruning:
 
     async def _remove_of_builds(self, run: Run, subject: Subject, kind: Kind) -> None:
         after: int | None = 0
+        freed = 0
         while after is not None:
             page = await self._read(retention.look, subject, kind, after, LOOKED, self._now())
             after, wanted = page.next, page.wanted
@@ -339,7 +341,9 @@ class Pruning:
                 crash_point(CrashPoint.APISERVER_PRUNED)
                 if not removed.left:
                     wanted = wanted[len(chosen) :]
-                if kind is Kind.LOGS:
+                freed += removed.size
+                if freed >= PART:
+                    freed = 0
                     await self._give_back(run, FEW_FREE)
 
     async def _remove(self, subject: Subject, kind: Kind, chosen: list[int], limits: Limits) -> Removed:
@@ -401,10 +405,10 @@ class Pruning:
         spare = min(max(SPARE_BYTES, int(space.size * SPARE_SHARE)), MOST_SPARE_BYTES)
         until = self._clock.seconds() + GIVING_BACK
         while space.free > spare and self._clock.seconds() < until:
-            _, took = await self._asked(self._ledger.write, retention.give_back, self._pages.size)
+            left, took = await self._asked(self._ledger.write, retention.give_back, self._pages.size)
             self._pages.took(took.work, full=True)
             await self._pause(took)
-            before, space = space, await self._read(retention.free_space) or space
+            before, space = space, left or space
             run.given_back += max(0, before.size - space.size)
 
     async def _tell(self, run: Run, projects: frozenset[str] | None, by: Actor) -> None:

@@ -719,9 +719,10 @@ def free_space(connection: Connection) -> Space | None:
     )
 
 
-def give_back(connection: Connection, pages: int) -> None:
-    """Give up to so many free pages of SQLite's file back to the disk."""
+def give_back(connection: Connection, pages: int) -> Space | None:
+    """Give up to so many free pages of SQLite's file back to the disk. Return what there is then, as `free_space`."""
     for _ in range(pages):
         # One by one: SQLite gives a page back for each step of the statement, and Python's driver makes one step of a
         # statement that has no columns.
         command(connection, "PRAGMA incremental_vacuum(1)")
+    return free_space(connection)
