@@ -36,6 +36,7 @@ FOUND: dict[str, Any] = {
         {"record": 98, "text": "> tsc"},
         {"record": 99, "text": ""},
         {"record": 100, "text": "a.ts(1,1): error TS2304: no x"},
+        {"record": 118, "text": ""},  # what is said of it there is below
     ],
     "annotations": [
         {"record": 118, "step": 1, "level": "error", "message": "no \x1b[2Jx", "file": "a.ts", "line": 1},

@@ -1054,6 +1054,16 @@ def test_hits_are_counted_marked_and_gone_to(page: Page, long: Long) -> None:
     page.locator(".find input").fill("")
     expect(found).to_be_empty()
     assert page.evaluate("CSS.highlights.get('found').size") == 0
+    # Who types fast presses Enter before anything is found, or even asked for.
+    page.evaluate("""() => {
+      const input = document.querySelector(".find input");
+      input.value = "needle";
+      input.dispatchEvent(new Event("input"));
+      input.form.requestSubmit();
+    }""")
+    expect(found).to_have_text("1 of 996")
+    page.locator(".find input").fill("")
+    expect(found).to_be_empty()
 
 
 @pytest.mark.long

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { BLOCK, Blocks, blockOf, firstOf } from "./log/blocks.js";
 import { Folding } from "./log/folding.js";
-import { Outline } from "./log/outline.js";
+import { named, Outline } from "./log/outline.js";
 import { Ranges } from "./log/ranges.js";
 import { rowAt, rowsOf } from "./log/rows.js";
 
@@ -158,4 +158,13 @@ test("a remark that repeats the line before it has no row, and marks that line",
   const rows = rowsOf(blocks.get(0), new Ranges());
   assert.deepEqual(rows.map(({ level }) => level), [undefined, "error", undefined, undefined]);
   assert.equal(rowAt(rows, 3), 1, "a link to the remark leads to the line");
+});
+
+test("the card of a failure names no error twice", () => {
+  const told = [{ record: 62, what: "annotation", message: "TS2322: no" }, { record: 64, what: "annotation", message: "TS2304: no" },
+    { record: 65, what: "notice", message: "the heap is exhausted" }, { record: 66, what: "step", message: "" }];
+  const error = { record: 61, text: "src/cart.ts(3,29): error TS2322: no" };
+  assert.deepEqual(named(told, error).map(({ record }) => record), [61, 65]);
+  assert.deepEqual(named(told, { record: 65, text: "the heap is exhausted" }).map(({ record }) => record), [65]);
+  assert.deepEqual(named(told, null).map(({ record, text }) => [record, text]), [[62, "TS2322: no"], [64, "TS2304: no"], [65, "the heap is exhausted"]]);
 });

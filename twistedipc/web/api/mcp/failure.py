@@ -25,7 +25,10 @@ def _lines(failure: BuildFailure) -> Iterator[str]:
         yield "no line of its log says why"
     else:
         yield ""
-        yield from _numbered(failure.around, marked=failure.error.record)
+        # An annotation has a record of its own, without text, and is named below.
+        remarks = {remark.record for remark in failure.annotations}
+        around = [line for line in failure.around if line.text or line.record not in remarks]
+        yield from _numbered(around, marked=failure.error.record)
     if failure.annotations:
         yield ""
         yield from map(_annotation, failure.annotations)

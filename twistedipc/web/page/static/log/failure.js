@@ -2,9 +2,8 @@
 
 import { api } from "../lib/api.js";
 import { count, el, words } from "../lib/elements.js";
+import { named, NAMED } from "./outline.js";
 import { clean } from "./terminal.js";
-
-const SHOWN = 3; // errors, and new lines, that are named
 
 /** What the server finds out about a failure; null if it can't tell now. @param {number} build @param {number} attempt */
 export const diagnosed = (build, attempt) => api("GET", `/builds/${build}/failure?attempt=${attempt}`).catch(() => null);
@@ -24,9 +23,8 @@ export function failureOf(go) {
     const step = outline?.failed ?? failure?.step;
     element.hidden = !step && !failure?.error;
     if (element.hidden) return;
-    const said = (outline?.told ?? []).filter(({ what }) => what !== "step").map(({ record, message }) => ({ record, text: message }));
-    const errors = [...(failure?.error ? [failure.error] : []), ...said.filter(({ record }) => record !== failure?.error?.record)].slice(0, SHOWN);
-    const fresh = (failure?.new?.lines ?? []).filter(({ record }) => !errors.some((each) => each.record === record)).slice(0, SHOWN);
+    const errors = named(outline?.told ?? [], failure?.error ?? null);
+    const fresh = (failure?.new?.lines ?? []).filter(({ record }) => !errors.some((each) => each.record === record)).slice(0, NAMED);
     const key = JSON.stringify([step, errors, fresh, failure?.explanation]);
     if (key === drawn) return;
     drawn = key;

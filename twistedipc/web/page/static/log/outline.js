@@ -106,3 +106,17 @@ export class Outline {
     return new Ranges([...pairs, ...[...groups].map((record) => this.groupRange(record))].filter((pair) => pair !== null && pair !== undefined));
   }
 }
+
+export const NAMED = 3; // errors, and new lines, of a failure's card
+
+/**
+ * The errors that the card names: what the server has found to be wrong, and what was said to be. An annotation is also in
+ * the list of them: beside the server's word it would only be the same once more.
+ * @param {{ record: number, what: string, message: string }[]} told
+ * @param {{ record: number, text: string } | null} error
+ * @returns {{ record: number, text: string }[]}
+ */
+export function named(told, error) {
+  const said = told.filter(({ what, record }) => what !== "step" && !(error && (what === "annotation" || record === error.record)));
+  return [...(error ? [error] : []), ...said.map(({ record, message }) => ({ record, text: message }))].slice(0, NAMED);
+}

@@ -603,7 +603,9 @@ export class LogView {
 
   #search() {
     clearTimeout(this.#typing);
+    this.#typing = 0;
     this.#current = 0;
+    this.#wanted = 0;
     if (this.#folding.onlyHits) this.#filter(false);
     this.#finder.ask({ text: this.#on.input.value, kind: pressed(this.#on.regex) ? "regex" : "text", exact: pressed(this.#on.exact) }, this.#total);
   }
@@ -627,6 +629,11 @@ export class LogView {
     const more = finder.error || (none ? "" : finder.matches === 0 ? "nothing found" : !known ? "searching" : place ? `${count(place)} of ${all}` : `${all} found`);
     if (this.#on.found.textContent !== more) this.#on.found.textContent = more;
     this.#on.found.classList.toggle("bad", finder.error !== "");
+    if (this.#wanted && known) {
+      const way = this.#wanted;
+      this.#wanted = 0;
+      this.toHit(way);
+    }
     if (!this.#redrawing) {
       this.#redrawing = true;
       requestAnimationFrame(() => {
@@ -639,9 +646,15 @@ export class LogView {
   }
 
   #redrawing = false;
+  #wanted = /** @type {0 | 1 | -1} */ (0); // which hit is gone to when there is one
 
   /** Go to the next hit, or the one before. @param {1 | -1} way */
   async toHit(way) {
+    if (this.#typing) this.#search();
+    if (this.#finder.busy && !this.#finder.hits.length) {
+      this.#wanted = way; // who types and presses Enter at once is led there when it is found
+      return;
+    }
     const seen = this.window.seen;
     const from = this.#current || (way > 0 ? seen.first - 1 : seen.last + 1);
     const hit = await this.#finder.beside(from, way);
