@@ -19,6 +19,7 @@ pytestmark = pytest.mark.long
 def test_every_kind_of_fault_once(tmp_path: Path) -> None:
     """The seed is fixed, so that a failure can be looked at again."""
     kinds = [kind for kind in FaultKind if kind not in NEEDS_MOUNT or os.geteuid() == 0]
+    kinds = [kind for kind in kinds if kind not in (FaultKind.KILL_DATABASE, FaultKind.FREEZE_DATABASE)]
     done = subprocess.run(
         [
             *[sys.executable, "-m", "twistedipc.cli", "chaos", "--json"],

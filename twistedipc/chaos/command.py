@@ -44,6 +44,13 @@ THREADS = 60
     type=click.Path(path_type=Path, file_okay=False),
     help="An empty folder, which stays. [default: a new one]",
 )
+@click.option(
+    "--database",
+    default="",
+    metavar="own|postgresql://…",
+    help="The ledger is on PostgreSQL: one of the experiment's own, which is killed and frozen too, or an empty "
+    "database, in which it stays. [default: SQLite]",
+)
 @whole_json_option
 @click.pass_context
 def chaos(
@@ -56,6 +63,7 @@ def chaos(
     lines: int,
     kinds: tuple[str, ...],
     data: Path | None,
+    database: str,
     as_json: bool,
 ) -> None:
     """Prove that nothing is lost: kill, cut, stop and stall both services while builds run and viewers watch.
@@ -79,6 +87,7 @@ def chaos(
         viewers=viewers,
         lines=lines,
         kinds=tuple(FaultKind(kind) for kind in kinds) or tuple(FaultKind),
+        database=database,
     )
     keep = True
     try:

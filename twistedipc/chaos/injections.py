@@ -241,7 +241,13 @@ class Injections:
         await self._make_room(fault.kind)
 
     async def _lock_database(self, fault: Fault) -> None:
-        await deferToThread(self._platform.lock_database, fault.seconds, bool(fault.choice % 2))
+        await deferToThread(self._platform.database.lock, fault.seconds, bool(fault.choice % 2))
+
+    async def _kill_database(self, fault: Fault) -> None:
+        await deferToThread(self._platform.database.kill, fault.seconds)
+
+    async def _freeze_database(self, fault: Fault) -> None:
+        await deferToThread(self._platform.database.freeze, fault.seconds)
 
     async def _database_full(self, fault: Fault) -> None:
         """
@@ -312,4 +318,6 @@ FAULTS: dict[FaultKind, Callable[[Injections, Fault], Awaitable[None]]] = {
     FaultKind.DAMAGE_JOURNAL: Injections._damage_journal,
     FaultKind.DATABASE_FULL: Injections._database_full,
     FaultKind.DATABASE_LOCKED: Injections._lock_database,
+    FaultKind.KILL_DATABASE: Injections._kill_database,
+    FaultKind.FREEZE_DATABASE: Injections._freeze_database,
 }

@@ -23,6 +23,7 @@ class Options:
     lines: int = 1500  # of each build
     pause: float = 0.02  # of the oracle, after each ten lines
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
+    database: str = ""  # see `database.database`
 
 
 @dataclass

@@ -37,7 +37,9 @@ class FaultKind(StrEnum):
     DISK_FULL = "disk-full"  # under the journals
     DAMAGE_JOURNAL = "damage-journal"  # while the builder is dead
     DATABASE_FULL = "database-full"  # the disk under the ledger
-    DATABASE_LOCKED = "database-locked"  # another process holds SQLite's lock for writing
+    DATABASE_LOCKED = "database-locked"  # another process holds the ledger's lock for writing
+    KILL_DATABASE = "kill-database"  # PostgreSQL
+    FREEZE_DATABASE = "freeze-database"  # all processes of PostgreSQL's: SIGSTOP, then SIGCONT
 
 
 class Target(IntEnum):
@@ -71,6 +73,8 @@ TARGETS: Final[dict[FaultKind, frozenset[Target]]] = {
     _K.DAMAGE_JOURNAL: frozenset({Target.BUILDER, Target.JOURNALS}),
     _K.DATABASE_FULL: frozenset({Target.DATABASE}),
     _K.DATABASE_LOCKED: frozenset({Target.DATABASE}),
+    _K.KILL_DATABASE: frozenset({Target.DATABASE}),
+    _K.FREEZE_DATABASE: frozenset({Target.DATABASE}),
 }
 
 #: Faults that come alone. A second builder that comes while the first is away takes its place, and by that says that

@@ -5,17 +5,18 @@ The platform under test: both services as processes, their folder, and what can 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from twistedipc.attempts.liveness import lock_held, lock_owner
 from twistedipc.builds.states import AttemptState
 from twistedipc.chaos import oracle
+from twistedipc.chaos.database import database
 from twistedipc.chaos.disk import SmallDisk
 from twistedipc.chaos.outcome import Memory, Options, Outcome
 from twistedipc.chaos.plan import FaultKind
@@ -73,14 +74,19 @@ class Platform:
         write_setup(folder, setup)
         # The apiserver dials the proxy, and the proxy the builder. No link is expected where the apiserver listens.
         config = folder / "apiserver.toml"
+        self.database = database(options.database, folder / "apiserver")
+        outcome.left_out += [kind for kind in options.kinds if kind in self.database.cannot]
         text = config.read_text("utf-8").replace('"unix:link.sock"', '"unix:proxy.sock"')
-        config.write_text(text.replace("# listen = []", 'listen = ["unix:join.sock"]'), "utf-8")
+        text = text.replace("# listen = []", 'listen = ["unix:join.sock"]')
+        if self.database.url:
+            text = text.replace("[database]\n", f"[database]\nurl = {json.dumps(self.database.url)}\n")
+        config.write_text(text, "utf-8")
         with (folder / "builder.toml").open("a", encoding="utf-8") as file:
             file.write("\n[limits]\ngrace = 1.0\n")
         for name, data in (("second", "second"), ("same-folder", "builder")):
             (folder / f"{name}.toml").write_text(_SECOND.format(data=f'"{data}"', name=_NAME), "utf-8")
         for kind, data in ((FaultKind.DISK_FULL, "builder"), (FaultKind.DATABASE_FULL, "apiserver")):
-            if kind in options.kinds:
+            if kind in options.kinds and kind not in outcome.left_out:
                 disk = SmallDisk(folder / data)
                 if disk.mount():
                     self._disks[kind] = disk
@@ -213,22 +219,11 @@ class Platform:
         return self._disks[kind].make_room()
 
     def unmount(self, *, keep: bool) -> None:
-        """Take the disks away; what is on them stays in their folders, or doesn't."""
+        """Take the disks away, and a database server; what is on the disks stays in their folders, or doesn't."""
+        self.database.close()
         for disk in self._disks.values():
             disk.unmount(keep=keep)
         self._disks.clear()
-
-    def lock_database(self, seconds: float, exclusive: bool) -> None:
-        """Hold the ledger's lock for writing, as another program would."""
-        ledger = self.folder / "apiserver" / "ledger.sqlite"
-        # It may fail: the ledger itself held the lock for all that time.
-        with (
-            closing(sqlite3.connect(ledger, timeout=10.0, isolation_level=None)) as connection,
-            suppress(sqlite3.OperationalError),
-        ):
-            connection.execute(f"BEGIN {'EXCLUSIVE' if exclusive else 'IMMEDIATE'}")
-            time.sleep(seconds)
-            connection.execute("ROLLBACK")
 
     # -- looking
 
