@@ -21,6 +21,9 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, connectProtocol
@@ -32,15 +35,18 @@ from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, StepStarted, Summary, encoder
 from twistedipc.chaos import strangers
 from twistedipc.chaos.damage import Way, damage, written
+from twistedipc.chaos.database import OWN, database
 from twistedipc.chaos.disk import SmallDisk
 from twistedipc.chaos.injections import FAULTS
 from twistedipc.chaos.oracle import Damage, LogCheck, Wrong
 from twistedipc.chaos.outcome import Options, Outcome
 from twistedipc.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
 from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.postgresql import programs
 from twistedipc.chaos.proxy import LinkProxy, ProxyReactor
 from twistedipc.chaos.strangers import Answer
 from twistedipc.chaos.workload import extra_starts
+from twistedipc.cli.failures import Failure
 from twistedipc.disk.files import write_file
 from twistedipc.web.api.schemas import NewBuild
 
@@ -323,7 +329,7 @@ def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platfor
 
 def test_a_lock_keeps_others_from_writing(platform: Platform) -> None:
     """The lock is held for the given time, and no longer."""
-    holding = threading.Thread(target=platform.lock_database, args=(0.3, False))
+    holding = threading.Thread(target=platform.database.lock, args=(0.3, False))
     holding.start()
     held = False
     while holding.is_alive():
@@ -339,6 +345,43 @@ def test_a_lock_keeps_others_from_writing(platform: Platform) -> None:
 
 
 _TRY_TO_WRITE = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+
+
+def test_a_postgresql_of_its_own_is_locked_frozen_and_killed(tmp_path: Path) -> None:
+    if programs() is None:
+        pytest.skip("PostgreSQL isn't installed")
+    its = database(OWN, tmp_path)
+    try:
+        engine = create_engine(its.url, poolclass=NullPool, connect_args={"connect_timeout": 2})
+
+        def used() -> bool:
+            try:
+                with engine.begin() as connection:
+                    connection.exec_driver_sql("SET LOCAL lock_timeout = 10")
+                    connection.exec_driver_sql("INSERT INTO builds VALUES (1)")
+            except OperationalError:
+                return False
+            return True
+
+        with engine.begin() as connection:
+            for table in ("builds", "attempts", "log_chunks"):
+                connection.exec_driver_sql(f"CREATE TABLE {table} (id integer)")
+        for fault in (lambda: its.lock(0.5, False), lambda: its.freeze(2.5), lambda: its.kill(0.3)):
+            assert used()
+            doing = threading.Thread(target=fault)
+            doing.start()
+            refused = False
+            while doing.is_alive():
+                refused = not used() or refused
+            doing.join()
+            assert refused
+        assert used()
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE alembic_version (id integer)")
+        with pytest.raises(Failure, match="that database has a ledger already"):
+            database(its.url, tmp_path)
+    finally:
+        its.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")

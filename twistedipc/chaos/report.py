@@ -11,7 +11,6 @@ from rich.table import Table
 
 from twistedipc.chaos.experiment import SEVERAL
 from twistedipc.chaos.outcome import Outcome
-from twistedipc.chaos.plan import NEEDS_MOUNT
 
 
 def as_json(outcome: Outcome) -> str:
@@ -60,8 +59,7 @@ def show(outcome: Outcome, console: Console) -> None:
         memory.add_row(name, *(f"{size / (1 << 20):.0f} MiB" for size in (used.begin, used.most, used.end)))
     console.print(memory)
     for kind in outcome.left_out:
-        why = "no small file system can be mounted here; root can" if kind in NEEDS_MOUNT else "not to this database"
-        console.print(f"left out: {kind.value} ({why})")
+        console.print(f"left out: {kind.value} (it needs root, or another kind of database)")
     if outcome.first_traceback:
         console.print(f"the first traceback, in {outcome.first_traceback}", markup=False, highlight=False)
     console.print("nothing was lost, doubled or reordered" if outcome.good else "SOMETHING WENT WRONG")

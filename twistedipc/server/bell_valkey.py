@@ -13,6 +13,7 @@ from twisted.internet.endpoints import clientFromString, quoteStringArgument
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txredisapi import RedisFactory, SubscriberFactory, SubscriberProtocol
 
 #: Their name of what is listened to.
@@ -75,7 +76,7 @@ class ValkeyWire:
     def _connect(self, factory: Any, ready: Callable[[Any], None]) -> None:
         factory.charset, factory.convertNumbers = None, False
         factory.username, factory.password = self._user, self._password
-        factory.isLazy = True  # a password that isn't taken is only logged by it
+        factory.deferred.addErrback(self._note)
 
         def made(protocol: Any) -> None:
             protocol.transport.setTcpNoDelay(True)
@@ -94,6 +95,9 @@ class ValkeyWire:
         )
         self._services.append(service)
         service.startService()
+
+    def _note(self, failure: Failure) -> None:
+        self._log.error("the bell can't be used: {error}", error=failure.getErrorMessage())
 
     def _ping(self, protocol: Any) -> None:
         """A server that is gone without a word is found out by its silence."""

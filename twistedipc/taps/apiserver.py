@@ -165,7 +165,8 @@ class ApiService(MultiService):
                 retention=config.rules,
             ),
         )
-        self._ledger.ring_by(server.bell)
+        if server.outside.wire is not None:
+            self._ledger.ring_by(server.bell)
         self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
         context = web_context(
             server,
