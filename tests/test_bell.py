@@ -257,21 +257,6 @@ class PostgresWireTests(OnAWire, TestCase):
         self.server.stop()
         self.server.start()
 
-    async def test_a_password_that_is_wrong_is_only_said(self) -> None:
-        """And one that is right is taken."""
-        client = self.server.client()
-        client.config_set("requirepass", "right")
-        self.addCleanup(client.config_set, "requirepass", "")
-        others = []
-        for password in ("wrong", "right"):
-            bell = Bell(reactor, ValkeyWire(reactor, f"valkey://:{password}@127.0.0.1:{self.server.port}"))
-            others.append(noting(bell))
-            bell.start()
-            self.addCleanup(bell.stop)
-        await eventually(lambda: bool(others[1]))
-        await _turn(0.2)
-        assert others[0] == []
-
     async def commit(self, bell: Bell, rings: Rings) -> None:
         def write() -> None:
             engine = create_engine(self.server.url, poolclass=NullPool)
@@ -319,3 +304,18 @@ class ValkeyWireTests(OnAWire, TestCase):
     def restart(self) -> None:
         self.server.stop()
         self.server.start()
+
+    async def test_a_password_that_is_wrong_is_only_said(self) -> None:
+        """And one that is right is taken."""
+        client = self.server.client()
+        client.config_set("requirepass", "right")
+        self.addCleanup(client.config_set, "requirepass", "")
+        others = []
+        for password in ("wrong", "right"):
+            bell = Bell(reactor, ValkeyWire(reactor, f"valkey://:{password}@127.0.0.1:{self.server.port}"))
+            others.append(noting(bell))
+            bell.start()
+            self.addCleanup(bell.stop)
+        await eventually(lambda: bool(others[1]))
+        await _turn(0.2)
+        assert others[0] == []
