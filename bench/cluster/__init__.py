@@ -1,0 +1,1 @@
+"""What several apiservers on one ledger cost: ``bell`` is how they wake one another."""
