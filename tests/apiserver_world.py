@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -22,6 +24,7 @@ from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.workflows import MAX_WORKFLOWS
 from twistedipc.storage import attempts
+from twistedipc.storage.apiservers import Incarnation, database_now
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.log_archive import LogArchive
@@ -45,6 +48,9 @@ class Apiserver:
         api_url: str = "http://api.example",
         outside: Outsiders | None = None,
         retention: Rules | None = None,
+        lost_after: float = 600.0,
+        here: Incarnation | None = None,
+        database_time: Callable[[Connection], int] = database_now,
     ) -> None:
         self.ledger = ledger
         self.clock = clock
@@ -76,11 +82,13 @@ class Apiserver:
                 ask_program=self.ask_programs,
                 requests=self.outside,
                 mail=self.letters,
+                here=lambda: here,
+                database_time=database_time,
             ),
             ServerSettings(
                 release_url=lambda name: f"http://{name}.test/",
                 uploads_url=api_url,
-                lost_after=600.0,
+                lost_after=lost_after,
                 max_workflows=max_workflows,
                 max_running=max_running,
                 log_limits=log_limits or LogLimits(),
@@ -92,8 +100,8 @@ class Apiserver:
         self.gists, self.logs, self.grants = server.gists, server.logs, server.grants
         self.builders, self.dispatch, self.releasing = server.builders, server.dispatch, server.releasing
         self.lifecycle, self.workflows, self.writers = server.lifecycle, server.workflows, server.writers
-        recovered = Deferred.fromCoroutine(self.builders.recover())
-        assert recovered.called
+        for step in (server.hearing.begin(), self.builders.recover()):
+            assert Deferred.fromCoroutine(step).called
         server.start()
 
     def now(self) -> int:

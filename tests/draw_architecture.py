@@ -28,7 +28,11 @@ class Process:
 
 
 PROCESSES = (
-    Process("apiserver", "taps.apiserver:Options", "HTTP API, WebSockets, page, releases; alone has the database"),
+    Process(
+        "apiserver",
+        "taps.apiserver:Options",
+        "HTTP API, WebSockets, page, releases; has the database",
+    ),
     Process("buildipc", "taps.builder:Options", "the builder: starts runners, forwards their journals, uploads"),
     Process("runner", "runner.__main__:main", "one attempt: owns its processes, writes its journal"),
     Process("checkout", "runner.checkout.__main__:main", "the first step: git, in a process of its own"),
@@ -214,6 +218,54 @@ releases and sessions, [protocol.md](protocol.md) what is on the wire, and
 Each of them may be killed at any time. The journal on disk is the spool between runner and
 builder, and the lock on an attempt's folder says whether its runner lives. So builds go on while
 the builder is restarted, and the builder goes on where the one before it was.
+
+## Several apiservers
+
+On PostgreSQL apiservers share a database. Four tables say who does what, and nothing else does: no
+lock of a connection, and no program's clock.
+
+- `apiservers`: a name, with the incarnation that has it now. It lives until `ended` is set: by itself, by
+  its successor, or by another one that was heard all the time itself, after 10 s of silence.
+- `builder_links`: which incarnation answers for a builder, and an epoch, which is another for each link.
+- `duties`: which incarnation does some work for all. It is taken when nobody that lives has it.
+- `changes`: what a transaction has changed, in the order of the commits. It is written in the same
+  transaction, while there are others to read it.
+
+**Who may write.** Each transaction that writes first takes its turn (`storage/apiservers.py: pen`, a
+lock that ends with the transaction), then looks whether its incarnation lives (`check`). So what a
+transaction reads stays true until its commit, as the functions of the storage expect, and an
+incarnation that was given up changes nothing more. What belongs to an incarnation (duties, builders)
+needs no other check. What a *link* drives carries the link's tenure, builder and epoch
+(`storage/tenures.py: under`): a builder may move while its old apiserver lives, and what the old link
+has still to say changes nothing, whatever it is; the link is closed.
+
+```mermaid
+stateDiagram-v2
+    [*] --> linked: takes the row, epoch + 1
+    linked --> away: the link is lost
+    away --> linked: the builder links, here or elsewhere
+    linked --> linked: the same process links elsewhere
+    linked --> orphan: its apiserver is gone
+    away --> orphan: its apiserver is gone
+    orphan --> away: another adopts it, epoch + 1
+    orphan --> linked: the builder links elsewhere
+    away --> given_up: it stays away for link.lost_after
+```
+
+**What can fail.** An apiserver that stops anywhere loses what it hadn't committed; its builders link
+elsewhere, or are adopted within some seconds, and wait there for `link.lost_after` by that apiserver's
+own clock, which stands still while the process does. An answer that is lost after a commit leaves a row
+of this apiserver that it doesn't know: two rounds later it adopts it. An apiserver that is paused finds
+out at its next write. After a stop of the database nobody is given up before all had time to say that
+they are there. A change that isn't heard is read a second later; the bell (`server/bell.py`) only
+makes it sooner.
+
+**What is held in memory** is read again when others have changed anything (`server/hearing.py`):
+builders' keys and drains, tokens of what is held open, tickets and visits, domains, for whom releases
+are. States of attempts are told as if they had been changed here. Logs that are written elsewhere are
+read from the ledger once for all their viewers (`server/fanout/following.py`). Which release is live is
+read from the disk, where each change is made under a lock of the shared folder
+(`server/project_locks.py`), from the ledger as it is then.
 
 ## Rooms
 

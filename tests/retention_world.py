@@ -22,6 +22,7 @@ from twistedipc.builds.retention import DAY, Lost, Own, Plan, Rules, Run
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.linked import Link, LinkedBuilders
+from twistedipc.server.project_locks import ProjectLocks
 from twistedipc.server.pruning import Pruning
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
@@ -356,6 +357,7 @@ class Remover:
             self.store,
             {"static": self.release_store},
             self.workflows,
+            ProjectLocks(self.clock, None),
             rules,
         )
         self.linked = LinkedBuilders(Resting(self.clock, lambda: None), lambda: NOW)

@@ -198,7 +198,7 @@ def as_of_0044(connection: Connection) -> None:
             "BEGIN SELECT RAISE(ABORT, 'the audit is only appended to'); END"
         )
     )
-    for table in ("audit_kept", "removed_files", "log_archive"):
+    for table in ("audit_kept", "removed_files", "log_archive", "apiservers", "builder_links", "duties", "changes"):
         connection.execute(text(f"DROP TABLE {table}"))
     connection.execute(text("UPDATE alembic_version SET version_num = '0044'"))
 

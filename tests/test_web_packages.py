@@ -113,6 +113,7 @@ class Requests(_World):
         await self.publish("@acme/ui")
         self.otps: list[str] = []
         self.ask_programs.answers = self.answer
+        self.server.requesting.start()
 
     def answer(self, question: Question) -> Answered:
         seen = [Seen(name=each.name, registry=REGISTRY, tags={"latest": "1.0.0"}) for each in question.looks]

@@ -56,6 +56,14 @@ OF_PRUNING = {
 }
 
 
+#: Where several apiservers share a database: ``test_several`` of this folder has these.
+OF_SEVERAL = {
+    CrashPoint.APISERVER_BUILDER_TAKEN,
+    CrashPoint.APISERVER_BUILDERS_ADOPTED,
+    CrashPoint.APISERVER_DUTY_TAKEN,
+}
+
+
 #: What each run of the tests has: the writes that decide, on both sides. The others are for `make test-long`.
 OFTEN = {
     CrashPoint.BUILDER_RUNNER_SPAWNED,
@@ -66,7 +74,7 @@ OFTEN = {
 
 def cases() -> Iterator[object]:
     for point in CrashPoint:
-        if point not in OF_PACKAGES | OF_THE_OUTBOX | OF_SEALING | OF_PRUNING:
+        if point not in OF_PACKAGES | OF_THE_OUTBOX | OF_SEALING | OF_PRUNING | OF_SEVERAL:
             yield pytest.param(point, marks=() if point in OFTEN else pytest.mark.long)
 
 

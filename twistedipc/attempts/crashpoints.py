@@ -21,6 +21,9 @@ VARIABLE: Final = "TWISTEDIPC_CRASH_AT"
 class CrashPoint(StrEnum):
     """The points, in the order in which an attempt reaches them. The first word names the process that dies."""
 
+    APISERVER_BUILDER_TAKEN = "apiserver:builder-taken"
+    APISERVER_BUILDERS_ADOPTED = "apiserver:builders-adopted"
+    APISERVER_DUTY_TAKEN = "apiserver:duty-taken"
     APISERVER_OFFER_COMMITTED = "apiserver:offer-committed"
     APISERVER_OFFER_SENT = "apiserver:offer-sent"
     BUILDER_OFFER_RECEIVED = "builder:offer-received"

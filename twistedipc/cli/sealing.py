@@ -12,7 +12,7 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import write_in_ledger
 from twistedipc.cli.output import note
 from twistedipc.storage.errors import LedgerTaken
-from twistedipc.storage.guard import FolderLock
+from twistedipc.storage.guard import FolderLock, is_free
 from twistedipc.storage.resealing import Resealed, reseal
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
@@ -68,14 +68,15 @@ def _say(done: Resealed) -> None:
 
 
 def _is_running(config: ApiserverConfig) -> bool:
-    """Return whether an apiserver works in the data folder now."""
+    """Return whether an apiserver works in the data folder now, or on the database."""
     lock = FolderLock(config.data, _NoPatience())
     try:
         lock.acquire()
     except LedgerTaken:
         return True
     lock.release()
-    return False
+    url = config.database_url
+    return url.get_backend_name() != "sqlite" and not is_free(url)  # another may have the same key
 
 
 class _NoPatience:

@@ -8,7 +8,8 @@
 - ``fanout``: from a builder's records to every viewer of a log; ``gists``: what builds say in brief
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
 - ``builder_keys``: the keys by which builders link, and what the ledger says of each
-- ``releasing``: releases on disk, as the ledger says; ``precedence``: what gives way to what people wait for;
+- ``releasing``: releases on disk, as the ledger says; ``project_locks``: who may change them;
+  ``precedence``: what gives way to what people wait for;
   ``tidying``: what is too old of them goes; ``pruning``: what the rules of retention don't keep goes;
   ``discarding``: files that no row needs any more
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
@@ -26,5 +27,7 @@
   ``intake``: one log as its builder sends it
 - ``builder_link``: one builder's link; ``builders``: builders that come and go
 - ``waiting``: why a build waits; ``dispatch``: from the queue to a builder
+- ``writes``: what a link writes, while its builder is its own; ``neighbours``: other apiservers on the same database,
+  ``hearing``: what they change, ``shared_duties``: what one of them does for all
 - ``compose``: all of it, wired
 """

@@ -47,10 +47,24 @@ class BuilderKeys:
         sealed = await self._ledger.read(builders.sealed_keys)
         self._rows = {row.name: row for row in await self._ledger.read(builders.list_all)}
         for id_, name, secret in sealed:
-            try:
-                self._add(id_, name, self._secret_box.open(secret))
-            except SecretUnreadable as error:
-                self._log.error("the key {id} of builder {name} can't be used: {error}", id=id_, name=name, error=error)
+            self._add_sealed(id_, name, secret)
+
+    def _add_sealed(self, id_: str, name: str, secret: bytes) -> None:
+        try:
+            self._add(id_, name, self._secret_box.open(secret))
+        except SecretUnreadable as error:
+            self._log.error("the key {id} of builder {name} can't be used: {error}", id=id_, name=name, error=error)
+
+    async def refresh(self) -> None:
+        """Read again what other apiservers may have changed. Links by a key that has ended are closed."""
+        sealed = await self._ledger.read(builders.sealed_keys)
+        for row in await self._ledger.read(builders.list_all):
+            if row != self._rows.get(row.name):
+                self.changed(row)
+        for id_, name, secret in sealed:
+            known = self.keys.get(id_)
+            if known is None or known.sole == self._rows[name].shared:
+                self._add_sealed(id_, name, secret)
 
     async def take_first(self, name: str, read: Callable[[], NamedKey]) -> None:
         """

@@ -9,7 +9,7 @@ answer. A message about a lease that is no longer good is answered with `Stop`, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
@@ -28,7 +29,7 @@ from twistedipc.builds.isolation import Kind, kind_of
 from twistedipc.builds.names import shown
 from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
-from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
+from twistedipc.ipc import CallFailed, Code, Hole, Load, NotConnected, Peer, Vocabulary
 from twistedipc.publish.archive import short
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import Program
@@ -46,12 +47,15 @@ from twistedipc.server.slots import Slots
 from twistedipc.server.uploads import UploadGrants, UploadTarget
 from twistedipc.server.workflows import Workflows
 from twistedipc.server.writers import LogWriters
-from twistedipc.storage import artifacts, attempts, publications
+from twistedipc.server.writes import Writes
+from twistedipc.storage import artifacts, attempts, publications, tenures
+from twistedipc.storage.apiservers import Incarnation
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.errors import LogOrder, NotFound, NotPossible
+from twistedipc.storage.errors import LogOrder, NotFound, NotPossible, TenureLost
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AttemptRow, Holder
+from twistedipc.storage.tenures import Taken, Tenure
 
 #: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.limits.LogLimits`.
 CREDIT = 1 << 20
@@ -86,6 +90,8 @@ class Collaborators:
 
     clock: IReactorTime
     now: Callable[[], int]  # milliseconds since the epoch
+    here: Callable[[], Incarnation | None]  # which of several apiservers this is; None: the only one
+    database_time: Callable[[Connection], int]
     ledger: Ledger
     logs: LogStore
     lifecycle: Lifecycle
@@ -123,6 +129,8 @@ class BuilderLink:
         self.superseded = False
         self.since = collaborators.now()
         self.program = Program()
+        # Until the sync this link may write nothing: another apiserver may have the builder.
+        self.tenure = None if collaborators.here() is None else Tenure(peer.info.name, 0)
         self._with = collaborators
         self._lost = lost
         self._phase = Phase.LINKED
@@ -132,8 +140,8 @@ class BuilderLink:
         self._finishing: set[str] = set()
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled before the link had synced
         self._load = Load(peer, collaborators.max_running)
+        # Until the sync is late; then until what it should have listed is given up.
         self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._sync_is_late)
-        self._missing: IDelayedCall | None = None  # until what the sync should have listed is given up
 
     # -- what others ask: see `linked.Link`
 
@@ -191,7 +199,10 @@ class BuilderLink:
             self._log.warn("{reason}: {attempt}", reason=reason, attempt=row.name)
             self.stop_attempt(row.name, row.lease)
 
-        await self._with.lifecycle.return_to_queue(row.name, row.holder, reason, first=note_silence)
+        await self._while_ours(self._expire(row, reason, note_silence))
+
+    async def _expire(self, row: AttemptRow, reason: str, first: Callable[[], None]) -> None:
+        await self._lifecycle.return_to_queue(row.name, row.holder, reason, first=first)
 
     def cancel_attempt(self, row: AttemptRow) -> None:
         """See `linked.Link`."""
@@ -240,7 +251,7 @@ class BuilderLink:
 
     def _launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
         """Run a workflow of the service: it outlives this link, which isn't read while too many are under way."""
-        self._load.add(self._with.workflows.launch(work, about))
+        self._load.add(self._with.workflows.launch(self._while_ours(work), about))
 
     async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
         """Answer a call, once the ledger has its answer."""
@@ -260,6 +271,9 @@ class BuilderLink:
                     raise AssertionError(f"not in the vocabulary: {request!r}")
         except LedgerUnavailable as error:
             raise CallFailed("unavailable", str(error)) from error
+        except TenureLost as error:
+            self.moved()
+            raise CallFailed("unavailable", str(error)) from error
 
     def connection_lost(self, reason: str) -> None:
         """The link is gone; what the builder runs goes on there."""
@@ -267,9 +281,8 @@ class BuilderLink:
         if not self.superseded:
             for attempt in self._slots.unanswered:
                 self._with.resting.left(self.peer.info, attempt, alone=self._is_alone())
-        for deadline in (self._deadline, self._missing):
-            if deadline is not None and deadline.active():
-                deadline.cancel()
+        if self._deadline.active():
+            self._deadline.cancel()
         self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
         self._lost(self)
 
@@ -278,6 +291,43 @@ class BuilderLink:
 
     def writing_resumed(self) -> None:
         """See `writing_paused`."""
+
+    # -- whose the builder is
+
+    @property
+    def _lifecycle(self) -> Lifecycle:
+        """Return by what this link changes attempts."""
+        return self._with.lifecycle.under(self.tenure)
+
+    def moved(self) -> None:
+        """See `linked.Link`."""
+        self.superseded = True
+        self.peer.close(Code.SUPERSEDED, "the same builder has linked again, at another apiserver")
+
+    async def _take_tenure(self) -> None:
+        """Have the builder from now on, if several apiservers share the database. Raises `CallFailed`."""
+        here, info = self._with.here(), self.peer.info
+        if here is None:
+            return
+
+        def take(connection: Connection) -> Tenure | Taken:
+            return tenures.take(connection, info.name, info.incarnation, here, self._with.database_time(connection))
+
+        taken = await self._with.ledger.write(take)
+        crash_point(CrashPoint.APISERVER_BUILDER_TAKEN)
+        if isinstance(taken, Taken):
+            self.superseded = True  # what it has is the other apiserver's matter
+            why = f"a builder named {info.name} is linked already, at apiserver {taken.apiserver}"
+            self.peer.close(Code.NAME_TAKEN, why)
+            raise CallFailed(Code.NAME_TAKEN, why)
+        self.tenure = taken
+
+    async def _while_ours(self, work: Awaitable[None]) -> None:
+        """Do what the link drives. If the builder has moved meanwhile, that changes nothing, and the link ends."""
+        try:
+            await work
+        except TenureLost:
+            self.moved()
 
     # -- sync
 
@@ -295,7 +345,8 @@ class BuilderLink:
                 self._phase = Phase.LINKED  # it failed, and may be tried again
 
     async def _sync(self, sync: m.Sync) -> m.Orders:
-        ledger, lifecycle, name = self._with.ledger, self._with.lifecycle, self.peer.info.name
+        await self._take_tenure()
+        ledger, lifecycle, name = self._with.ledger, self._lifecycle, self.peer.info.name
         held = {(attempt.attempt, attempt.lease) for attempt in sync.attempts}
         orders = [await self._order(attempt) for attempt in sync.attempts]
         missing: list[AttemptRow] = []
@@ -304,14 +355,14 @@ class BuilderLink:
                 continue
             # Workflows of the service: this call is cancelled if the link is lost, and what is committed must be told.
             if STATES[row.state].lease is LeaseStatus.OFFERED:
-                self._with.workflows.launch(self._return_offer(row), "taking an offer back")
+                self._with.workflows.launch(self._while_ours(self._return_offer(row)), "taking an offer back")
             else:
                 missing.append(row)
                 reason = (
                     f"builder {name} has linked without it: it is lost after {MISSING_DEADLINE:.0f} s, unless the "
                     "builder that has it links again"
                 )
-                self._with.workflows.launch(lifecycle.miss(row, reason), "noting a missing attempt")
+                self._with.workflows.launch(self._while_ours(lifecycle.miss(row, reason)), "noting a missing attempt")
         if self._phase is Phase.LOST:
             raise CallFailed("gone", "the link was lost during the sync")
         orders = [replace(order, cancel=order.cancel or self._cancelled.get(order.attempt, "")) for order in orders]
@@ -319,6 +370,8 @@ class BuilderLink:
         self._features = said_by_itself(sync.features)
         self.program = Program(version=sync.version[:WORD_LIMIT], isolation=(sync.isolation or "")[:WORD_LIMIT])
         self._phase = Phase.SYNCED
+        if self._deadline.active():
+            self._deadline.cancel()
         if missing:
             self._log.warn(
                 "builder {name} linked from {address} without {attempts}",
@@ -326,9 +379,7 @@ class BuilderLink:
                 address=self.peer.info.address,
                 attempts=", ".join(row.name for row in missing),
             )
-            self._missing = self._with.clock.callLater(MISSING_DEADLINE, self._give_missing_up, missing)
-        if self._deadline.active():
-            self._deadline.cancel()
+            self._deadline = self._with.clock.callLater(MISSING_DEADLINE, self._give_missing_up, missing)
         self._with.bell.ring(Topic.BUILDER)
         return m.Orders(
             orders=orders, credit=CREDIT, uploads=self._with.uploads_url, features=list(m.APISERVER_FEATURES)
@@ -338,10 +389,11 @@ class BuilderLink:
         """This link has lasted, and its builder doesn't have these attempts: nothing will tell how they ended."""
         for row in missing:
             reason = f"builder {row.builder} no longer has it"
-            self._with.workflows.launch(self._lose(row.name, row.lease, reason), "noting a lost attempt")
+            lose = self._lose(row.name, row.lease, reason)
+            self._with.workflows.launch(self._while_ours(lose), "noting a lost attempt")
 
     async def _return_offer(self, row: AttemptRow) -> None:
-        await self._with.lifecycle.return_to_queue(row.name, row.holder)
+        await self._lifecycle.return_to_queue(row.name, row.holder)
 
     async def _order(self, held: m.HeldAttempt) -> m.Order:
         row = await self._with.ledger.read(attempts.get, held.attempt)
@@ -351,7 +403,7 @@ class BuilderLink:
         if STATES[row.state].builder_done:
             return replace(stop, order="forget") if held.phase == "ended" else stop
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
-        back = await self._with.lifecycle.reconnect(row, phase, self.isolation)
+        back = await self._lifecycle.reconnect(row, phase, self.isolation)
         if back is None:  # it was given up at the same time
             return stop
         live = await self._adopt_log(held.attempt, held.lease)
@@ -366,6 +418,8 @@ class BuilderLink:
 
     async def _adopt_log(self, attempt: str, lease: str) -> LiveLog:
         """Return the attempt's log, which this link writes from now on."""
+        if self.tenure is not None:
+            self._with.logs.reload(attempt)  # another apiserver may have written it meanwhile
         live = self._with.logs.live(attempt)
         self._with.writers.begin(live, self)
         await self._with.logs.load(live)
@@ -375,7 +429,7 @@ class BuilderLink:
     # -- an attempt's life
 
     async def _accepted(self, accept: m.Accept) -> None:
-        row = await self._with.lifecycle.accept(accept.attempt, self._holder(accept.lease), self.isolation)
+        row = await self._lifecycle.accept(accept.attempt, self._holder(accept.lease), self.isolation)
         if row is None:
             self.stop_attempt(accept.attempt, accept.lease)
             return
@@ -400,14 +454,14 @@ class BuilderLink:
             # Only of what it was offered on this link: else any number of attempts would be remembered.
             self._with.resting.declined(info, decline.attempt, reason, alone=self._is_alone())
         said = f"builder {info.name} declined it: {reason}"
-        await self._with.lifecycle.return_to_queue(decline.attempt, self._holder(decline.lease), said)
+        await self._lifecycle.return_to_queue(decline.attempt, self._holder(decline.lease), said)
         self._with.bell.ring(Topic.BUILDER)
 
     async def _started(self, started: m.Started) -> None:
-        await self._with.lifecycle.start(started.attempt, self._holder(started.lease), started.time)
+        await self._lifecycle.start(started.attempt, self._holder(started.lease), started.time)
 
     async def _checked_out(self, said: m.CheckedOut, resolved: int | None) -> None:
-        await self._with.lifecycle.check_out(said.attempt, self._holder(said.lease), said.found, resolved)
+        await self._lifecycle.check_out(said.attempt, self._holder(said.lease), said.found, resolved)
 
     async def _tools(self, said: m.Tools) -> None:
         tools = [
@@ -460,14 +514,14 @@ class BuilderLink:
             return
         # In this order, so that viewers have what is new before a commit that is due at once competes with them.
         self._with.logs.changed(live)
-        self._with.writers.commits.add(live, added)
+        self._with.writers.commits.add(live, added, self.tenure)
 
     async def _lose(self, attempt: str, lease: str, reason: str) -> None:
         """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
         if row is not None and row.holder == self._holder(lease) and not STATES[row.state].builder_done:
-            await self._with.lifecycle.lose(row, reason)
+            await self._lifecycle.lose(row, reason)
 
     async def _final(self, final: m.Final, resolved: int | None) -> None:
         if final.attempt in self._finishing:
@@ -493,17 +547,17 @@ class BuilderLink:
             live = known.live
             if added := known.conclude(result.lines):
                 self._with.logs.changed(live)
-                self._with.writers.commits.add(live, added)
+                self._with.writers.commits.add(live, added, self.tenure)
             if live.next <= result.lines:
                 self._send(m.Resend(attempt=final.attempt, next=live.window.position()))
                 return
             try:
                 await self._with.writers.commits.durable(live, live.next)
-            except LogOrder:
+            except (LogOrder, TenureLost):
                 return  # the link is being closed: the next sync begins again from what the ledger has
             # What has come counts: a builder's disk may have lost some of it since, and viewers have seen it.
             lines, sha256 = live.next - 1, await self._digest(live) if result.sha256 else ""
-            finished = await self._with.lifecycle.finish(row, result, lines=lines, sha256=sha256, resolved=resolved)
+            finished = await self._lifecycle.finish(row, result, lines=lines, sha256=sha256, resolved=resolved)
             if finished is None:
                 self.stop_attempt(final.attempt, final.lease)
                 return
@@ -529,7 +583,7 @@ class BuilderLink:
             raise CallFailed("void", "this lease is not valid any more")
         if row.state is AttemptState.PUBLISHING:
             return row
-        publishing = await self._with.lifecycle.start_publishing(attempt, row.holder)
+        publishing = await self._lifecycle.start_publishing(attempt, row.holder)
         if publishing is None:
             raise CallFailed("void", "this attempt can't publish now")
         return publishing
@@ -537,7 +591,7 @@ class BuilderLink:
     async def _permit(self, want: m.WantPermit) -> Permit:
         with self._stopping_if_void(want):
             await self._all_committed(want)
-            return await self._with.permits.ask(want, self.peer.info.name)
+            return await self._with.permits.under(self._lifecycle).ask(want, self.peer.info.name)
 
     async def _secrets(self, want: m.WantSecrets) -> Secrets:
         with self._stopping_if_void(want):
@@ -572,7 +626,7 @@ class BuilderLink:
             raise CallFailed("void", "this lease is not valid any more")
         try:
             await self._with.writers.commits.durable(known.live, known.live.next)
-        except LogOrder as error:
+        except (LogOrder, TenureLost) as error:
             raise CallFailed("not_yet", str(error)) from error
 
     async def _upload(self, want: m.WantUpload) -> m.UploadGrant:
@@ -582,7 +636,7 @@ class BuilderLink:
         except ValueError as error:
             raise CallFailed("refused", str(error)) from error
         if want.trouble:
-            said = await self._with.lifecycle.note_upload_trouble(
+            said = await self._lifecycle.note_upload_trouble(
                 want.attempt, row.holder, shown(want.trouble, REASON_LIMIT)
             )
             if said is not None:
@@ -599,7 +653,7 @@ class BuilderLink:
 
     async def _upload_target(self, want: m.WantUpload) -> UploadTarget | None:
         """Return what may be uploaded; None if it is there already. Raises `NotFound`, `NotPossible`."""
-        write, now = self._with.ledger.write, self._with.now()
+        write, now = Writes(self._with.ledger, self.tenure), self._with.now()
         target = UploadTarget(attempt=want.attempt, size=want.size, sha256=want.sha256)
         if not want.target:
             archive = await write(artifacts.begin, want.attempt, want.size, want.sha256, now)

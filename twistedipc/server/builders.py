@@ -5,20 +5,24 @@ attempts of a builder that is away. Each link itself is ``builder_link``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
+from sqlalchemy import Connection
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.states import BUILDER_DONE
 from twistedipc.ipc import NamedKey, Peer, PeerInfo
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import LinkedBuilder
 from twistedipc.server.builder_link import BuilderLink, Collaborators
-from twistedipc.storage import attempts
+from twistedipc.storage import attempts, tenures
 from twistedipc.storage.artifacts import attempt_of
+from twistedipc.storage.errors import TenureLost
 from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import BuilderRow
+from twistedipc.storage.tenures import Tenure
 
 __all__ = ["Builders", "Collaborators"]
 
@@ -36,6 +40,8 @@ class Builders:
         self._lost_after = lost_after
         self.away = Away(collaborators.clock, collaborators.now, lost_after, self._give_up)
         self._ends: dict[BuilderLink, IDelayedCall] = {}  # until the key of a link expires
+        # Of builders that are away, under what this apiserver answers for them, if several share the database.
+        self._waited: dict[str, Tenure] = {}
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
@@ -59,6 +65,7 @@ class Builders:
             previous.superseded = True
             previous.peer.close("superseded", "the same builder has linked again")
         self.away.back(info.name)
+        self._waited.pop(info.name, None)
         self._with.resting.came(info.name, info.incarnation)
         self._with.keys.linked(info)
         self._watch_key(link)
@@ -76,8 +83,70 @@ class Builders:
             uploading = await self._with.ledger.read(attempts.get, attempt_of(attempt))
             if uploading is None or uploading.state in BUILDER_DONE:
                 self._with.artifact_store.discard(attempt)
+        if self._with.here() is not None:
+            await self.adopt(all_leases=True)
+            return
         for name in await self._with.lifecycle.recover():
             self.away.expect(name)
+
+    # -- several apiservers on one database
+
+    async def adopt(self, *, strays: Collection[Tenure] = (), all_leases: bool = False) -> None:
+        """
+        Answer for the builders of apiservers that don't live any more, and for those of this one's earlier incarnation:
+        no offer is open any more, and every other lease waits for its builder. Raises `LedgerUnavailable`. The
+        parameters are those of `tenures.adopt`.
+        """
+        here = self._with.here()
+        assert here is not None, "there are several"
+
+        def adopt(connection: Connection) -> list[Tenure]:
+            now = self._with.database_time(connection)
+            return tenures.adopt(connection, here, now, strays=strays, all_leases=all_leases)
+
+        adopted = await self._with.ledger.write(adopt)
+        crash_point(CrashPoint.APISERVER_BUILDERS_ADOPTED)
+        for tenure in adopted:
+            self._waited[tenure.builder] = tenure
+            self.away.expect(tenure.builder)
+        for tenure in adopted:
+            self._with.workflows.launch(
+                self._while_ours(tenure, self._disconnect(tenure)), f"adopting builder {tenure.builder}"
+            )
+
+    async def refresh(self) -> None:
+        """Others may have changed who may link: read it again. Raises `LedgerUnavailable`."""
+        await self._with.keys.refresh()
+        for link in self._with.linked.all():
+            why = self._with.keys.refuse(link.peer.info)
+            if why is not None:
+                link.peer.close("unauthorized", why)
+
+    def held(self) -> list[Tenure]:
+        """Return under what this apiserver writes about builders."""
+        linked = [link.tenure for link in self._with.linked.all() if link.tenure is not None and link.tenure.epoch]
+        return [*linked, *self._waited.values()]
+
+    def moved(self, tenure: Tenure) -> None:
+        """Another apiserver has the builder by now."""
+        link = self._with.linked.link_of(tenure.builder)
+        if link is not None and link.tenure == tenure:
+            link.moved()
+        if self._waited.get(tenure.builder) == tenure:
+            del self._waited[tenure.builder]
+            if link is None:
+                self.away.back(tenure.builder)
+
+    async def _while_ours(self, tenure: Tenure, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except TenureLost:
+            self.moved(tenure)
+
+    async def _disconnect(self, tenure: Tenure) -> None:
+        lifecycle = self._with.lifecycle.under(tenure)
+        await lifecycle.leave_builder(tenure, self._with.database_time, still_wanted=self._is_away(tenure.builder))
+        await lifecycle.disconnect(tenure.builder, still_wanted=self._is_away(tenure.builder))
 
     async def stop(self) -> None:
         """Wait for the workflows that are under way. The links are closed by then."""
@@ -113,9 +182,12 @@ class Builders:
         self._note(link.peer.info, "builder.leave")
         if not link.superseded and not self._with.workflows.stopping:
             self.away.expect(name)
-            self._with.workflows.launch(
-                self._with.lifecycle.disconnect(name, still_wanted=self._is_away(name)), "noting a lost link"
-            )
+            if link.tenure is None:
+                work = self._with.lifecycle.disconnect(name, still_wanted=self._is_away(name))
+            else:
+                self._waited[name] = link.tenure
+                work = self._while_ours(link.tenure, self._disconnect(link.tenure))
+            self._with.workflows.launch(work, "noting a lost link")
 
     def _note(self, info: PeerInfo, action: str) -> None:
         if not self._with.workflows.stopping:
@@ -162,9 +234,20 @@ class Builders:
 
     def _give_up(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._lost_after:.0f} s"
-        self._with.workflows.launch(self._lose_all(name, reason, self._is_away(name)), f"giving builder {name} up")
+        tenure = self._waited.pop(name, None)
+        work = self._lose_all(name, reason, self._is_away(name), tenure)
+        if tenure is not None:
+            work = self._while_ours(tenure, work)
+        self._with.workflows.launch(work, f"giving builder {name} up")
 
-    async def _lose_all(self, name: str, reason: str, still_wanted: Callable[[], bool] = lambda: True) -> None:
+    async def _lose_all(
+        self,
+        name: str,
+        reason: str,
+        still_wanted: Callable[[], bool] = lambda: True,
+        tenure: Tenure | None = None,
+    ) -> None:
         workflows, ledger = self._with.workflows, self._with.ledger
+        lifecycle = self._with.lifecycle.under(tenure)
         for row in await workflows.retry_until_available(lambda: ledger.read(attempts.leased, name)):
-            await self._with.lifecycle.lose(row, reason, still_wanted=still_wanted)
+            await lifecycle.lose(row, reason, still_wanted=still_wanted)

@@ -28,19 +28,23 @@ from twistedipc.server.delivery_log import DeliveryLog
 from twistedipc.server.diagnosing import Diagnosing
 from twistedipc.server.discarding import Discarding
 from twistedipc.server.dispatch import Offers, QueueDispatch
+from twistedipc.server.fanout.following import Following
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import Gists
+from twistedipc.server.hearing import Hearing
 from twistedipc.server.jobs import PublishProgram
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.neighbours import Neighbours
 from twistedipc.server.outbox.sender import Sender
 from twistedipc.server.outbox.telling import Telling
 from twistedipc.server.passwords import Passwords
 from twistedipc.server.permits import Permits
 from twistedipc.server.polling import Polling
+from twistedipc.server.project_locks import ProjectLocks
 from twistedipc.server.provenance import Provenance
 from twistedipc.server.pruning import Pruning
 from twistedipc.server.rejecting import Rejecting
@@ -52,6 +56,7 @@ from twistedipc.server.sealing import DEFAULT_SHARE as SEALING_SHARE
 from twistedipc.server.sealing import Sealing
 from twistedipc.server.searching import Searching
 from twistedipc.server.secrets import BuildSecrets
+from twistedipc.server.shared_duties import Duty, SharedDuties
 from twistedipc.server.states import Feed
 from twistedipc.server.target_secrets import TargetSecrets
 from twistedipc.server.tidying import Tidying
@@ -60,7 +65,10 @@ from twistedipc.server.waiting import Reasons
 from twistedipc.server.watching import Watching
 from twistedipc.server.workflows import MAX_WORKFLOWS, Workflows
 from twistedipc.server.writers import LogWriters
+from twistedipc.storage import changes
+from twistedipc.storage.apiservers import Incarnation, database_now
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.file_locks import FileLocks
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.log_archive import Archive
@@ -93,6 +101,9 @@ class Outside:
     wire: Wire | None = None  # of the bell, to other apiservers on the same ledger
     #: To which topics these listen: to none, while there is no other. Called in any thread.
     elsewhere: Callable[[], frozenset[Topic]] = frozenset
+    file_locks: FileLocks | None = None  # of what several apiservers have on disk; None: there is one
+    here: Callable[[], Incarnation | None] = lambda: None  # which of several apiservers on the ledger this is
+    database_time: Callable[[Connection], int] = database_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +154,9 @@ class Server:
     pruning: Pruning
     sender: Sender
     bell: Bell
+    hearing: Hearing
+    neighbours: Neighbours
+    duties: SharedDuties
 
     def start(self) -> None:
         """
@@ -150,20 +164,16 @@ class Server:
         repositories, to seal logs, and to tell others. The ledger is open by then, and `Builders.recover` has ended.
         """
         self.dispatch.start(self.bell)
-        self.delivering.start(self.bell)
-        self.requesting.start()
-        self.watching.start()
-        self.scheduling.start()
-        self.polling.start()
-        self.tidying.start()
-        self.sealing.start()
-        self.pruning.start()
-        self.sender.start()
+        if self.outside.here() is not None:
+            self.neighbours.start()
+        else:
+            self.duties.start_all()
         self.bell.start()
 
     def stop_publishing(self) -> None:
         """Begin nothing more at registries and elsewhere, and end what runs: the next start goes on with it."""
         self.bell.stop()
+        self.neighbours.stop()
         self.sender.stop()
         self.sealing.stop()
         self.pruning.stop()
@@ -203,7 +213,14 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     resting = Resting(clock, partial(bell.ring, Topic.BUILDER))
     linked = LinkedBuilders(resting, now)
     releasing = Releasing(
-        outside.in_thread, now, ledger, outside.artifact_store, outside.releases, workflows, settings.retention
+        outside.in_thread,
+        now,
+        ledger,
+        outside.artifact_store,
+        outside.releases,
+        workflows,
+        ProjectLocks(clock, outside.file_locks),
+        settings.retention,
     )
     lifecycle = Lifecycle(
         now=now,
@@ -228,6 +245,8 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         Collaborators(
             clock=clock,
             now=now,
+            here=outside.here,
+            database_time=outside.database_time,
             ledger=ledger,
             logs=logs,
             lifecycle=lifecycle,
@@ -278,6 +297,106 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     requesting = Requesting(now=now, ledger=ledger, workflows=workflows, asking=asking)
     bell.listen(Topic.DELIVERY, lambda hint: requesting.wake())
     searching = Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at)
+    delivering = Delivering(
+        ledger=ledger,
+        lifecycle=lifecycle,
+        log_of=lambda row: DeliveryLog(row, ledger, logs, gists, workflows, writers, now),
+        workflows=workflows,
+        secrets=secrets,
+        files=Discarding(outside.artifact_store, outside.in_thread),
+        program=outside.program,
+        clock=clock,
+        passwords=passwords,
+        rejecting=Rejecting(
+            clock=clock,
+            ledger=ledger,
+            lifecycle=lifecycle,
+            workflows=workflows,
+            secrets=secrets,
+            artifact_store=outside.artifact_store,
+            program=outside.program,
+            passwords=passwords,
+        ),
+    )
+    watching = Watching(
+        clock=clock,
+        now=now,
+        ledger=ledger,
+        workflows=workflows,
+        asking=asking,
+        changed_elsewhere=lifecycle.note_elsewhere,
+    )
+    scheduling = Scheduling(clock=clock, now=now, ledger=ledger, workflows=workflows, run=lifecycle.run_schedule)
+    polling = Polling(
+        clock=clock,
+        now=now,
+        random=outside.random,
+        ledger=ledger,
+        workflows=workflows,
+        linked=linked,
+        opened=build_secrets.opened,
+        elsewhere=settings.elsewhere,
+        take=lifecycle.take_moved,
+    )
+    tidying = Tidying(clock, ledger, workflows, releasing)
+    sealing = Sealing(
+        clock=clock,
+        now=now,
+        ledger=ledger,
+        workflows=workflows,
+        in_thread=outside.in_thread,
+        archive=outside.log_archive,
+        kept_since=outside.artifact_store.kept_since,
+        files=settings.seal_to_files,
+        share=settings.sealing_share,
+    )
+    pruning = Pruning(
+        clock=clock,
+        now=now,
+        ledger=ledger,
+        in_thread=outside.in_thread,
+        workflows=workflows,
+        releasing=releasing,
+        artifact_store=outside.artifact_store,
+        rules=settings.retention,
+        linked=linked,
+    )
+    all_duties = [
+        Duty("delivering", lambda: delivering.start(bell), delivering.stop),
+        Duty("requesting", requesting.start, requesting.stop),
+        Duty("watching", watching.start, watching.stop),
+        Duty("scheduling", scheduling.start, scheduling.stop),
+        # By a builder that is linked here.
+        Duty("polling", polling.start, polling.stop, wanted=lambda: bool(linked.ready())),
+        Duty("tidying", tidying.start, tidying.stop),
+        Duty("sealing", sealing.start, sealing.stop),
+        Duty("pruning", pruning.start, pruning.stop),
+        Duty("telling", sender.start, sender.stop),
+    ]
+    duties = SharedDuties(ledger, outside.database_time, all_duties)
+    woken: list[Callable[[], None]] = [
+        partial(bell.ring, Topic.QUEUE),
+        partial(bell.ring, Topic.DELIVERY),
+        sender.wake,
+        polling.wake,
+    ]
+    hearing = Hearing(ledger, lifecycle, gists, woken)
+    hearing.on_change(builders.refresh)
+    neighbours = Neighbours(
+        clock=clock,
+        ledger=ledger,
+        here=outside.here,
+        time=outside.database_time,
+        workflows=workflows,
+        builders=builders,
+        releasing=releasing,
+        following=Following(ledger, logs, workflows),
+        hearing=hearing,
+        duties=duties,
+    )
+    for topic in (Topic.STATE, Topic.TOKEN, Topic.PROJECT, Topic.BUILDER):
+        bell.listen(topic, lambda hint: neighbours.wake())
+    bell.listen(Topic.LOG, lambda hint: neighbours.follow())
     return Server(
         outside=outside,
         feed=feed,
@@ -293,80 +412,22 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         keys=keys,
         builders=builders,
         dispatch=dispatch,
-        delivering=Delivering(
-            ledger=ledger,
-            lifecycle=lifecycle,
-            log_of=lambda row: DeliveryLog(row, ledger, logs, gists, workflows, writers, now),
-            workflows=workflows,
-            secrets=secrets,
-            files=Discarding(outside.artifact_store, outside.in_thread),
-            program=outside.program,
-            clock=clock,
-            passwords=passwords,
-            rejecting=Rejecting(
-                clock=clock,
-                ledger=ledger,
-                lifecycle=lifecycle,
-                workflows=workflows,
-                secrets=secrets,
-                artifact_store=outside.artifact_store,
-                program=outside.program,
-                passwords=passwords,
-            ),
-        ),
+        delivering=delivering,
         comparing=Comparing(clock, ledger, secrets, outside.artifact_store, outside.program),
         asking=asking,
         requesting=requesting,
-        watching=Watching(
-            clock=clock,
-            now=now,
-            ledger=ledger,
-            workflows=workflows,
-            asking=asking,
-            changed_elsewhere=lifecycle.note_elsewhere,
-        ),
-        scheduling=Scheduling(clock=clock, now=now, ledger=ledger, workflows=workflows, run=lifecycle.run_schedule),
-        polling=Polling(
-            clock=clock,
-            now=now,
-            random=outside.random,
-            ledger=ledger,
-            workflows=workflows,
-            linked=linked,
-            opened=build_secrets.opened,
-            elsewhere=settings.elsewhere,
-            take=lifecycle.take_moved,
-        ),
-        tidying=Tidying(clock, ledger, workflows, releasing),
-        sealing=Sealing(
-            clock=clock,
-            now=now,
-            ledger=ledger,
-            workflows=workflows,
-            in_thread=outside.in_thread,
-            archive=outside.log_archive,
-            kept_since=outside.artifact_store.kept_since,
-            files=settings.seal_to_files,
-            share=settings.sealing_share,
-        ),
-        pruning=Pruning(
-            clock=clock,
-            now=now,
-            ledger=ledger,
-            in_thread=outside.in_thread,
-            workflows=workflows,
-            releasing=releasing,
-            artifact_store=outside.artifact_store,
-            rules=settings.retention,
-            linked=linked,
-        ),
+        watching=watching,
+        scheduling=scheduling,
+        polling=polling,
+        tidying=tidying,
+        sealing=sealing,
+        pruning=pruning,
         sender=sender,
         bell=bell,
+        hearing=hearing,
+        neighbours=neighbours,
+        duties=duties,
     )
-
-
-def _nothing(connection: Connection) -> None:
-    """A write that changes nothing: its commit carries what the bell has kept back."""
 
 
 def _address_of(settings: ServerSettings) -> Callable[[Told, str], At]:
@@ -377,3 +438,8 @@ def _address_of(settings: ServerSettings) -> Callable[[Told, str], At]:
         return At(build=f"{settings.uploads_url}/#/builds/{told.build}", site=site, live=served == told.project)
 
     return address_of
+
+
+def _nothing(connection: Connection) -> None:
+    """Carry rings about logs, which nobody need hear of in another way."""
+    changes.is_log(connection)

@@ -29,6 +29,7 @@ from twistedipc.server.resting import Resting
 from twistedipc.server.waiting import Reasons
 from twistedipc.server.workflows import RETRY_INTERVAL, Workflows
 from twistedipc.storage import attempts
+from twistedipc.storage.errors import TenureLost
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import AttemptRow, OfferRow
@@ -210,7 +211,11 @@ class QueueDispatch:
     async def _offer(self, link: Link, queued: OfferRow) -> bool:
         """Offer this attempt there; whether it isn't queued any more, or might be offered again."""
         lease = self._random(16).hex()
-        row = await self._lifecycle.offer(queued, lease, link.peer.info.name)
+        try:
+            row = await self._lifecycle.under(link.tenure).offer(queued, lease, link.peer.info.name)
+        except TenureLost:
+            link.moved()
+            return False
         if row is None:
             return False  # it was cancelled, or another was faster
         if not link.synced:

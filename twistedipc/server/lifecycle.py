@@ -15,6 +15,7 @@ waits for the answer, `LedgerUnavailable` is raised instead; the docstring says 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import TypeVar, assert_never
 
@@ -50,6 +51,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
+from twistedipc.server.writes import Writes
 from twistedipc.storage import (
     access,
     approvals,
@@ -66,6 +68,7 @@ from twistedipc.storage import (
     schedules,
     seen,
     taking,
+    tenures,
 )
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
@@ -85,6 +88,7 @@ from twistedipc.storage.rows import (
 )
 from twistedipc.storage.standing import note_standing
 from twistedipc.storage.taking import Taken
+from twistedipc.storage.tenures import Tenure
 
 _T = TypeVar("_T")
 
@@ -119,6 +123,7 @@ class Lifecycle:
     ) -> None:
         self._now = now
         self._ledger = ledger
+        self._write = Writes(ledger)
         self._retry = workflows.retry_until_available
         self._bell = bell
         self._passwords = passwords
@@ -130,6 +135,17 @@ class Lifecycle:
         self._logs = logs
         self._grants = grants
         self._provenance = provenance
+
+    def under(self, tenure: Tenure | None) -> Lifecycle:
+        """
+        Return the same, for a builder's link: whatever it does is done under the link's tenure, and raises `TenureLost`
+        when that doesn't hold any more. None: no other apiserver can have the builder.
+        """
+        if tenure is None:
+            return self
+        under = copy(self)
+        under._write = self._write.under(tenure)
+        return under
 
     # -- people ask. All of these raise `LedgerUnavailable`.
 
@@ -166,7 +182,7 @@ class Lifecycle:
                 _record(connection, "build.request", made.project, _requested(made), by, now)
             return made, attempts.get(connection, attempt_name(made.id, made.attempt)) if new else None
 
-        build, queued = await self._ledger.write(create, self._now())
+        build, queued = await self._write(create, self._now())
         if queued is not None:
             self._announce(queued)
         return build, queued is not None
@@ -188,7 +204,7 @@ class Lifecycle:
             _record(connection, "build.retry", attempt.project, detail, by, now)
             return attempt
 
-        row = await self._ledger.write(retry, self._now())
+        row = await self._write(retry, self._now())
         self._announce(row)
         return row
 
@@ -238,7 +254,7 @@ class Lifecycle:
                 _record(connection, "build.cancel", project, told, by or APISERVER, now)
             return taken, queued
 
-        taken, queued = await self._ledger.write(write, self._now())
+        taken, queued = await self._write(write, self._now())
         if queued is not None:
             self._announce(queued)
         for row in taken.cancelled:
@@ -260,7 +276,7 @@ class Lifecycle:
             _record(connection, "build.request", ran.row.project, detail, schedules.actor(ran.row), now)
             return attempts.get(connection, attempt_name(ran.made.id, ran.made.attempt))
 
-        queued = await self._ledger.write(write, self._now())
+        queued = await self._write(write, self._now())
         if queued is not None:
             self._announce(queued)
 
@@ -278,7 +294,7 @@ class Lifecycle:
             _record(connection, "build.cancel", row.project, detail, by, now)
             return row
 
-        self._follow_cancel(await self._ledger.write(cancel, self._now()))
+        self._follow_cancel(await self._write(cancel, self._now()))
 
     def _follow_cancel(self, row: AttemptRow) -> None:
         """That an attempt is to be cancelled is committed: tell who must know."""
@@ -314,7 +330,7 @@ class Lifecycle:
             self._provenance.record(connection, row, settled, now)
             return row, settled
 
-        row = await self._releasing.approve(build, lambda: self._ledger.write(approve, self._now()))
+        row = await self._releasing.approve(build, lambda: self._write(approve, self._now()))
         if STATES[row.state].delivers:
             self._passwords.give(row.name, otp, by.name)  # first: the announcement begins it
         self._announce(row)
@@ -333,7 +349,7 @@ class Lifecycle:
                 _record(connection, "build.elsewhere", row.project, detail, APISERVER, now)
             return row
 
-        row = await self._retry(lambda: self._ledger.write(note, self._now()))
+        row = await self._retry(lambda: self._write(note, self._now()))
         if row is not None:
             self._announce(row)
 
@@ -350,7 +366,7 @@ class Lifecycle:
             _record(connection, "build.refuse", row.project, detail, by, now)
             return row
 
-        row = await self._ledger.write(refuse, self._now())
+        row = await self._write(refuse, self._now())
         self._passwords.give(row.name, otp, by.name)
         self._announce(row)
         self._bell.ring(Topic.DELIVERY)
@@ -361,7 +377,7 @@ class Lifecycle:
     async def offer(self, queued: OfferRow, lease: str, builder: str) -> AttemptRow | None:
         """queued → offered, to be sent to ``builder``. Raises `LedgerUnavailable`: then it isn't offered."""
         try:
-            row = await self._ledger.write(
+            row = await self._write(
                 permits.offer,
                 queued.name,
                 lease,
@@ -397,9 +413,7 @@ class Lifecycle:
         :param still_wanted: asked before each try; if it says False, nothing is done.
         :param first: called once it is done, before the queue is looked at again.
         """
-        row = await self._unless_moot(
-            still_wanted, lambda: self._ledger.write(_requeue, attempt, holder, self._now(), reason)
-        )
+        row = await self._unless_moot(still_wanted, lambda: self._write(_requeue, attempt, holder, self._now(), reason))
         if row is not None:
             first()
             self._announce(row)
@@ -407,14 +421,14 @@ class Lifecycle:
 
     async def cancel_offer(self, row: AttemptRow, reason: str) -> None:
         """offered → cancelled: it can't be sent to any builder, and must not return to the head of the queue."""
-        await self._retry(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
+        await self._retry(partial(self._write, attempts.note_cancel, row.name, reason))
         await self.return_to_queue(row.name, row.holder)
 
     # -- a builder's word
 
     async def accept(self, attempt: str, holder: Holder, isolation: Kind | None) -> AttemptRow | None:
         """offered → accepted. Once this has returned a row, the builder may be told to start it."""
-        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, holder, isolation))
+        row = await self._retry(lambda: self._write(attempts.accept, attempt, holder, isolation))
         if row is not None:
             crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
             self._announce(row)
@@ -422,7 +436,7 @@ class Lifecycle:
 
     async def start(self, attempt: str, holder: Holder, time: int) -> AttemptRow | None:
         """accepted or disconnected → running, since ``time`` by the builder's clock, if that can be."""
-        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, holder, time, self._now()))
+        row = await self._retry(lambda: self._write(attempts.started, attempt, holder, time, self._now()))
         crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
         if row is not None:
             self._announce(row)
@@ -434,7 +448,7 @@ class Lifecycle:
 
         :param resolved: as in `finish`.
         """
-        row = await self._retry(lambda: self._ledger.write(_check_out, attempt, holder, found, self._now(), resolved))
+        row = await self._retry(lambda: self._write(_check_out, attempt, holder, found, self._now(), resolved))
         if row is not None:
             self._announce(row)
 
@@ -445,11 +459,11 @@ class Lifecycle:
         """
         if STATES[row.state].lease is LeaseStatus.OFFERED:
             # Its acceptance was lost on the way; that the builder has the attempt says the same.
-            accepted = await self._ledger.write(attempts.accept, row.name, row.holder, isolation)
+            accepted = await self._write(attempts.accept, row.name, row.holder, isolation)
             if accepted is None:
                 return None
             self._announce(accepted)
-        back = await self._ledger.write(attempts.reconnected, row.name, row.holder, phase)
+        back = await self._write(attempts.reconnected, row.name, row.holder, phase)
         if back is not None:
             self._announce(back)
         return back
@@ -462,10 +476,18 @@ class Lifecycle:
         for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
             if STATES[row.state].lease is LeaseStatus.OFFERED:
                 await self.return_to_queue(row.name, row.holder, still_wanted=still_wanted)
-        gone = await self._unless_moot(still_wanted, lambda: self._ledger.write(attempts.disconnected, builder))
+        gone = await self._unless_moot(still_wanted, lambda: self._write(attempts.disconnected, builder))
         for row in gone or ():
             self._announce(row)
         self._bell.ring(Topic.QUEUE)
+
+    async def leave_builder(
+        self, tenure: Tenure, time: Callable[[Connection], int], *, still_wanted: Callable[[], bool]
+    ) -> None:
+        """A builder's link is lost, if several apiservers share the database: the builder may link at any of them."""
+        await self._unless_moot(
+            still_wanted, lambda: self._write(lambda connection: tenures.leave(connection, tenure, time(connection)))
+        )
 
     async def note_builder(self, builder: str, address: str, action: str) -> None:
         """A builder's link was made or lost: write it down."""
@@ -474,11 +496,11 @@ class Lifecycle:
         def note(connection: Connection, now: int) -> None:
             audit.record(connection, by=by, action=action, subject=builder, project=None, detail={}, now=now)
 
-        await self._retry(lambda: self._ledger.write(note, self._now()))
+        await self._retry(lambda: self._write(note, self._now()))
 
     async def miss(self, row: AttemptRow, reason: str) -> None:
         """→ disconnected: its builder has linked, and doesn't say that it has it. ``reason`` is for people."""
-        missed = await self._retry(lambda: self._ledger.write(attempts.missed, row.name, row.holder, reason))
+        missed = await self._retry(lambda: self._write(attempts.missed, row.name, row.holder, reason))
         if missed is not None:
             self._announce(missed)
 
@@ -490,26 +512,26 @@ class Lifecycle:
         holders: set[str] = set()
         for row in await self._ledger.read(attempts.leased, None):
             if STATES[row.state].lease is LeaseStatus.OFFERED:
-                returned = await self._ledger.write(_requeue, row.name, row.holder, self._now())
+                returned = await self._write(_requeue, row.name, row.holder, self._now())
                 if returned is not None:
                     self._announce(returned)
             else:
                 holders.add(row.builder)
         for name in sorted(holders):
-            for row in await self._ledger.write(attempts.disconnected, name):
+            for row in await self._write(attempts.disconnected, name):
                 self._announce(row)
         return sorted(holders)
 
     async def start_publishing(self, attempt: str, holder: Holder) -> AttemptRow | None:
         """accepted, running or disconnected → publishing. Raises `LedgerUnavailable`."""
-        row = await self._ledger.write(attempts.publishing, attempt, holder)
+        row = await self._write(attempts.publishing, attempt, holder)
         if row is not None:
             self._announce(row)
         return row
 
     async def note_upload_trouble(self, attempt: str, holder: Holder, reason: str) -> AttemptRow | None:
         """Have a publishing attempt say why its upload takes so long. Raises `LedgerUnavailable`."""
-        row = await self._ledger.write(attempts.note_trouble, attempt, holder, reason)
+        row = await self._write(attempts.note_trouble, attempt, holder, reason)
         if row is not None:
             self._announce(row)
         return row
@@ -517,14 +539,14 @@ class Lifecycle:
     async def give_permit(self, want: WantPermit, builder: str) -> permits.Answer:
         """→ publishing, if the attempt may have the permit. Raises `LedgerUnavailable`."""
         asked = (want.attempt, want.lease, want.target, want.packages, builder)
-        answer = await self._ledger.write(permits.give, *asked, self._now())
+        answer = await self._write(permits.give, *asked, self._now())
         if answer.row is not None:
             self._announce(answer.row)
         return answer
 
     async def refuse_permit(self, want: WantPermit, reason: str, builder: str) -> None:
         """Write down that the attempt gets no permit. Raises `LedgerUnavailable`."""
-        await self._ledger.write(permits.refuse, want.attempt, want.target, reason, builder, self._now())
+        await self._write(permits.refuse, want.attempt, want.target, reason, builder, self._now())
 
     async def finish(
         self, row: AttemptRow, result: Result, *, lines: int, sha256: str, resolved: int | None
@@ -544,7 +566,7 @@ class Lifecycle:
 
         def commit(result: Result, made: Sequence[ReleaseRow]) -> Deferred[AttemptRow | None]:
             end = msgspec.structs.replace(believed, result=result)
-            return self._ledger.write(_finish, row, end, resolved, made, self._provenance, self._now())
+            return self._write(_finish, row, end, resolved, made, self._provenance, self._now())
 
         finished = await self._retry(lambda: self._releasing.release_with(row, believed.result, commit))
         if finished is None:
@@ -559,7 +581,7 @@ class Lifecycle:
 
     async def lose(self, row: AttemptRow, reason: str, *, still_wanted: Callable[[], bool] = _always) -> None:
         """→ lost: nothing will tell how it ended. It is queued again, if its project wants that."""
-        rows = await self._unless_moot(still_wanted, lambda: self._ledger.write(_lose, row, reason, self._now()))
+        rows = await self._unless_moot(still_wanted, lambda: self._write(_lose, row, reason, self._now()))
         for each in rows or ():
             self._announce(each)
 
@@ -567,7 +589,7 @@ class Lifecycle:
 
     async def begin_delivery(self, attempt: str, target: str) -> permits.Answer:
         """Ask whether what an attempt has stored for a target may be published now, and write down that it is."""
-        return await self._retry(lambda: self._ledger.write(permits.open_stored, attempt, target, self._now()))
+        return await self._retry(lambda: self._write(permits.open_stored, attempt, target, self._now()))
 
     async def note_step(self, attempt: str, target: str, row: Row, by: str) -> None:
         """
@@ -596,7 +618,7 @@ class Lifecycle:
                 who = by if row.outcome is Outcome.DONE else "elsewhere"
                 publications.note_approved(connection, attempt, target, row.position, who, now)
 
-        await self._retry(lambda: self._ledger.write(note, self._now()))
+        await self._retry(lambda: self._write(note, self._now()))
 
     async def lock_packages(self, attempt: str, wanted: Mapping[str, Sequence[str]]) -> str:
         """
@@ -604,18 +626,16 @@ class Lifecycle:
 
         :param wanted: the packages' names, by their place
         """
-        locked: str = await self._retry(
-            lambda: self._ledger.write(publications.take_locks_at, wanted, attempt, self._now())
-        )
+        locked: str = await self._retry(lambda: self._write(publications.take_locks_at, wanted, attempt, self._now()))
         return locked
 
     async def unlock_packages(self, attempt: str) -> None:
         """Unlock what an attempt has locked."""
-        await self._retry(lambda: self._ledger.write(publications.free_locks, attempt))
+        await self._retry(lambda: self._write(publications.free_locks, attempt))
 
     async def drop_superseded(self, attempt: str, target: str) -> None:
         """Write down that what a newer build has published is no matter of a refused attempt any more."""
-        await self._retry(lambda: self._ledger.write(publications.drop_superseded, attempt, target, self._now()))
+        await self._retry(lambda: self._write(publications.drop_superseded, attempt, target, self._now()))
 
     async def ask_person(self, row: AttemptRow, reason: str, sha256: str) -> AttemptRow:
         """
@@ -629,7 +649,7 @@ class Lifecycle:
             waits = attempts.waits_again(connection, row.name, reason, sha256, now)
             return waits or attempts.get(connection, row.name) or row
 
-        waiting = await self._retry(lambda: self._ledger.write(wait, self._now()))
+        waiting = await self._retry(lambda: self._write(wait, self._now()))
         self._announce(waiting)
         return waiting
 
@@ -648,7 +668,7 @@ class Lifecycle:
                 _record_published(connection, row.project, attempt, new, APISERVER, now)
             return attempts.get(connection, attempt)
 
-        return await self._retry(lambda: self._ledger.write(note, self._now()))
+        return await self._retry(lambda: self._write(note, self._now()))
 
     async def delivered(self, row: AttemptRow, outcome: AttemptState, reason: str, sha256: str) -> AttemptRow:
         """
@@ -670,16 +690,35 @@ class Lifecycle:
             _record_live(connection, row, made, now)
             return settled, made
 
-        ended = await self._retry(
-            lambda: self._releasing.approve(row.build, lambda: self._ledger.write(end, self._now()))
-        )
+        ended = await self._retry(lambda: self._releasing.approve(row.build, lambda: self._write(end, self._now())))
         self._announce(ended)
         return ended
 
     # -- what follows
 
+    def heard(self, row: AttemptRow) -> None:
+        """Another apiserver has changed an attempt, and that is committed: do here what follows from it."""
+        info = STATES[row.state]
+        self._follow(row)
+        if info.log_over and self._logs.is_written(row.name):
+            self._end_log(row)
+        else:
+            self._logs.heard(row.name, over=info.log_over)
+        if row.cancel_reason and info.cancel is Cancellation.BY_BUILDER:
+            link = self._linked.link_of(row.builder)
+            if link is not None:
+                link.cancel_attempt(row)
+
     def _announce(self, row: AttemptRow) -> None:
         """A change of state is committed: tell all listeners, and do what follows from the state's row."""
+        self._follow(row)
+        if STATES[row.state].log_over:
+            self._end_log(row)
+
+    def _end_log(self, row: AttemptRow) -> None:
+        self._logs.finish(row.name, End(row.lines or 0, row.sha256, row.state.value, row.complete))
+
+    def _follow(self, row: AttemptRow) -> None:
         info = STATES[row.state]
         self._feed.publish(StateChange.of(row, self._now()))
         if info.builder_done:
@@ -688,8 +727,6 @@ class Lifecycle:
             self._grants.revoke(row.name)
         if info.delivers:
             self._bell.ring(Topic.DELIVERY)
-        if info.log_over:
-            self._logs.finish(row.name, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         if info.offerable:
             self._bell.ring(Topic.QUEUE)
 

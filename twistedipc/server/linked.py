@@ -17,6 +17,7 @@ from twistedipc.ipc import Peer
 from twistedipc.server.boundaries import Program
 from twistedipc.server.resting import Resting
 from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.tenures import Tenure
 
 
 class Link(Protocol):
@@ -26,6 +27,7 @@ class Link(Protocol):
     since: int  # milliseconds since the epoch
     program: Program  # as it says itself
     superseded: bool  # the same builder has linked again
+    tenure: Tenure | None  # under which it writes, if several apiservers share the database
 
     @property
     def synced(self) -> bool:
@@ -62,6 +64,9 @@ class Link(Protocol):
 
     def expire_offer(self, row: AttemptRow, seconds: float) -> Awaitable[None]:
         """``row`` was offered so many seconds ago: unless that is answered, return it to the queue."""
+
+    def moved(self) -> None:
+        """The builder has linked at another apiserver: close this link, which may write nothing more."""
 
     def cancel_attempt(self, row: AttemptRow) -> None:
         """Tell the builder that this attempt is to be cancelled, now or when it has synced."""

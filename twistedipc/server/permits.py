@@ -32,6 +32,10 @@ class Permits:
         self._secrets = secrets
         self._lifecycle = lifecycle
 
+    def under(self, lifecycle: Lifecycle) -> Permits:
+        """Return the same for a builder's link: it writes by this ``lifecycle``."""
+        return Permits(self._ledger, self._secrets, lifecycle)
+
     async def ask(self, want: WantPermit, builder: str) -> Permit:
         """
         The answer to ``builder``, the same however often it asks. Raises `CallFailed`: ``not_yet`` if it is to ask

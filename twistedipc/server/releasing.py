@@ -9,13 +9,13 @@ itself is decided by ``storage.releases``, in the transaction that ends the atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
@@ -30,6 +30,7 @@ from twistedipc.publish.targets.registry import TARGETS, name_of
 from twistedipc.publish.targets.target import DiskUse, NotUnpacked, Pooled, Releases
 from twistedipc.server.boundaries import InThread
 from twistedipc.server.precedence import Precedence
+from twistedipc.server.project_locks import ProjectLocks
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import artifacts, audit, builds, previews, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
@@ -70,6 +71,7 @@ class Releasing:
         artifact_store: ArtifactStore,
         kept: Mapping[str, Releases],
         workflows: Workflows,
+        locks: ProjectLocks,
         rules: Rules | None = None,
     ) -> None:
         self._rules = rules or Rules()  # of projects that have none of their own
@@ -79,7 +81,7 @@ class Releasing:
         self._artifact_store = artifact_store
         self._kept = kept  # by target
         self._workflows = workflows
-        self._locks: dict[str, DeferredLock] = {}  # by project, see `_alone`
+        self._locks = locks  # by project, see `_alone`
         # Builds whose end is being committed and whose releases aren't live yet -> the Deferreds that wait for that.
         self._switching: dict[int, list[Deferred[None]]] = {}
         # By project and target, what is being compressed now, and whether to look once more what is live.
@@ -231,7 +233,10 @@ class Releasing:
             wanted = live.get(target, {})
             for name in sorted(known & (here | wanted.keys())):
                 async with self._alone(name):
-                    await self._switch(name, target, wanted.get(name))
+                    if self._locks.are_shared:  # another apiserver may have made another one live since
+                        await self._follow(name, target)
+                    else:
+                        await self._switch(name, target, wanted.get(name))
             left |= here - known
         for name in sorted(left):
             await self._remove_forgotten(name)
@@ -351,13 +356,14 @@ class Releasing:
                     live = await self._ledger.read(releases.live, project, target)
                     if live is None or self._workflows.stopping:
                         return
-                    made = await self._in_thread(
-                        kept.compress, project, live.id, COMPRESSED_AT_ONCE, self._may_compress
-                    )
-                if made is None:
-                    return
-                async with self._alone(project):
-                    await self._in_thread(kept.take_compressed, project, made)
+                    async with self._contents(project):
+                        made = await self._in_thread(
+                            kept.compress, project, live.id, COMPRESSED_AT_ONCE, self._may_compress
+                        )
+                        if made is None:
+                            return
+                        async with self._alone(project):
+                            await self._in_thread(kept.take_compressed, project, made)
         except OSError as error:
             self._log.error(
                 "the {target} release {id} of {project} can't be compressed (it is tried again): {error}",
@@ -372,11 +378,12 @@ class Releasing:
             if not isinstance(kept, Pooled):
                 continue
             try:
-                left = await self._in_thread(kept.unused, project)
-                found = len(left.contents)
-                while left.contents and not self._workflows.stopping:
-                    async with self._alone(project):
-                        left = await self._in_thread(kept.remove_unused, project, left, REMOVED_AT_ONCE)
+                async with self._contents(project):
+                    left = await self._in_thread(kept.unused, project)
+                    found = len(left.contents)
+                    while left.contents and not self._workflows.stopping:
+                        async with self._alone(project):
+                            left = await self._in_thread(kept.remove_unused, project, left, REMOVED_AT_ONCE)
             except OSError as error:
                 self._log.error(
                     "contents that no {target} release of {project} has can't be removed (it is tried again): {error}",
@@ -479,15 +486,16 @@ class Releasing:
                     error=error,
                 )
 
-    @asynccontextmanager
-    async def _alone(self, project: str) -> AsyncIterator[None]:
+    def _alone(self, project: str) -> AbstractAsyncContextManager[None]:
         """Hold the project's lock: no other call changes the project's releases meanwhile."""
-        lock = self._locks.setdefault(project, DeferredLock())
-        await lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return self._locks.hold(project)
+
+    def _contents(self, project: str) -> AbstractAsyncContextManager[None]:
+        """
+        Of all apiservers, one at a time compresses what the project has, or removes what it has no more: each knows
+        what itself has just made, which no release has yet.
+        """
+        return self._locks.hold_among_all(f"{project}.contents")
 
 
 def _known_and_live(connection: Connection) -> tuple[frozenset[str], dict[str, dict[str, int]]]:

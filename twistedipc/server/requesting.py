@@ -56,7 +56,7 @@ class Requesting:
         self._running: set[int] = set()
         self._looking = False
         self._again = False
-        self._stopped = False
+        self._stopped = True  # until the start: another apiserver may carry out what is asked here
 
     # -- people ask
 
@@ -101,6 +101,7 @@ class Requesting:
 
     def start(self) -> None:
         """Go on with what a stop has left."""
+        self._stopped = False
         self.wake()
 
     def stop(self) -> None:
@@ -110,6 +111,8 @@ class Requesting:
 
     def wake(self) -> None:
         """Look what is to be done, now or once more after the look that is under way."""
+        if self._stopped:
+            return
         if self._looking:
             self._again = True
             return

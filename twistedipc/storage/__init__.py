@@ -36,7 +36,10 @@ plain values and returns the frozen rows of ``rows``:
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get
 into and out of columns, ``prepared`` how a statement that is run all the time gets by without SQLAlchemy's part in it.
-``engines`` are its connections, ``postgresql`` those to a server, ``guard`` is how one apiserver has the database for
-itself, ``clock`` what the ledger's threads wait by. ``errors`` are the errors of the callers' terms, ``faults`` how a
-driver's errors become these. On top of ``builds`` and ``outgoing``; imported by ``server`` and ``web``; knows neither.
+``engines`` are its connections, ``postgresql`` those to a server, ``clock`` what the ledger's threads wait by.
+``guard`` is how one apiserver has a SQLite database for itself, ``presence`` how several share a PostgreSQL:
+``apiservers`` (which there are, and what one does for all), ``tenures`` (which has which builder), ``changes`` (what
+each tells the others); ``file_locks`` is for what they have on disk. ``errors`` are the errors of the callers' terms,
+``faults`` how a driver's errors become these. On top of ``builds`` and ``outgoing``; imported by ``server`` and
+``web``; knows neither.
 """

@@ -60,7 +60,7 @@ from twistedipc.builds.variables import OfContexts, of_context
 from twistedipc.builds.versions import Versioning
 from twistedipc.builds.word import within
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
-from twistedipc.storage import access, build_secrets, outbox, rings
+from twistedipc.storage import access, build_secrets, changes, outbox, rings
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -355,6 +355,7 @@ def queue(
     )
     queued = get(connection, attempt_name(build, number))
     if queued is not None:
+        changes.note_attempt(connection, queued.name)
         outbox.note(connection, queued)
     _ring(connection, build, _S.QUEUED)
 
@@ -382,6 +383,7 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
     )
     if not changed.rowcount:
         return None
+    changes.note_attempt(connection, attempt)
     row = get(connection, attempt)
     if row is not None:
         _ring(connection, row.build, row.state)
@@ -501,6 +503,7 @@ def checked_out(
     )
     row = get(connection, attempt) if changed.rowcount else None
     if row is not None:
+        changes.note_attempt(connection, attempt)
         outbox.note_commit(connection, row)
     return row
 
@@ -527,6 +530,7 @@ def note_trouble(connection: Connection, attempt: str, holder: Holder, reason: s
         .where(*_is(attempt), *_has(holder), attempts.c.state == _S.PUBLISHING, attempts.c.reason != wanted)
         .values(reason=wanted)
     )
+    changes.note_attempt(connection, attempt)
     return get(connection, attempt) if changed.rowcount else None
 
 
@@ -558,6 +562,7 @@ def missed(connection: Connection, attempt: str, holder: Holder, reason: str) ->
         .where(*_is(attempt), *_has(holder), attempts.c.state == _S.DISCONNECTED)
         .values(reason=text(reason))
     )
+    changes.note_attempt(connection, attempt)
     return get(connection, attempt) if changed.rowcount else None
 
 
@@ -768,6 +773,7 @@ def note_release(connection: Connection, attempt: str, reason: str) -> None:
     connection.execute(
         update(attempts).where(*_is(attempt), attempts.c.state == _S.SUCCEEDED).values(reason=text(reason))
     )
+    changes.note_attempt(connection, attempt)
 
 
 def lose(connection: Connection, attempt: str, holder: Holder, reason: str, now: int) -> AttemptRow | None:
@@ -834,6 +840,7 @@ def change(
     connection.execute(update(builds).where(builds.c.id == build, builds.c.attempt == number).values(state=after))
     row = get(connection, attempt)
     if row is not None:
+        changes.note_attempt(connection, attempt)
         outbox.note(connection, row)
     _ring(connection, build, after)
     return row

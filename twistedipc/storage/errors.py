@@ -64,6 +64,14 @@ class NotAllowed(Exception):
     """The thing can be done, but not by this caller."""
 
 
+class TenureLost(Exception):
+    """A link has something to write about a builder that another link has by now, perhaps at another apiserver."""
+
+    def __init__(self, builder: str) -> None:
+        super().__init__(f"another link has builder {builder} by now")
+        self.builder = builder
+
+
 class NoSuchRelease(Exception):
     """The project has no release with this id, or its files are gone."""
 

@@ -29,7 +29,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, RootTransaction, make_url
 from sqlalchemy.exc import SQLAlchemyError, StatementError
@@ -37,6 +37,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
+from twistedipc.storage import changes
+from twistedipc.storage.apiservers import Identity, Incarnation
 from twistedipc.storage.clock import ThreadClock
 from twistedipc.storage.engines import BUSY_TIMEOUT, check_server, create_file, engine_for
 from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
@@ -44,7 +46,8 @@ from twistedipc.storage.faults import gone, translated, unanswered
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
 from twistedipc.storage.migrations import is_behind, upgrade
 from twistedipc.storage.prepared import command
-from twistedipc.storage.rings import Ringing, Rings, add, collect
+from twistedipc.storage.presence import Beside, Presence
+from twistedipc.storage.rings import Ringing, Rings, Topic, add, collect
 
 __all__ = ["Ledger", "LedgerTaken", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
 
@@ -158,6 +161,13 @@ class _Queue:
         return call
 
 
+class _Place(NamedTuple):
+    """What an apiserver says that opens the ledger. See `Ledger`."""
+
+    lost: Callable[[str], None]
+    identity: Identity | None
+
+
 class Ledger:
     """
     The database at ``url`` (SQLAlchemy's, or the text of one: ``sqlite:////DATA/ledger.sqlite``).
@@ -167,9 +177,10 @@ class Ledger:
         always: the fsync of the group before is wait enough.
     :param busy_timeout: seconds for which SQLite waits for another program's lock, and PostgreSQL for the next
         statement of a transaction: the deadline of every wait here.
-    :param lost: given by the apiserver, which must be the only one on its database (`guard`): called in the reactor's
-        thread, once, with the reason, when it isn't any more. Then every write fails. Without it the ledger is opened
-        beside the apiserver that there may be, by a program that does one thing and goes.
+    :param lost: given by an apiserver: called in the reactor's thread, once, with the reason, when another goes on with
+        what this one had (`guard`, `presence`). Then every write fails. Without it the ledger is opened beside the
+        apiservers that there may be, by a program that does one thing and goes.
+    :param identity: given by an apiserver on PostgreSQL: what it says of itself.
     :param clock: by which the ledger's threads wait.
     """
 
@@ -184,6 +195,7 @@ class Ledger:
         group_delay: float = 0,
         busy_timeout: float = BUSY_TIMEOUT,
         lost: Callable[[str], None] | None = None,
+        identity: Identity | None = None,
         clock: ThreadClock = time,
     ) -> None:
         self._reactor = reactor
@@ -193,9 +205,9 @@ class Ledger:
         self._now = now
         self._group_delay = group_delay
         self._busy_timeout = busy_timeout
-        self._lost = lost
+        self._place = None if lost is None else _Place(lost, identity)
         self._clock = clock
-        self._guard: Guard | None = None
+        self._guard: Guard | Presence | None = None
         self._watching: threading.Event | None = None  # set: the guard is watched no more
         self._writes = _Queue()
         self._reads = _Queue()
@@ -219,7 +231,7 @@ class Ledger:
         writer = engine_for(self._url, writes=True, busy_timeout=self._busy_timeout, clock=self._clock)
         reader = engine_for(self._url, writes=False, busy_timeout=self._busy_timeout, clock=self._clock)
         self._engines = [writer, reader]
-        guard = self._guard = Guard(self._url, reader, self._now, self._clock) if self._lost is not None else None
+        guard = self._guard = self._make_guard(reader)
         opened: Deferred[None] = Deferred()
         self._start("ledger-open", lambda: self._open_database(writer, guard, opened))
         try:
@@ -229,9 +241,9 @@ class Ledger:
             raise
         self._writes.open()
         self._reads.open()
-        check = None if guard is None else guard.check
+        brackets = guard or (None if self._is_file else Beside())
         writing = _Writer(
-            writer, self._writes, self._done, self._group_delay, check, self._clock, ringing=self._ringing
+            writer, self._writes, self._done, self._group_delay, brackets, self._clock, ringing=self._ringing
         )
         self._start("ledger-write", writing.run)
         for number in range(_READERS):
@@ -282,7 +294,30 @@ class Ledger:
         """
         return self._put(self._writes, lambda connection: query(connection, *args, **kwargs), None)
 
+    @property
+    def incarnation(self) -> Incarnation | None:
+        """Which start of which apiserver has opened this; None before, and if no other can be there."""
+        return None if self._guard is None else self._guard.incarnation
+
+    def listeners(self) -> frozenset[Topic]:
+        """Return to what other apiservers listen: to everything, if there are any. It may be called in any thread."""
+        return frozenset(Topic) if self._guard is not None and self._guard.others else frozenset()
+
     # -- in the reactor's thread -------------------------------------------------------------------------------------
+
+    @property
+    def _is_file(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    def _make_guard(self, reader: Engine) -> Guard | Presence | None:
+        place = self._place
+        if place is None:
+            return None
+        if self._is_file:
+            return Guard(self._url, reader, self._now, self._clock)
+        if place.identity is None:
+            raise ValueError("an apiserver on PostgreSQL says who it is")
+        return Presence(self._url, place.identity, busy_timeout=self._busy_timeout, clock=self._clock)
 
     def _put(self, queue: _Queue, run: Callable[[Connection], _T], key: Hashable | None) -> Deferred[_T]:
         try:
@@ -305,7 +340,7 @@ class Ledger:
         self._threads.append((thread, stopped))
         thread.start()
 
-    def _watch(self, guard: Guard) -> None:
+    def _watch(self, guard: Guard | Presence) -> None:
         """
         Look now and then whether the database is still ours. The thread isn't waited for when the ledger is closed: it
         may wait for a database that doesn't answer.
@@ -321,10 +356,9 @@ class Ledger:
 
         threading.Thread(target=main, name="ledger-guard", daemon=True).start()
 
-    def _has_lost(self, guard: Guard) -> None:
-        lost = self._lost
-        if lost is not None and self._guard is guard:
-            lost(guard.lost)
+    def _has_lost(self, guard: Guard | Presence) -> None:
+        if self._place is not None and self._guard is guard:
+            self._place.lost(guard.lost)
 
     def _fire(self, calls: list[_Call], rings: Rings | None = None) -> None:
         for call in calls:
@@ -342,7 +376,7 @@ class Ledger:
     def _done(self, calls: list[_Call], rings: Rings | None = None) -> None:
         self._reactor.callFromThread(self._fire, calls, rings)
 
-    def _open_database(self, writer: Engine, guard: Guard | None, opened: Deferred[None]) -> None:
+    def _open_database(self, writer: Engine, guard: Guard | Presence | None, opened: Deferred[None]) -> None:
         try:
             if self._url.get_backend_name() == "sqlite":
                 create_file(Path(str(self._url.database)))
@@ -350,10 +384,7 @@ class Ledger:
                 self._upgrade_beside(writer)
             else:
                 check_server(self._url)
-                guard.acquire()
-                with writer.connect() as connection, connection.begin():
-                    upgrade(connection)
-                    guard.own(connection)
+                guard.start(writer)
         except BaseException as error:
             self._reactor.callFromThread(opened.errback, translated(error))
         else:
@@ -407,6 +438,16 @@ def _read(engine: Engine, call: _Call) -> None:
                 raise
 
 
+class _Brackets(Protocol):
+    """What comes around each transaction that writes: `guard.Guard`, `presence.Presence` or `presence.Beside`."""
+
+    def check(self, connection: Connection) -> None:
+        """First. Raises `LedgerLost`."""
+
+    def end(self, connection: Connection) -> None:
+        """Last, before the commit."""
+
+
 class _Writer:
     """What the writer's thread does: it takes what waits, runs it, commits it, and says so. ``done`` gets a group."""
 
@@ -418,13 +459,13 @@ class _Writer:
         waiting: _Queue,
         done: Callable[[list[_Call], Rings | None], None],
         delay: float,
-        check: Callable[[Connection], None] | None,
+        brackets: _Brackets | None,
         clock: ThreadClock,
         *,
         ringing: Ringing | None,
     ) -> None:
         self._engine = engine
-        self._check = check  # raises if the database isn't ours any more
+        self._brackets = brackets
         self._waiting = waiting
         self._done = done
         self._delay = delay
@@ -466,6 +507,8 @@ class _Writer:
                 group.append(call := following)
             if self._ringing is not None and self._rings is not None:
                 self._ringing.carry(connection, self._rings)
+            if self._brackets is not None:
+                self._brackets.end(connection)
             transaction.commit()
         except BaseException as error:  # whatever it was, their Deferreds must be told
             if gone(error):
@@ -480,10 +523,8 @@ class _Writer:
             connection = self._connected()
             try:
                 transaction = connection.begin()
-                if self._check is not None:
-                    self._check(connection)
-                elif connection.dialect.name != "sqlite":
-                    command(connection, "SELECT 1")  # only with its first statement the driver begins it
+                if self._brackets is not None:
+                    self._brackets.check(connection)  # (only with its first statement PostgreSQL's driver begins it)
                 return connection, transaction
             except StatementError as error:
                 if is_new or not gone(error) or unanswered(error):
@@ -495,8 +536,10 @@ class _Writer:
         command(connection, "SAVEPOINT write")
         rings: Rings | None = None if self._rings is None else {}
         collect(connection, rings)
+        changes.call_begins(connection)
         try:
             call.result = call.run(connection)
+            changes.call_ends(connection)
             command(connection, "RELEASE SAVEPOINT write")
             if self._rings is not None and rings:
                 add(self._rings, rings)

@@ -13,7 +13,7 @@ batches decoded, so it can keep a `builds.logs.LogDigest` itself; then it needs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -24,7 +24,7 @@ from twistedipc.builds.logs import MAX_SUMMARY, Gap, LogDigest, StepEnded, StepS
 from twistedipc.builds.names import shown
 from twistedipc.builds.states import LOG_OVER
 from twistedipc.sealed.outline import Marked
-from twistedipc.storage import rings
+from twistedipc.storage import changes, rings
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
@@ -35,6 +35,7 @@ from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import ChunkRow
 from twistedipc.storage.sealed_logs import read_later, read_sealed
 from twistedipc.storage.tables import attempts, log_chunks, said, steps
+from twistedipc.storage.tenures import Tenure, require
 
 __all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "read_plain", "verify"]
 
@@ -75,15 +76,21 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     events: list[tuple[int, StepStarted | StepEnded]] = []  # those among the records, with their batch's time
     gist: Gist | None = None  # of all events among the records
     marks: list[Marked] = []  # those among the records that an outline may want
+    tenure: Tenure | None = None  # of the link that they came by, if several apiservers share the database
 
 
 def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     """
     Append each item to its log: all of them or, by raising `LogOrder`, none. Of one attempt there may be several,
     in order. However many they are, these are two statements. Returns the attempts whose gist may be another now.
+    Raises `TenureLost` likewise.
     """
     if not items:
         return set()
+    changes.is_log(connection)
+    tenures = {item.tenure for item in items if item.tenure is not None}
+    if tenures:
+        require(connection, tenures)
     rows = [_row(item) for item in items]
     if _ADVANCE.run(connection, rows) != len(items):
         raise _refusal(connection, items)
@@ -96,6 +103,7 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
         keep_outline(connection, item.attempt, item.marks)
         if item.gist is not None and keep_gist(connection, *split_attempt(item.attempt), item.gist):
             changed.add(item.attempt)
+            changes.note_gist(connection, split_attempt(item.attempt)[0])
     return changed
 
 
@@ -132,6 +140,19 @@ _NOTHING_SAID: dict[str, object] = {"progress": None, "label": "", "summary": ""
 def next_record(connection: Connection, attempt: str) -> int:
     """Return the number of the next record to come. Raises `NotFound`."""
     return bounds(connection, attempt)[0]
+
+
+def ends(connection: Connection, followed: Sequence[str]) -> dict[str, int]:
+    """Return the number of the next record to come of each of these attempts that there is."""
+    keys = {split_attempt(attempt): attempt for attempt in followed}
+    query = select(attempts.c.build_id, attempts.c.number, attempts.c.next_record).where(
+        attempts.c.build_id.in_(sorted({build for build, _number in keys}))
+    )
+    return {
+        keys[row.build_id, row.number]: row.next_record
+        for row in connection.execute(query)
+        if (row.build_id, row.number) in keys
+    }
 
 
 def bounds(connection: Connection, attempt: str) -> tuple[int, int]:

@@ -151,6 +151,12 @@ def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[Proj
     return _rows(connection, connection.execute(query).all())
 
 
+def all_numbers(connection: Connection) -> dict[str, int]:
+    """Return the numbers of all projects by their names."""
+    query = select(projects.c.name, projects.c.id).where(projects.c.deleted.is_(None))
+    return {row.name: row.id for row in connection.execute(query)}
+
+
 def all_names(connection: Connection) -> frozenset[str]:
     """Return the names of all projects."""
     return frozenset(connection.execute(select(projects.c.name).where(projects.c.deleted.is_(None))).scalars())

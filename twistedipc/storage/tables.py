@@ -774,6 +774,54 @@ owner = Table(
     Column("started", BigInteger, nullable=False),
 )
 
+apiservers = Table(
+    "apiservers",
+    metadata,
+    Column("name", Text, primary_key=True, comment="as its configuration or its data folder has it"),
+    Column("incarnation", BigInteger, nullable=False, comment="how many have had this name"),
+    Column("folder", Text, nullable=False, comment="what its data folder is told by"),
+    Column("files", Text, nullable=False, comment="what its folder of artifacts and releases is told by"),
+    Column("url", Text, nullable=False, comment="where its API is"),
+    Column("host", Text, nullable=False, comment="where it runs"),
+    Column("pid", BigInteger, nullable=False, comment="its process there"),
+    Column("started", BigInteger, nullable=False, comment="by the database's clock, as all times here"),
+    Column("seen", BigInteger, nullable=False, comment="when it last said that it is there"),
+    Column("steady", BigInteger, nullable=False, comment="since when it has said so without a pause"),
+    Column("ended", BigInteger, comment="null: it is alive; else when it ended or was given up"),
+)
+
+builder_links = Table(
+    "builder_links",
+    metadata,
+    Column("builder", Text, primary_key=True),
+    Column("peer", Text, nullable=False, comment="which process of the builder is linked, or was last"),
+    Column("apiserver", Text, nullable=False, comment="which answers for the builder"),
+    Column("incarnation", BigInteger, nullable=False, comment="of the apiserver"),
+    Column("epoch", BigInteger, nullable=False, comment="how often it was taken; each link has its own"),
+    Column("linked", Boolean, nullable=False, comment="false: the builder is away, and waited for"),
+    Column("since", BigInteger, nullable=False, comment="by the database's clock"),
+)
+
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", Text, primary_key=True, comment="work that one apiserver does for all"),
+    Column("apiserver", Text, nullable=False, comment="which does it"),
+    Column("incarnation", BigInteger, nullable=False, comment="of the apiserver"),
+    Column("epoch", BigInteger, nullable=False, comment="how often it was taken"),
+    Column("since", BigInteger, nullable=False, comment="by the database's clock"),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", _Id, primary_key=True, comment="in the order of the commits"),
+    Column("apiserver", Text, nullable=False, comment="which has made it; the others read it here"),
+    Column("what", Text, nullable=False, comment="storage.changes.Change, or empty: anything"),
+    Column("time", BigInteger, nullable=False, comment="by the database's clock"),
+    sqlite_autoincrement=True,
+)
+
 audit = Table(
     "audit",
     metadata,

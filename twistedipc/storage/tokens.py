@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from itertools import count as count_from
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -93,6 +93,14 @@ def issue(
     return token, secret
 
 
+class Again(NamedTuple):
+    """A token that was good once. ``disabled``: its person is."""
+
+    row: TokenRow
+    revoked: bool
+    disabled: bool
+
+
 def well_formed(secret: str) -> bool:
     """Return whether this could be a token's secret at all, so that it is worth a look into the ledger."""
     return secret.startswith(PREFIX) and len(secret) <= 200
@@ -144,6 +152,27 @@ _WITH_SECRET = (
     .where(people.c.disabled.is_(None), tokens.c.secret_sha256 == bindparam("secret"))
 )
 _SESSIONS = _good().where(tokens.c.session).order_by(tokens.c.id)
+
+
+def again(connection: Connection, ids: Collection[int]) -> dict[int, Again]:
+    """Return how these tokens are by now; what is deleted isn't there."""
+    parents = tokens.alias("parents")
+    query = (
+        select(tokens, parents.c.revoked.label("parent_revoked"), people.c.disabled.label("disabled"))
+        .outerjoin(parents, parents.c.id == tokens.c.parent)
+        .outerjoin(people, people.c.id == tokens.c.person)
+        .where(tokens.c.id.in_(list(ids)))
+    )
+    found = connection.execute(query).all()
+    rows = {row.id: row for row in _rows(connection, found)}
+    return {
+        each.id: Again(
+            row=rows[each.id],
+            revoked=each.revoked is not None or each.parent_revoked is not None,
+            disabled=each.disabled is not None,
+        )
+        for each in found
+    }
 
 
 def touch(connection: Connection, token_id: int, now: int) -> None:

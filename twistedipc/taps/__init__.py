@@ -10,5 +10,6 @@ where the parts are put together and the reactor is imported. Top layer; found t
   ``mail_server``
 - ``joining``: how a builder elsewhere can meet an apiserver; ``checking``: whether it can, tried
 - ``certificates``: those of the ports for browsers, from files
+- ``identity``: who an apiserver is among several on one database
 - ``common``: what both do alike; ``hangup``: SIGHUP reopens log files
 """

@@ -32,6 +32,7 @@ from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import LedgerUnreachable
+from twistedipc.storage.file_locks import FileLocks
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
@@ -55,6 +56,7 @@ from twistedipc.taps.compose import web_context
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.taps.from_store import PublishProcesses, PublishReactor, environment_of
 from twistedipc.taps.hangup import Hangups
+from twistedipc.taps.identity import identity_of
 from twistedipc.taps.joining import joining
 from twistedipc.taps.mail import SmtpMail
 from twistedipc.web.access.audience import Audience
@@ -125,12 +127,13 @@ class ApiService(MultiService):
         self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost)
+        identity = identity_of(config)
+        self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost, identity=identity)
         self._folder_lock = FolderLock(config.data)
-        static = ReleaseStore(config.data / Static.folder, now=now, assets_days=config.releases.assets_days)
+        static = ReleaseStore(config.files / Static.folder, now=now, assets_days=config.releases.assets_days)
         self._domains = Domains(config.hosts, config.release_urls)
         certificates = self._certificates_of(config)
-        kept = {**TARGETS.releases(config.data), Static.name: static}
+        kept = {**TARGETS.releases(config.files), Static.name: static}
         self._server = server = compose(
             Outside(
                 clock=reactor,
@@ -147,12 +150,15 @@ class ApiService(MultiService):
                 signing_key=SigningKey(config.signing_key),
                 issuer=Issuer(config.id_token_key, config.api_url, now=time.time),
                 program=PublishProcesses(
-                    cast(PublishReactor, reactor), config.data / "publishing", [config.data], os.environ
+                    cast(PublishReactor, reactor), config.data / "publishing", [config.data, config.files], os.environ
                 ),
                 ask_program=AskProcesses(cast(PublishReactor, reactor), os.environ),
                 requests=AgentOutgoing(agent_for_elsewhere(reactor, self._look_up, config.elsewhere), reactor),
                 mail=SmtpMail(reactor, config.mail_server()),
                 wire=_wire(reactor, config),
+                elsewhere=self._ledger.listeners,
+                file_locks=None if identity is None else FileLocks(config.files / "locks"),
+                here=lambda: self._ledger.incarnation,
             ),
             ServerSettings(
                 uploads_url=config.api_url,
@@ -192,6 +198,8 @@ class ApiService(MultiService):
             certificate_ends=(lambda name: None) if certificates is None else certificates.ends,
         )
         self._api_site = api_site(context)
+        server.hearing.on_change(self._api_site.refresh)
+        server.hearing.on_change(lambda: self._in_thread(static.drop_removed))
         releases = releases_site(
             static,
             reactor,
@@ -206,6 +214,7 @@ class ApiService(MultiService):
             partial(listen_at, reactor, endpoints, site, self._ports, self._log, certificates)
             for endpoints, site in (([config.http.listen], self._api_site), (config.releases.endpoints, releases))
         ]
+        server.hearing.on_change(partial(self._refresh, context.audience))
         refreshing = TimerService(REFRESH, lambda: Deferred.fromCoroutine(self._refresh(context.audience)))
         refreshing.clock = reactor
         refreshing.setServiceParent(self)
@@ -261,9 +270,14 @@ class ApiService(MultiService):
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
     async def _start(self) -> None:
+        if self._config.database_url.get_backend_name() != "sqlite":
+            # First: by that a start knows that an apiserver of the same name and folder has ended.
+            await self._in_thread(self._folder_lock.acquire)
         await self._patiently(self._ledger.open)
         await self._in_thread(self._folder_lock.acquire)
         for step in (
+            self._server.hearing.begin,
+            self._api_site.refresh,
             self._take_first_builder,
             partial(self._domains.load, self._ledger),
             self._server.builders.recover,

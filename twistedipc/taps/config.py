@@ -265,6 +265,8 @@ class Cluster(Section, frozen=True, kw_only=True):
     """``[cluster]``: several apiservers on one ledger."""
 
     bell: str = ""  # by what they wake one another: valkey://HOST; "": by the database
+    name: str = ""  # of this apiserver among those of its database; "": made once, and kept in `data`
+    shared: Path | None = None  # what all apiservers of a database have in common; None: `data`
 
 
 class ApiserverConfig(Section, frozen=True, kw_only=True):
@@ -338,29 +340,34 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return Rules() if self.retention is None else self.retention.rules()
 
     @property
+    def files(self) -> Path:
+        """The folder of what all apiservers of a database have in common: artifacts, releases, sealed logs, keys."""
+        return self.cluster.shared or self.data
+
+    @property
     def artifacts(self) -> Path:
         """The folder of what was uploaded by builders."""
-        return self.data / "artifacts"
+        return self.files / "artifacts"
 
     @property
     def log_archive(self) -> Path:
         """The folder of sealed logs that aren't in the database."""
-        return self.data / "logs"
+        return self.files / "logs"
 
     @property
     def secret_key(self) -> Path:
         """The file with the key by which the projects' secrets are sealed."""
-        return self.data / "secret.key"
+        return self.files / "secret.key"
 
     @property
     def signing_key(self) -> Path:
         """The file with the key by which provenance is signed; the public half is beside it, in signing.pub."""
-        return self.data / "signing.key"
+        return self.files / "signing.key"
 
     @property
     def id_token_key(self) -> Path:
         """The file with the key by which ID tokens are signed. It is made when one is needed first."""
-        return self.data / "id-tokens.key"
+        return self.files / "id-tokens.key"
 
     @property
     def api_url(self) -> str:

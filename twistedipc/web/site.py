@@ -56,6 +56,10 @@ class ApiSite(BoundedSite):
         """What tokens hold open now."""
         return self._api.held
 
+    async def refresh(self) -> None:
+        """Another apiserver may have changed what tokens may: look again. Raises `LedgerUnavailable`."""
+        await self._api.refresh()
+
     async def stop(self) -> None:
         """Break off what streams, and wait for what is being changed. Requests that come meanwhile are refused."""
         await self._api.stop()

@@ -16,4 +16,5 @@ queue between them. A viewer's cursor is woken when its log has grown, and pulls
 - ``live``: one log in memory, and its tail; ``rounds``: when viewers are woken, and how much time that may take
 - ``cursor``: a place in a log; ``store``: all logs, live and stored
 - ``commits``: records become durable, in groups
+- ``following``: logs that are written at another apiserver, read from the ledger
 """

@@ -25,8 +25,9 @@ from twistedipc.sealed.outline import Marked, is_wanted
 from twistedipc.server.fanout.entries import Entry
 from twistedipc.server.fanout.live import LiveLog
 from twistedipc.storage import logs
-from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.errors import LogOrder, TenureLost
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.tenures import Tenure
 
 #: Seconds between the beginnings of two commits.
 COMMIT_INTERVAL = 0.015
@@ -45,7 +46,7 @@ RETRY_INTERVAL = 0.5
 class _Pending:
     """The records of one log that wait for a commit."""
 
-    __slots__ = ("entries", "events", "gist", "live", "marks")
+    __slots__ = ("entries", "events", "gist", "live", "marks", "tenure")
 
     def __init__(self, live: LiveLog) -> None:
         self.live = live
@@ -53,6 +54,7 @@ class _Pending:
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
         self.gist: Gist | None = None  # None: no event is among them
         self.marks: list[Marked] = []
+        self.tenure: Tenure | None = None
 
     def items(self) -> list[logs.ChunkItem]:
         """Return the records as chunks. The events, in all their forms, are with the last chunk."""
@@ -73,6 +75,7 @@ class _Pending:
                 events=self.events if part is parts[-1] else [],
                 gist=self.gist if part is parts[-1] else None,
                 marks=self.marks if part is parts[-1] else [],
+                tenure=self.tenure,
             )
             for part in parts
         ]
@@ -95,6 +98,7 @@ class _Pending:
         self.entries += later.entries
         self.events += later.events
         self.marks += later.marks
+        self.tenure = later.tenure
         if self.gist is None:
             self.gist = later.gist
         elif later.gist is not None:
@@ -131,13 +135,18 @@ class LogCommits:
         self._waiting: list[tuple[LiveLog, int, Deferred[None]]] = []
         self.failing = False  # whether the last commit failed
 
-    def add(self, live: LiveLog, added: list[tuple[Entry, Batch]]) -> None:
-        """Add records to be committed, in the order of their numbers."""
+    def add(self, live: LiveLog, added: list[tuple[Entry, Batch]], tenure: Tenure | None = None) -> None:
+        """
+        Add records to be committed, in the order of their numbers.
+
+        :param tenure: of the link that they came by; None: no other apiserver can have its builder
+        """
         if not added:
             return
         pending = self._pending.get(live)
         if pending is None:
             pending = self._pending[live] = _Pending(live)
+        pending.tenure = tenure
         for entry, batch in added:
             pending.entries.append(entry)
             if not isinstance(batch, Gap) and _has_events(batch):
@@ -146,8 +155,9 @@ class LogCommits:
 
     def durable(self, live: LiveLog, next: int) -> Deferred[None]:
         """
-        Fires when all of the log's records below ``next`` are committed; fails with `LogOrder` if they can't be, and
-        with `LedgerUnavailable` if they weren't when the service stopped.
+        Fires when all of the log's records below ``next`` are committed; fails with `LogOrder` if they can't be, with
+        `TenureLost` if the link that they came by may not write them any more, and with `LedgerUnavailable` if they
+        weren't when the service stopped.
         """
         done: Deferred[None] = Deferred()
         if live.broken:
@@ -204,7 +214,7 @@ class LogCommits:
                 if live.attempt in result:
                     self._gist_changed(live)
                 continue
-            if result.check(LogOrder) is not None:
+            if result.check(LogOrder, TenureLost) is not None:
                 self._log.error("{error}", error=result.value)
                 self._drop(live, result)
                 continue

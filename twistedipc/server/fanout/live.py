@@ -194,6 +194,17 @@ class LiveLog:
         if self.tail.bytes > self.tail.most:
             self.tail.let_go(self.window.kept)
 
+    def follow(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries as the store has them: another apiserver has committed them."""
+        self.digest = None
+        for entry in entries:
+            size = len(entry.message)
+            self.window.take(entry.end, size)
+            self.window.keep(entry.end)
+            self.tail.append([entry], size)
+            self.gathered += size
+        self.tail.let_go(self.window.kept)
+
     def finish(self, end: End) -> None:
         """End the log: nothing comes after this."""
         if not self.loaded:

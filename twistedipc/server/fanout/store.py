@@ -197,6 +197,38 @@ class LogStore:
             live.broken = True
         return self.live(attempt)
 
+    # -- several apiservers on one ledger
+
+    def is_followed(self, live: LiveLog) -> bool:
+        """Return whether a log is read here, and written elsewhere if at all."""
+        return bool(live.cursors) and live.loaded and not (live.active or live.ended or live.broken)
+
+    def followed(self) -> list[LiveLog]:
+        """Return the logs of which this is so."""
+        return [live for live in self._live.values() if self.is_followed(live)]
+
+    def reload(self, attempt: str) -> None:
+        """
+        Another apiserver may have added to this log, or ended it: what is in memory is read again, unless it is written
+        here.
+        """
+        live = self._live.get(attempt)
+        if live is not None and not live.active:
+            live.broken = True
+            self.changed(live)
+            self.release(live)
+
+    def is_written(self, attempt: str) -> bool:
+        """Return whether a builder that is linked here writes this log."""
+        live = self._live.get(attempt)
+        return live is not None and live.active
+
+    def heard(self, attempt: str, *, over: bool) -> None:
+        """Another apiserver has changed the attempt. ``over``: nothing is added to its log any more."""
+        live = self._live.get(attempt)
+        if live is not None and live.loaded and over != live.ended:
+            self.reload(attempt)
+
     def changed(self, live: LiveLog) -> None:
         """
         The log has grown: wake its viewers at the end of this turn of the reactor, once for all that has come in it, or

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds.scopes import Scope
 from twistedipc.server.boundaries import RandomBytes
-from twistedipc.storage import tokens
+from twistedipc.storage import projects, tokens
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
@@ -174,6 +174,10 @@ class Tickets:
         self._uncount(found[1])
         return found[1]
 
+    def tokens(self) -> list[TokenRow]:
+        """Return the tokens that there are tickets for."""
+        return [token for _, token in self._tickets.values()]
+
     def forget(self, concerned: Callable[[TokenRow], bool]) -> None:
         """Make the tickets of these tokens void."""
         for ticket, (_, token) in list(self._tickets.items()):
@@ -257,6 +261,7 @@ class Authentication:
         self.held = HeldOpen(clock, now)
         self._failures = Failures(clock)
         self.refusals = Refusals(clock, now, ledger)
+        self._projects: dict[str, int] = {}  # as `refresh` has found them
 
     def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
         """Return what the caller shows: the header goes before the ticket, the ticket before the cookie. Raises 401."""
@@ -292,6 +297,34 @@ class Authentication:
         """End everything that a person's tokens and sessions hold open: they may do something else now."""
         self._forget(lambda token: is_of(token, person))
         self.held.person_changed(person)
+
+    async def refresh(self) -> None:
+        """
+        Look at all tokens again that hold something here: another apiserver may have revoked or changed them. Raises
+        `LedgerUnavailable`.
+        """
+        numbers = await self._ledger.read(projects.all_numbers)
+        known, self._projects = self._projects, numbers
+        for name, number in known.items():
+            if numbers.get(name) != number:
+                self.project_gone(name)
+        shown = {token.id: token for token in (*self.held.tokens(), *self._tickets.tokens(), *self._visits.tokens())}
+        if not shown:
+            return
+        self.held.changes += 1  # what is being read now may be from before
+        found = await self._ledger.read(tokens.again, tuple(sorted(shown)))
+        for token in shown.values():
+            again = found.get(token.id)
+            if again is None or again.revoked:
+                self.revoked(token.id)
+            elif again.disabled and token.person is not None:
+                self.person_disabled(token.person.id)
+            elif _what_it_may(again.row) != _what_it_may(token):
+                self._changed(token.id)
+
+    def _changed(self, token_id: int) -> None:
+        self._forget(lambda token: token_id == token.id)
+        self.held.changed(token_id)
 
     def _forget(self, concerned: Callable[[TokenRow], bool]) -> None:
         for table in (self._tickets, self._visits):
@@ -358,6 +391,10 @@ class Authentication:
         # Failing to note when a token was last used is no reason to refuse the request.
         failure.trap(LedgerUnavailable)
         self._log.debug("the last use of a token could not be noted: {error}", error=failure.value)
+
+
+def _what_it_may(token: TokenRow) -> object:
+    return token.scopes, token.projects, token.person
 
 
 def _digest(credential: Credential) -> bytes:

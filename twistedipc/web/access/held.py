@@ -129,6 +129,14 @@ class HeldOpen:
         """End what the person's tokens and sessions hold, since they may do something else now."""
         self._end(Ending.CHANGED, lambda token: is_of(token, person))
 
+    def changed(self, token_id: int) -> None:
+        """End what the token holds, since it may do something else now."""
+        self._end(Ending.CHANGED, lambda token: token_id == token.id)
+
+    def tokens(self) -> list[TokenRow]:
+        """Return the tokens that hold something, each once."""
+        return self._tokens()
+
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
 

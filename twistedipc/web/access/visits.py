@@ -79,6 +79,10 @@ class Visits:
         found = self._visits.get(challenge_of(secret))
         return found is not None and found.expires > self._now() and (found.project, found.host) == (project, host)
 
+    def tokens(self) -> list[TokenRow]:
+        """Return the tokens with which what is valid began."""
+        return [visit.token for table in (self._codes, self._visits) for visit in table.values()]
+
     def forget(self, concerned: Callable[[TokenRow], bool]) -> None:
         """End the visits that began with these tokens, and make their codes void."""
         for table in (self._codes, self._visits):

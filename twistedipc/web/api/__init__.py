@@ -8,7 +8,7 @@ The way of a request: ``resource`` (who calls, may they, is the request well for
   ``domains``, ``downloads``, ``failures``, ``feeds``, ``hooks``, ``logs``, ``packages``, ``people``, ``poll``,
   ``projects``, ``provenance``, ``receivers``, ``releases``, ``repositories``, ``retention``, ``schedules``,
   ``searches``, ``service``, ``sign_in``, ``targets``, ``tokens``, ``uploads``
-- ``sessions``: how browsers' sessions begin
+- ``sessions``: how browsers' sessions begin; ``passwords``: one-time passwords that callers give
 - ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document
 - ``context``: what the functions work with
 - ``mcp/``: the Model Context Protocol

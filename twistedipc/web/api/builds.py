@@ -35,6 +35,7 @@ from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.packages import publication
+from twistedipc.web.api.passwords import taken
 from twistedipc.web.api.queries import ListBuilds
 from twistedipc.web.api.schemas import (
     MAX_REFUSAL,
@@ -228,7 +229,7 @@ async def approve(call: Call[None, Approval]) -> Reply[BuildDetail]:
     context, build = call.context, call.build
     if call.token.service:
         raise forbidden(f"the token {call.token.name} is a program's: a person approves builds")
-    await context.requests.approve_build(build.id, call.actor, _otp(call.body.otp))
+    await context.requests.approve_build(build.id, call.actor, await taken(context, call.body.otp))
     return Reply(body=await _detail(context, build.id))
 
 
@@ -239,12 +240,8 @@ async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
     """
     context, build = call.context, call.build
     reason = names.shown(call.body.reason.strip(), MAX_REFUSAL)
-    await context.requests.refuse_build(build.id, reason, call.actor, _otp(call.body.otp))
+    await context.requests.refuse_build(build.id, reason, call.actor, await taken(context, call.body.otp))
     return Reply(body=await _detail(context, build.id))
-
-
-def _otp(given: str | UnsetType) -> str:
-    return "" if isinstance(given, UnsetType) else given.strip()  # a pattern's $ lets a newline pass
 
 
 def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:

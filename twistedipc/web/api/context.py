@@ -34,6 +34,7 @@ from twistedipc.server.boundaries import (
     Retention,
     Searches,
 )
+from twistedipc.storage.apiservers import ApiserverRow
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
@@ -165,6 +166,11 @@ class WebSocketRoutes(Protocol):
         """Return the resource of one log, from behind record ``after``. ``compress``: see `stream_resource`."""
 
 
+async def _nowhere() -> ApiserverRow | None:
+    """Return that there is no other apiserver."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class WebContext:
     """Everything that the API works with."""
@@ -215,4 +221,5 @@ class WebContext:
     proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client
     may_add_domain: Callable[[str], bool] = lambda name: False  # whether an admin of any project may add this one
     certificate_ends: Callable[[str], datetime | None] = lambda name: None  # of the one for a host; None: there is none
+    publishes_elsewhere: Callable[[], Awaitable[ApiserverRow | None]] = _nowhere  # the apiserver that publishes for all
     publishing: Mapping[str, str] = field(default_factory=dict)  # the variables of the step that publishes here

@@ -16,6 +16,7 @@ from twistedipc.storage.columns import attempt_name, split_attempt
 from twistedipc.storage.rows import LedgerEntry, MovedTagRow, PackageRequestRow, PublicationStepRow
 from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.api.passwords import taken
 from twistedipc.web.api.queries import ListPackages, ShowPackage
 from twistedipc.web.api.schemas import (
     MovedTag,
@@ -120,7 +121,7 @@ async def request(call: Call[None, NewPackageRequest]) -> Reply[PackageRequest]:
         tag=body.tag.strip() if tags else "",
         version=version,
         message=message,
-        otp="" if isinstance(body.otp, UnsetType) else body.otp.strip(),
+        otp=await taken(call.context, body.otp),
         by=call.actor,
     )
     location = {"Location": f"/api/v1/projects/{project}/package-requests/{row.id}"}
@@ -139,7 +140,8 @@ async def show_request(call: Call[None, None]) -> Reply[PackageRequest]:
 async def give_password(call: Call[None, Password]) -> Reply[PackageRequest]:
     """Give a one-time password to a request that waits for one. It is used once, and nothing keeps it."""
     project, number = call.project.name, call.path["request"]
-    row = await call.context.packages.give_password(project, number, call.body.otp.strip(), call.actor)
+    otp = await taken(call.context, call.body.otp)
+    row = await call.context.packages.give_password(project, number, otp, call.actor)
     return Reply(body=_request(row))
 
 

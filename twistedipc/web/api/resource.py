@@ -78,6 +78,10 @@ class Api(Resource):
         """What tokens hold open now."""
         return self._authentication.held
 
+    async def refresh(self) -> None:
+        """Another apiserver may have changed what tokens may: look again. Raises `LedgerUnavailable`."""
+        await self._authentication.refresh()
+
     async def stop(self) -> None:
         """Break streams off, and wait for what is being changed."""
         self.streams.stop()

@@ -248,6 +248,12 @@ class ReleaseStore:
             self._read.put(key, found)
         return found
 
+    def drop_removed(self) -> None:
+        """Forget the releases that another program has deleted from the disk."""
+        for project, release_id, ending in self._read.known():
+            if not (self._releases(project) / f"{release_id}{ending}").exists():
+                self._read.drop(project, release_id)
+
     def file(self, project: str, sha256: str) -> Path:
         """Return the file that has a content of one of the project's releases."""
         return _content_of(_names_of(self._folder, project)[1], sha256)
@@ -741,6 +747,11 @@ class _Read:
             self._files += len(release.files)
             while self._files > MAX_FILES_IN_MEMORY and len(self._releases) > 1:
                 self._forget(next(iter(self._releases)))
+
+    def known(self) -> list[_Key]:
+        """Return which releases are here."""
+        with self._lock:
+            return list(self._releases)
 
     def drop(self, project: str, release_id: int | None = None) -> None:
         """Forget a release, or all of the project."""

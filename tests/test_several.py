@@ -1,0 +1,428 @@
+"""Two apiservers on one ledger: who has which builder, who does what for all, and what each hears of the other."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.several import One, Several
+from tests.test_server_builders import ADA, BATCH, Builder, result
+from twistedipc.builds import messages as m
+from twistedipc.builds.logs import Lines
+from twistedipc.builds.states import AttemptState
+from twistedipc.ipc import CallFailed
+from twistedipc.server.neighbours import INTERVAL
+from twistedipc.storage import apiservers, builders, logs, tenures
+from twistedipc.storage.apiservers import DEAD_AFTER
+from twistedipc.storage.errors import LedgerLost
+
+#: Seconds after which a silent apiserver's builders are another's.
+GONE = DEAD_AFTER // 1000 + 3
+
+
+class SeveralCase(SynchronousTestCase):
+    """Two apiservers, and some builders."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.world = Several(Path(folder.name))
+        self.one, self.two = self.world.start("one"), self.world.start("two")
+        self.world.advance(1)
+
+    def link(self, one: One, *held: m.HeldAttempt, incarnation: str = "i1", name: str = "b", slots: int = 2) -> Builder:
+        """A builder that has linked at an apiserver, and synced."""
+        builder = Builder(one.server, name, incarnation)
+        builder.sync(*held, slots=slots)
+        return builder
+
+    def running(self, one: One) -> tuple[Builder, m.Offer]:
+        """A builder that runs an attempt."""
+        self.world.ledger.queue()
+        builder = self.link(one)
+        (offer,) = builder.take(m.Offer)
+        builder.run(offer)
+        return builder, offer
+
+    def held(self, offer: m.Offer, next: int = 1) -> m.HeldAttempt:
+        """What a builder says that runs an attempt."""
+        return m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=next)
+
+    def state(self, offer: m.Offer) -> AttemptState:
+        """The attempt's state in the ledger."""
+        return self.one.server.state(offer.attempt)
+
+    def done(self, work: Any) -> Any:
+        """What a coroutine gives at once."""
+        return self.successResultOf(Deferred.fromCoroutine(work))
+
+    def owner(self, name: str = "b") -> tenures.TenureRow:
+        """Who has a builder."""
+        row = self.world.ledger.now(tenures.get, name)
+        assert row is not None
+        return row
+
+
+class WhoHasABuilder(SeveralCase):
+    """A row and its epoch."""
+
+    def test_a_start_beside_another_changes_nothing_of_what_that_one_has(self) -> None:
+        """It made the running builds `disconnected`, and later `lost`."""
+        builder, offer = self.running(self.one)
+        self.world.start("three")
+        self.world.advance(70)
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        builder.log(offer, BATCH)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], builder.take(m.Ack))
+
+    def test_another_process_of_the_name_is_refused_while_the_first_is_linked(self) -> None:
+        builder, offer = self.running(self.one)
+        second = Builder(self.two.server, "b", "i2")
+        with self.assertRaisesRegex(CallFailed, "a builder named b is linked already, at apiserver one"):
+            second.sync()
+        self.assertEqual(["name-taken"], second.closed)
+        self.world.advance(2)
+        builder.log(offer, BATCH)
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        self.assertEqual([], builder.closed)
+
+    def test_the_same_process_moves_and_its_old_link_changes_nothing_more(self) -> None:
+        """Whatever the old link has still to say: lines, an end, or that it is lost."""
+        old, offer = self.running(self.one)
+        old.log(offer, BATCH)
+        old.take(m.Ack)
+        new = self.link(self.two, self.held(offer, 3))
+        self.assertEqual([], new.take(m.Offer))
+        late = Lines(3, 11, 0, ["late"])
+        old.log(offer, late)
+        self.assertEqual(["log_order"], old.closed)
+        self.assertEqual([], old.take(m.Ack))
+        self.assertEqual(3, self.world.ledger.now(logs.next_record, offer.attempt))
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        new.log(offer, late)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=4)], new.take(m.Ack))
+        new.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH, late)))
+        self.assertEqual(AttemptState.SUCCEEDED, self.state(offer))
+        self.assertTrue(self.one.server.row(offer.attempt).complete)
+
+    def test_each_message_of_an_old_link_comes_too_late(self) -> None:
+        attempt = self.world.ledger.queue()
+        old = self.link(self.one)
+        (offer,) = old.take(m.Offer)
+        of: Any = {"attempt": offer.attempt, "lease": offer.lease}
+        new = self.link(self.two, m.HeldAttempt(phase="accepted", next=1, **of))
+        before = self.one.server.row(attempt)
+        self.assertEqual(AttemptState.ACCEPTED, before.state)
+        for message in (
+            m.Accept(**of),
+            m.Decline(reason="no", **of),
+            m.Started(time=5, **of),
+            m.Final(result=result(), **of),
+        ):
+            link = Builder(self.one.server, "b")  # before its sync, as a link whose builder has moved
+            link.say(message)
+            link.lose()
+            self.assertEqual(before, self.one.server.row(attempt), message)
+            self.assertEqual([], link.take(m.Go))
+        self.assertEqual([], new.closed)
+        self.assertEqual("two", self.owner().apiserver)
+
+    def test_an_old_link_is_closed_within_a_round(self) -> None:
+        old, offer = self.running(self.one)
+        self.link(self.two, self.held(offer))
+        self.world.advance(2)
+        self.assertEqual(["superseded"], old.closed)
+        self.world.advance(70)
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+
+    def test_a_lost_link_is_found_again_at_another(self) -> None:
+        old, offer = self.running(self.one)
+        old.lose()
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        self.assertFalse(self.owner().linked)
+        again = self.link(self.two, self.held(offer), incarnation="i2")  # it was started again
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        self.world.advance(70)  # the first waits for it no more
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        self.assertEqual([], again.closed)
+
+    def test_a_builder_that_stays_away_is_lost_once(self) -> None:
+        old, offer = self.running(self.one)
+        old.lose()
+        self.world.advance(59)
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        self.world.advance(4)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+
+    def test_what_a_killed_apiserver_had_goes_on_elsewhere(self) -> None:
+        """Its builder may link before or after the killed one is given up."""
+        for early in (False, True):
+            builder, offer = self.running(self.one)
+            builder.log(offer, BATCH)
+            self.world.kill(self.one)
+            if not early:
+                self.world.advance(GONE)
+                self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+                self.assertEqual(("two", False), (self.owner().apiserver, self.owner().linked))
+            moved = self.link(self.two, self.held(offer, 3))
+            self.world.advance(GONE)
+            self.assertEqual(AttemptState.RUNNING, self.state(offer))
+            moved.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
+            self.assertEqual(AttemptState.SUCCEEDED, self.state(offer))
+            self.assertTrue(self.two.server.row(offer.attempt).complete)
+            moved.lose()
+            self.one = self.world.start("one")
+            self.world.advance(GONE)
+
+    def test_an_offer_of_a_killed_apiserver_returns_to_the_queue(self) -> None:
+        attempt = self.world.ledger.queue()
+        self.link(self.one)
+        self.assertEqual(AttemptState.OFFERED, self.one.server.state(attempt))
+        self.world.kill(self.one)
+        other = self.link(self.two, name="other")
+        self.assertEqual([], other.take(m.Offer))
+        self.world.advance(GONE)
+        (offer,) = other.take(m.Offer)
+        self.assertEqual(attempt, offer.attempt)
+
+    def test_one_that_is_started_again_goes_on_with_its_own(self) -> None:
+        builder, offer = self.running(self.one)
+        self.world.kill(self.one)
+        again = self.world.start("one")
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        back = self.link(again, self.held(offer))
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        self.assertEqual([], back.closed)
+        builder.log(offer, BATCH)  # its old process was only stopped, and wakes
+        self.assertEqual([], builder.take(m.Ack))
+        self.assertEqual(1, self.world.ledger.now(logs.next_record, offer.attempt))
+
+    def test_a_paused_apiserver_finds_out_at_its_next_write(self) -> None:
+        builder, offer = self.running(self.one)
+        self.world.advance(GONE, paused=(self.one,))
+        new = self.link(self.two, self.held(offer))
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[BATCH]))
+        self.one.clock.advance(1)
+        self.assertEqual([], builder.take(m.Ack))
+        self.failureResultOf(self.one.ledger.write(lambda connection: None), LedgerLost)
+        self.world.renew(self.one)
+        self.assertIn("was silent for 10 s", self.one.lost)
+        new.log(offer, BATCH)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], new.take(m.Ack))
+
+    def test_an_adoption_whose_answer_was_lost_is_found(self) -> None:
+        builder, offer = self.running(self.one)
+        self.world.advance(8, paused=(self.one,))
+        self.two.ledger.unheard = 2  # the burial's and the adoption's, or what comes in their place
+        self.world.kill(self.one)
+        self.world.advance(70)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+        self.assertEqual([], builder.closed)
+
+    def test_leases_from_before_there_were_rows_are_waited_for(self) -> None:
+        """The database comes from a version that had one apiserver."""
+        _, offer = self.running(self.one)
+        for one in (self.one, self.two):
+            self.world.kill(one)
+        with self.world.ledger.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM builder_links")
+        self.world.start("three")
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        self.world.advance(65)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+
+    def test_what_a_killed_apiserver_had_made_live_is_made_live_by_another(self) -> None:
+        """It was killed between the commit and the switch; both serve from one folder."""
+        reconciled: list[str] = []
+        releasing = self.two.server.releasing
+
+        async def reconcile() -> None:
+            reconciled.append("two")
+
+        self.patch(releasing, "reconcile", reconcile)
+        self.world.advance(3)
+        self.world.kill(self.one)
+        self.world.advance(GONE)
+        self.assertEqual(["two"], reconciled)
+
+
+class WhatIsHeard(SeveralCase):
+    """Each apiserver tells what the other has changed."""
+
+    def test_changed_states_are_told_everywhere(self) -> None:
+        _, offer = self.running(self.one)
+        self.world.advance(2)
+        self.assertEqual((offer.attempt, "running"), self._last(self.two))
+        self.assertEqual(1, [change.state for change in self.one.server.changes].count("running"))
+
+    def _last(self, one: One) -> tuple[str, str]:
+        change = one.server.changes[-1]
+        return f"{change.build}-{change.attempt}", change.state
+
+    def test_what_is_queued_at_one_is_offered_by_the_other(self) -> None:
+        builder = self.link(self.one)
+        self.world.ledger.project()
+        self.done(
+            self.two.server.lifecycle.request_build(
+                project="hello",
+                ref="main",
+                publish=False,
+                live=False,
+                may_publish=True,
+                bump="",
+                parameters={},
+                by=ADA,
+                idempotency=None,
+            )
+        )
+        self.world.advance(2)
+        (offer,) = builder.take(m.Offer)
+        self.assertEqual("offered", self._last(self.two)[1])
+        builder.run(offer)
+
+    def test_a_cancel_reaches_the_builder_from_anywhere(self) -> None:
+        builder, offer = self.running(self.one)
+        self.done(self.two.server.lifecycle.cancel_build(1, "not wanted", ADA))
+        self.world.advance(2)
+        wanted = m.CancelAttempt(attempt=offer.attempt, lease=offer.lease, reason="not wanted")
+        self.assertEqual([wanted], builder.take(m.CancelAttempt)[:1])
+
+    def test_who_may_link_is_known_everywhere(self) -> None:
+        """A builder that was revoked at one is let go at the other."""
+        builder = self.link(self.one)
+        key: Any = {"name": "b", "pools": (), "id": "k1", "now": 5}
+        sealed = self.one.server.secret_box.seal("ab" * 32)
+        self.successResultOf(self.two.ledger.write(builders.add, shared=True, sealed=sealed, **key))
+        self.world.advance(2)
+        self.assertEqual([], builder.closed)
+        self.assertIsNotNone(self.one.server.server.keys.keys.get("k1"))
+        self.successResultOf(self.two.ledger.write(builders.set_drained, "b", True, 6))
+        self.world.advance(2)
+        self.assertTrue(builder.link.draining)
+        self.successResultOf(self.two.ledger.write(builders.revoke, "b", 7))
+        self.world.advance(2)
+        self.assertEqual(["unauthorized"], builder.closed)
+
+    def test_nothing_is_noted_while_there_is_no_other(self) -> None:
+        self.world.ledger.now(apiservers.leave, self.two.me, self.world.now)
+        self.world.kill(self.two)
+        before = self._count()
+        self.running(self.one)
+        self.assertEqual(before, self._count())
+
+    def test_log_records_alone_are_not_noted(self) -> None:
+        builder, offer = self.running(self.one)
+        self.world.advance(3)
+        before = self._count()
+        builder.log(offer, BATCH)
+        self.assertEqual(before, self._count())
+
+    def _count(self) -> int:
+        with self.world.ledger.engine.begin() as connection:
+            return int(connection.exec_driver_sql("SELECT count(*) FROM changes").scalar_one())
+
+
+class LogsElsewhere(SeveralCase):
+    """A log is followed where its builder isn't."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.builder, self.offer = self.running(self.one)
+        self.builder.log(self.offer, BATCH)
+        self.cursor = self.two.server.logs.cursor(self.offer.attempt, 0, lambda: None)
+        self.addCleanup(self.cursor.close)
+
+    def read(self) -> list[bytes]:
+        """Everything that there is for the viewer now."""
+        found: list[bytes] = []
+        while True:
+            run = self.cursor.take(1 << 16)
+            if run is None:
+                self.done(self.cursor.fetch())
+                continue
+            found += [entry.message for entry in run]
+            if not run.more:
+                return found
+
+    def texts(self) -> list[str]:
+        """The lines among that."""
+        return [line for message in self.read() for line in msgspec.json.decode(message).get("lines", [])]
+
+    def test_lines_come_as_they_are_committed_and_then_the_end(self) -> None:
+        self.assertEqual(["one", "two"], self.texts())
+        more = Lines(3, 11, 0, ["three"]), Lines(4, 12, 0, ["four"])
+        for batch in more:
+            self.builder.log(self.offer, batch)
+        self.assertEqual([], self.read())
+        self.two.clock.advance(INTERVAL)
+        self.two.clock.advance(INTERVAL)
+        self.assertEqual(["three", "four"], self.texts())
+        last = Lines(5, 13, 0, ["five"])
+        self.builder.log(self.offer, last)
+        final = result(BATCH, *more, last)
+        self.builder.say(m.Final(attempt=self.offer.attempt, lease=self.offer.lease, result=final))
+        self.two.clock.advance(INTERVAL)
+        self.two.clock.advance(INTERVAL)
+        told = self.read()
+        self.assertIn(b'"five"', told[0])
+        self.assertIn(final.sha256.encode(), told[-1])
+        self.assertIn(b'"complete":true', told[-1])
+
+    def test_it_is_read_once_for_all_its_viewers(self) -> None:
+        others = [self.two.server.logs.cursor(self.offer.attempt, 2, lambda: None) for _ in range(50)]
+        for cursor in (self.cursor, *others):
+            while cursor.take(1 << 16) is None:
+                self.done(cursor.fetch())
+        self.builder.log(self.offer, Lines(3, 11, 0, ["three"]))
+        before = self.two.ledger.read_count
+        self.two.clock.advance(INTERVAL)
+        self.assertLess(self.two.ledger.read_count - before, 10)
+        runs = [cursor.take(1 << 16) for cursor in others]
+        self.assertEqual({id(runs[0])}, {id(run) for run in runs})
+        for cursor in others:
+            cursor.close()
+
+    def test_a_viewer_stays_when_the_builder_comes_here(self) -> None:
+        self.assertEqual(["one", "two"], self.texts())
+        moved = self.link(self.two, self.held(self.offer, 3))
+        moved.log(self.offer, Lines(3, 11, 0, ["three"]))
+        self.assertEqual(["three"], self.texts())
+        back = self.link(self.one, self.held(self.offer, 4))
+        back.log(self.offer, Lines(4, 12, 0, ["four"]))
+        self.two.clock.advance(INTERVAL)
+        self.two.clock.advance(INTERVAL)
+        self.assertEqual(["four"], self.texts())
+
+
+class Duties(SeveralCase):
+    """Work that one does for all."""
+
+    def does(self, one: One) -> set[str]:
+        """What an apiserver does for all."""
+        duties = one.server.server.duties
+        return {name for name in duties.names if duties.does(name)}
+
+    def test_one_does_it_and_then_another(self) -> None:
+        everything = set(self.one.server.server.duties.names) - {"polling"}
+        self.assertEqual((everything, set()), (self.does(self.one), self.does(self.two)))
+        self.world.kill(self.one)
+        self.world.advance(GONE)
+        self.assertEqual(everything, self.does(self.two))
+        self.world.start("one")
+        self.world.advance(GONE)
+        self.assertEqual(set(), self.does(self.world.living["one"]))
+
+    def test_repositories_are_looked_at_where_a_builder_is(self) -> None:
+        self.assertNotIn("polling", self.does(self.one) | self.does(self.two))
+        builder = self.link(self.two)
+        self.world.advance(2)
+        self.assertIn("polling", self.does(self.two))
+        builder.lose()
+        self.link(self.one, name="c")
+        self.world.advance(3)
+        self.assertEqual((True, False), ("polling" in self.does(self.one), "polling" in self.does(self.two)))

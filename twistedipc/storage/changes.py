@@ -1,0 +1,133 @@
+"""
+What one apiserver has changed, for the others that share the database: they read it here, in the order of the commits.
+``storage`` layer; ``guard`` brackets each transaction with `begin` and `end`, and query modules `note` what is worth a
+word of its own.
+
+The rows say *where to look*, and nothing else counts: whoever hears of an attempt reads that attempt. Whatever a
+transaction has written, the others hear that something was; what caches hold is read again then. Only a commit of log
+records says nothing here: whoever follows a log looks at it.
+
+Nothing is noted while no other apiserver lives, nor on SQLite: one that starts later reads everything at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, delete, func, insert, select
+
+from twistedipc.storage.tables import changes
+
+#: Milliseconds for which what has changed can be read. Who doesn't read for so long was given up before.
+KEPT: Final = 120_000
+
+#: The most rows that are read at a time.
+MOST: Final = 1000
+
+_KEY: Final = "twistedipc changes"
+
+#: Something, of no kind that has a word of its own.
+ANYTHING: Final = ""
+
+
+class _Noted:
+    __slots__ = ("loud", "what")
+
+    def __init__(self) -> None:
+        self.what: dict[str, None] = {}
+        self.loud = True  # the write that runs is to be heard
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What the others have changed. ``attempts`` and ``gists``: which attempts, and builds of which the gist."""
+
+    last: int  # the number of the newest change, of anybody's
+    any: bool = False
+    attempts: Sequence[str] = ()
+    gists: Sequence[int] = ()
+    more: bool = False
+
+
+def begin(connection: Connection, others: bool) -> None:
+    """A transaction begins that writes. ``others``: somebody may want to hear of it."""
+    connection.info[_KEY] = _Noted() if others else None
+
+
+def call_begins(connection: Connection) -> None:
+    """A write of the transaction begins: it is to be heard, unless it says `is_log`."""
+    noted: _Noted | None = connection.info.get(_KEY)
+    if noted is not None:
+        noted.loud = True
+
+
+def call_ends(connection: Connection) -> None:
+    """The write has ended."""
+    noted: _Noted | None = connection.info.get(_KEY)
+    if noted is not None and noted.loud:
+        noted.what.setdefault(ANYTHING)
+
+
+def is_log(connection: Connection) -> None:
+    """The write that runs adds records to logs, and nothing else."""
+    noted: _Noted | None = connection.info.get(_KEY)
+    if noted is not None:
+        noted.loud = False
+
+
+def note_attempt(connection: Connection, attempt: str) -> None:
+    """An attempt has changed, as those see who look at builds."""
+    _note(connection, f"attempt {attempt}")
+
+
+def note_gist(connection: Connection, build: int) -> None:
+    """What a build says in brief has changed."""
+    _note(connection, f"gist {build}")
+
+
+def end(connection: Connection, name: str, clock: Callable[[Connection], int]) -> None:
+    """
+    The transaction is about to be committed: write down what was noted, as this apiserver's.
+
+    :param clock: the database's
+    """
+    noted: _Noted | None = connection.info.get(_KEY)
+    if noted is None or not noted.what:
+        return
+    now = clock(connection)
+    connection.execute(insert(changes), [{"apiserver": name, "what": what, "time": now} for what in noted.what])
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the newest change: what is read after this includes it."""
+    return connection.execute(select(func.max(changes.c.number))).scalar() or 0
+
+
+def after(connection: Connection, last: int, name: str) -> Heard:
+    """Return what others than the apiserver of this name have changed since ``last``; at most `MOST` rows."""
+    query = select(changes).where(changes.c.number > last).order_by(changes.c.number).limit(MOST)
+    rows = connection.execute(query).all()
+    theirs = [row.what for row in rows if row.apiserver != name]
+    return Heard(
+        last=rows[-1].number if rows else last,
+        any=bool(theirs),
+        attempts=_of("attempt ", theirs),
+        gists=[int(build) for build in _of("gist ", theirs)],
+        more=len(rows) == MOST,
+    )
+
+
+def forget(connection: Connection, now: int) -> None:
+    """Delete what everybody has read by now."""
+    connection.execute(delete(changes).where(changes.c.time < now - KEPT))
+
+
+def _note(connection: Connection, what: str) -> None:
+    noted: _Noted | None = connection.info.get(_KEY)
+    if noted is not None:
+        noted.what[what] = None
+
+
+def _of(kind: str, theirs: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(what.removeprefix(kind) for what in theirs if what.startswith(kind)))
