@@ -19,6 +19,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     isolation           the walls around a step: what it can see and use
     attempts   trees    an attempt's folder on disk, for runner and builder; a project's files, for runner and cli
     registries          the way to package registries, for toolchains and publish
+    s3                  objects in S3, for storage
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """
 
