@@ -72,6 +72,37 @@ class Way:
     hops: tuple[Hop, ...]
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where something large is kept."""
+
+    what: str
+    place: str  # the interface
+    where: str
+    sweeper: str
+
+
+STORES = (
+    Store(
+        "sealed logs",
+        "storage.log_archive:Archive",
+        "the database, a folder, S3",
+        "server.filing:Filing.collect",
+    ),
+    Store(
+        "what builders uploaded",
+        "storage.artifacts:ArtifactStore",
+        "a folder",
+        "server.pruning:Pruning",
+    ),
+    Store(
+        "static releases",
+        "publish.targets.target:Releases",
+        "a folder",
+        "server.tidying:Tidying",
+    ),
+)
+
 WAYS = (
     Way(
         "A log line",
@@ -285,6 +316,21 @@ Inside a folder that has rooms of its own, the same holds:
 
 {inner}
 
+## Stores
+
+The ledger says what there is, and what of it counts. What is large is in stores beside it, and each
+promises the same. What a call has put is durable when it returns. Nothing counts until the ledger
+names it, which it does afterwards. A kill in between leaves what nothing names, and a sweep removes
+that later. A store that doesn't answer is waited for, and never taken for one that has lost things.
+
+{stores}
+
+`s3/` is the one client of S3. It tells an object that isn't there from an S3 that can't be used now,
+ends what it asks in a bounded time, and is called in threads of its own. Readers of the ledger never
+wait for it: they say what they need that isn't on this machine, it is fetched once for all who wait,
+and they read again (`server/archived.py`). An object's name is made of its content's hash, so that two
+apiservers that put the same log there at once don't write over one another's.
+
 ## Ways
 
 Each line is a place: the process, the function, and what happens there. A message passes them
@@ -306,13 +352,18 @@ def page() -> str:
         inner="\n\n".join(
             f"`{part}/`\n\n```mermaid\n{_graph('flowchart TD', rooms)}\n```" for part, rooms in ROOMS.items()
         ),
+        stores=_table(
+            ("what", "its interface", "where it can be", "who sweeps it"),
+            [(store.what, f"`{_shown(store.place)}`", store.where, f"`{_shown(store.sweeper)}`") for store in STORES],
+        ),
         ways="\n\n".join(_way(way) for way in WAYS),
     )
 
 
 def places() -> list[str]:
     """Every place that the page names."""
-    return [process.place for process in PROCESSES] + [hop.place for way in WAYS for hop in way.hops]
+    stored = [place for store in STORES for place in (store.place, store.sweeper)]
+    return [process.place for process in PROCESSES] + stored + [hop.place for way in WAYS for hop in way.hops]
 
 
 def find(place: str) -> object:

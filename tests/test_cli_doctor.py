@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from tests import registry as registries
 from tests.cli_server import as_json, serving
 from tests.registry import Account
+from tests.s3_server import new_place
 from tests.storage_fixtures import add_project, new_ledger
 from tests.test_certificates import issue
 from tests.test_isolation_landlock import needs_landlock
@@ -368,6 +369,21 @@ def test_whether_registries_can_check_what_the_apiserver_says(tmp_path: Path, mo
 def _add(connection: Connection, name: str, targets: tuple[Settings, ...]) -> None:
     add_project(connection, name)
     projects.update(connection, name, {"targets": targets}, 1)
+
+
+def test_s3_is_tried(tmp_path: Path) -> None:
+    place = new_place()
+    text = f'[stores.s3]\nbucket = "{place.bucket}"\nendpoint = "{place.endpoint}"\naccess_key = "tests"\n'
+    (tmp_path / "secret").write_text("s3cret")
+    file = tmp_path / "apiserver.toml"
+    file.write_text(f'{APISERVER}[link]\ndial = ["unix:s"]\n{text}secret_key_file = "secret"\n')
+    assert look_at(file) == []
+    file.write_text(file.read_text().replace(place.bucket, "another-bucket"))
+    (found,) = look_at(file)
+    assert found.startswith("stores.s3: an object can't be looked for")
+    assert "NoSuchBucket" in found
+    file.write_text(file.read_text().replace(place.endpoint, "http://s3.example.invalid"))
+    assert any("can read" in sentence for sentence in look_at(file))
 
 
 def test_who_signs_people_in_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

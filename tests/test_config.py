@@ -573,6 +573,52 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.path.isabs(apiserver(tmp_path, APISERVER).data)
 
 
+S3 = """
+[logs]
+archive = "s3"
+[stores.s3]
+bucket = "some-logs"
+endpoint = "https://s3.example/"
+prefix = "/of/team-a/"
+access_key = "AKIA"
+secret_key_file = "secret"
+"""
+SMALLEST = 'data = "a"\n[link]\ndial = ["unix:s"]\n'
+
+
+def test_where_logs_are_in_s3(tmp_path: Path) -> None:
+    assert apiserver(tmp_path, SMALLEST).s3() is None
+    config = apiserver(tmp_path, SMALLEST + S3)
+    with pytest.raises(ConfigError, match=r"stores\.s3\.secret_key_file: .* can't be read"):
+        config.s3()
+    (tmp_path / "secret").write_text("s3cret\n")
+    place = config.s3()
+    assert place is not None
+    assert str(place) == "s3://some-logs/of/team-a/ at https://s3.example"
+    assert (place.access_key, place.secret_key) == ("AKIA", "s3cret")
+    without = apiserver(tmp_path, SMALLEST + '[stores.s3]\nbucket = "some-logs"\n').s3()
+    assert without is not None
+    assert (str(without), without.access_key) == ("s3://some-logs/", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        (S3.partition("[stores")[2], "]\n", "logs.archive: needs stores.s3, with the bucket"),
+        ('bucket = "some-logs"', "", "stores.s3.bucket: is missing"),
+        ("some-logs", "Some/Logs", "can't be a bucket's name"),
+        ("https://s3.example/", "s3.example", "isn't an address such as"),
+        ('access_key = "AKIA"', "", "access_key and secret_key_file need one another"),
+        ("team-a", "team?a", "prefix: has only letters"),
+        ("secret_key_file", "secret_key", "did you mean secret_key_file?"),
+    ],
+)
+def test_what_can_not_be_s3(tmp_path: Path, before: str, after: str, sentence: str) -> None:
+    text = SMALLEST + S3.replace(before, after).replace("[stores]\n", "")
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        apiserver(tmp_path, text)
+
+
 OIDC = """
 [sign_in.oidc]
 issuer = "https://id.example"

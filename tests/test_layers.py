@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "finding": {"sealed"},
     "outgoing": {"builds"},
     "sealed": {"builds"},
-    "storage": {"builds", "disk", "publish", "outgoing", "sealed"},
+    "storage": {"builds", "disk", "s3", "publish", "outgoing", "sealed"},
     "builder": {"ipc", "builds", "disk", "attempts", "isolation", "publish", "caches"},
     "server": {"ipc", "builds", "attempts", "outgoing", "sealed", "storage", "publish", "finding"},
     "web": {"ipc", "builds", "terminal", "outgoing", "sealed", "storage", "publish", "finding", "server"},
@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
         "isolation",
         "caches",
         "outgoing",
+        "s3",
         "storage",
         "registries",
         "toolchains",
@@ -79,6 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "terminal",
         "outgoing",
         "registries",
+        "s3",
         "storage",
         "toolchains",
         "trees",
@@ -113,7 +115,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 }
 
 #: folder with rooms -> the modules beside its rooms that these may import
-SHARED: dict[str, set[str]] = {"server": {"boundaries", "workflows"}}
+SHARED: dict[str, set[str]] = {"server": {"archived", "boundaries", "workflows"}}
 
 #: part -> the modules of it by which other parts, but for the composition roots, may reach it
 DOORS: dict[str, set[str]] = {"server": {"twistedipc.server.boundaries"}}

@@ -26,12 +26,14 @@ from twistedipc.attempts.crashpoints import VARIABLE, CrashPoint
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Gap, Lines, batch_decoder, encoder
 from twistedipc.sealed.chunk import CHUNK_BYTES
+from twistedipc.server.archived import Archived
 from twistedipc.server.fanout.store import LogStore
-from twistedipc.server.sealing import COLLECT_AFTER, COLLECT_EVERY, DEFAULT_SHARE, INTERVAL, Sealing
+from twistedipc.server.filing import COLLECT_AFTER, InThreads
+from twistedipc.server.sealing import COLLECT_EVERY, DEFAULT_SHARE, INTERVAL, Sealing
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import attempts, logs, sealed_logs
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.log_archive import LogArchive
+from twistedipc.storage.log_archive import Archives, Kind, LogArchive
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.tables import attempts as attempts_table
 from twistedipc.storage.tables import log_chunks, sealed_chunks
@@ -62,9 +64,13 @@ class World:
             ledger=self.ledger.as_ledger(),
             workflows=self.workflows,
             in_thread=self.in_thread,
-            archive=self.archive,
-            files=files,
+            archived=self.archived(),
+            archives={Kind.FILES: InThreads(self.archive, self.in_thread)},
+            kind=Kind.FILES if files else None,
         )
+
+    def archived(self) -> Archived:
+        return Archived(self.clock, self.ledger.as_ledger(), files=self.archive)
 
     def in_thread(self, function: Callable[..., _T], /, *args: Any) -> Deferred[_T]:
         if self.fails is not None:
@@ -175,7 +181,7 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path: Path, what: str) -> None:
     assert world.ledger.now(logs.verify, name) == before
     world.advance(INTERVAL)
     assert world.count(log_chunks) == 0
-    assert world.ledger.now(logs.verify, name, world.archive) == before
+    assert world.ledger.now(logs.verify, name, Archives(world.archive)) == before
     world.sealing.stop()
 
 
@@ -207,11 +213,11 @@ def test_a_disk_that_fills_in_the_middle_of_a_chunk(tmp_path: Path, room: int) -
     world.sealing.start()
     world.advance(INTERVAL)
     assert world.count(log_chunks) > 0
-    assert world.ledger.now(logs.verify, name, world.archive) == before
+    assert world.ledger.now(logs.verify, name, Archives(world.archive)) == before
     disk.room = 1 << 30
     world.advance(INTERVAL)
     assert world.count(log_chunks) == 0
-    assert world.ledger.now(logs.verify, name, world.archive) == before
+    assert world.ledger.now(logs.verify, name, Archives(world.archive)) == before
     world.sealing.stop()
 
 
@@ -238,7 +244,7 @@ def test_a_file_that_cannot_be_written_holds_no_other_log_up(tmp_path: Path) -> 
     world.sealing.start()
     world.advance(INTERVAL)
     assert world.count(log_chunks) == 1
-    assert all(world.ledger.now(logs.verify, name, world.archive)[0] == 500 for name in [bad, *others])
+    assert all(world.ledger.now(logs.verify, name, Archives(world.archive))[0] == 500 for name in [bad, *others])
     in_its_way.rmdir()
     world.advance(INTERVAL)
     assert world.count(log_chunks) == 0
@@ -249,7 +255,7 @@ def test_files_that_nothing_names_are_removed(tmp_path: Path) -> None:
     """A while after the start, slowly, and a day after somebody has put something there."""
     world = World(tmp_path, files=True)
     kept, removed = world.add_log(100), world.add_log(100)
-    world.ledger.now(sealed_logs.keep_archive_mark, world.archive.begin())
+    world.ledger.now(sealed_logs.keep_archive_mark, world.archive.begin(), Kind.FILES)
     left = [f"{build}-1" for build in range(1001, 1121)]
     for name in left:
         world.archive.put(name, 0, b"left by a kill before its transaction")
@@ -302,7 +308,7 @@ def test_an_archive_that_is_not_mounted_is_waited_for(tmp_path: Path) -> None:
     world.advance(INTERVAL)
     assert list((tmp_path / "logs").iterdir()) == []
     assert world.count(log_chunks) == 1
-    store = LogStore(world.clock, world.ledger.as_ledger(), archive=world.archive)
+    store = LogStore(world.clock, world.ledger.as_ledger(), archived=world.archived())
     failures: list[Failure] = []
     Deferred.fromCoroutine(store.read(old, 1)).addErrback(failures.append)
     assert failures[0].check(LedgerUnavailable)
@@ -312,7 +318,7 @@ def test_an_archive_that_is_not_mounted_is_waited_for(tmp_path: Path) -> None:
     world.advance(INTERVAL)
     assert world.count(log_chunks) == 0
     for name in (old, new):
-        assert world.ledger.now(logs.verify, name, world.archive)[0] == before[name] - 1
+        assert world.ledger.now(logs.verify, name, Archives(world.archive))[0] == before[name] - 1
     assert not any(world.ledger.now(lambda connection: connection.scalars(select(sealed_chunks.c.damaged)).all()))
     world.sealing.stop()
 
@@ -406,21 +412,24 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twistedipc.server import sealing
+from twistedipc.server import filing, sealing
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import sealed_logs
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.log_archive import LogArchive
+from twistedipc.server.archived import Archived
+from twistedipc.storage.log_archive import Kind, LogArchive
 
 sealing.INTERVAL = 0
 folder = Path(sys.argv[1])
+archive = LogArchive(folder / "logs")
 
 async def main():
     ledger = Ledger(reactor, f"sqlite:///{folder / 'ledger.sqlite'}", now=lambda: 1)
     await ledger.open()
     task = sealing.Sealing(
         clock=reactor, now=lambda: 1, ledger=ledger, workflows=Workflows(reactor), in_thread=deferToThread,
-        archive=LogArchive(folder / "logs"), files=sys.argv[2] == "files", share=1.0,
+        archived=Archived(reactor, ledger), archives={Kind.FILES: filing.InThreads(archive, deferToThread)},
+        kind=Kind.FILES if sys.argv[2] == "files" else None, share=1.0,
     )
     task.start()
     while await ledger.read(sealed_logs.next_unsealed, "") is not None:
@@ -463,7 +472,7 @@ def test_a_kill_at_every_write(tmp_path: Path, where: str, point: CrashPoint) ->
     with database(tmp_path) as connection:
         assert connection.scalar(select(func.count()).select_from(sealed_chunks))
         assert connection.scalar(select(func.count()).select_from(log_chunks))
-        assert logs.verify(connection, "1-1", archive) == before
+        assert logs.verify(connection, "1-1", Archives(archive)) == before
         while seal_one(connection, "1-1", archive if where == "files" else None):
             pass
         assert read_all(connection, "1-1", 1 << 20, archive) == [encoder.encode(batch) for batch in batches]

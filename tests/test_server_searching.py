@@ -22,6 +22,7 @@ from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import Damaged
 from twistedipc.sealed.making import make
 from twistedipc.server import searching
+from twistedipc.server.archived import Archived
 from twistedipc.server.boundaries import Asked, LogRange, ProjectRange, Search, TooManySearches
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.searching import (
@@ -51,8 +52,9 @@ class MemoryArchive:
     def check(self, mark: str) -> None:
         assert mark == "here"
 
-    def put(self, attempt: str, place: int, data: bytes) -> None:
-        self.files[attempt] = self.files.get(attempt, b"")[:place] + data
+    def put(self, attempt: str, end: int, data: bytes) -> int:
+        self.files[attempt] = self.files.get(attempt, b"")[:end] + data
+        return end
 
     def get(self, attempt: str, place: int, size: int) -> bytes:
         if attempt not in self.files:
@@ -77,9 +79,10 @@ class World:
         self.ledger = InstantLedger()
         self.held: list[Callable[[], None]] | None = None  # a list: work for threads waits in it
         self.archive = MemoryArchive()
-        self.store = LogStore(self.clock, self.ledger.as_ledger(), archive=self.archive)
+        self.archived = Archived(self.clock, self.ledger.as_ledger(), files=self.archive)
+        self.store = LogStore(self.clock, self.ledger.as_ledger(), archived=self.archived)
         self.searching = Searching(
-            self.clock, self.ledger.as_ledger(), self.archive, self._in_thread, self.store.look_at
+            self.clock, self.ledger.as_ledger(), self.archived, self._in_thread, self.store.look_at
         )
         self.plain_from: dict[str, int] = {}  # the first record that isn't sealed
         self.texts: dict[str, list[str | None]] = {}  # what is searched of each record; None: it is in a gap

@@ -34,7 +34,7 @@ from twistedipc.sealed.making import make
 from twistedipc.storage import attempts, logs, outlines, sealed_logs
 from twistedipc.storage.engines import engine_for
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.log_archive import LogArchive, NotHere
+from twistedipc.storage.log_archive import Archives, Kind, LogArchive, NotHere
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.sealed_logs import Placed, Unsealed, read_sealed
@@ -87,8 +87,8 @@ def seal_one(connection: Connection, attempt: str, archive: LogArchive | None = 
     made, marks = make([message for row in rows for message in row.data.splitlines()])
     place = sealed_logs.next_place(connection, attempt)
     placed = []
-    if archive is not None and sealed_logs.archive_mark(connection) is None:
-        sealed_logs.keep_archive_mark(connection, archive.begin())
+    if archive is not None and sealed_logs.archive_mark(connection, Kind.FILES) is None:
+        sealed_logs.keep_archive_mark(connection, archive.begin(), Kind.FILES)
     for each in made:
         if archive is not None:
             archive.put(attempt, place, each.chunk.data)
@@ -102,7 +102,7 @@ def seal_one(connection: Connection, attempt: str, archive: LogArchive | None = 
 def read_all(connection: Connection, attempt: str, limit: int, archive: LogArchive | None = None) -> list[bytes]:
     found: list[bytes] = []
     first = 1
-    while chunks := logs.read(connection, attempt, first, limit, archive):
+    while chunks := logs.read(connection, attempt, first, limit, Archives(archive)):
         for chunk in chunks:
             assert chunk.first == first
             found += chunk.data.splitlines()
@@ -127,14 +127,14 @@ def test_a_log_is_read_the_same_at_every_moment_of_its_sealing(ledger: Connectio
     while sealing:
         assert read_all(ledger, "1-1", 1 << 16, archive) == wanted
         assert read_all(ledger, "1-1", 1 << 20, archive) == wanted
-        assert logs.verify(ledger, "1-1", archive) == (digest.count, digest.hexdigest())
+        assert logs.verify(ledger, "1-1", Archives(archive)) == (digest.count, digest.hexdigest())
         assert logs.bounds(ledger, "1-1") == bounds
         for _ in range(20):
             first = chance.randrange(1, digest.count + 1)
-            (row, *_rest) = logs.read(ledger, "1-1", first, 1, archive)
+            (row, *_rest) = logs.read(ledger, "1-1", first, 1, Archives(archive))
             assert row.first <= first < row.first + row.count
             assert not row.damaged
-        assert logs.read(ledger, "1-1", digest.count + 1, 1 << 16, archive) == []
+        assert logs.read(ledger, "1-1", digest.count + 1, 1 << 16, Archives(archive)) == []
         sealing = seal_one(ledger, "1-1", next(where))
     assert ledger.execute(select(func.count()).select_from(log_chunks)).scalar_one() == 0
     stored, plain = ledger.execute(select(func.sum(sealed_chunks.c.size), func.sum(sealed_chunks.c.plain))).one()
@@ -178,7 +178,7 @@ def test_on_postgresql() -> None:
             assert sealed_logs.next_unsealed(connection, "") is None
             assert read_all(connection, "1-1", 1 << 16) == [encoder.encode(batch) for batch in batches]
             assert sealed_logs.note_damaged(connection, "1-1", 1)
-            assert sealed_logs.filed(connection, ["1-1"]) == set()
+            assert sealed_logs.filed(connection, ["1-1"], Kind.FILES) == set()
             while sealed_logs.remove(connection, "1-1", 20_000):
                 pass
             assert logs.read(connection, "1-1", 1, 1 << 16) == []
@@ -274,23 +274,23 @@ def test_a_file_that_is_gone_is_a_gap_and_an_archive_that_is_gone_is_waited_for(
     assert seal_one(ledger, "1-1", archive)
     (file,) = (tmp_path / "logs").glob("*/*.log")
     file.rename(tmp_path / "elsewhere")
-    (row,) = logs.read(ledger, "1-1", 1, 1 << 20, archive)
+    (row,) = logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     assert row.damaged
     assert b"its file is gone" in row.data
     (tmp_path / "logs").rename(tmp_path / "unmounted")
     with pytest.raises(LedgerUnavailable, match="is it mounted"):
-        logs.read(ledger, "1-1", 1, 1 << 20, archive)
+        logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     other = LogArchive(tmp_path / "logs")
     other.begin()
     with pytest.raises(LedgerUnavailable, match="another one than the ledger's"):
-        logs.read(ledger, "1-1", 1, 1 << 20, archive)
+        logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     other.put("1-1", 0, bytes(100_000))
     with pytest.raises(LedgerUnavailable, match="another one than the ledger's"):
-        logs.read(ledger, "1-1", 1, 1 << 20, archive)
+        logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     (tmp_path / "logs").rename(tmp_path / "another")
     (tmp_path / "unmounted").rename(tmp_path / "logs")
     (tmp_path / "elsewhere").rename(file)
-    (row, *_rest) = logs.read(ledger, "1-1", 1, 1 << 20, archive)
+    (row, *_rest) = logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     assert not row.damaged
     with pytest.raises(LedgerUnavailable, match="nobody says where"):
         logs.read(ledger, "1-1", 1, 1 << 20)

@@ -37,6 +37,8 @@ from twistedipc.publish.targets.npm.target import NpmSettings
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.registries.connection import Connection as HTTPConnection
 from twistedipc.registries.npmrc import Npmrc
+from twistedipc.s3.bucket import Bucket
+from twistedipc.s3.trying import why_unusable
 from twistedipc.storage import endings, polls, projects
 from twistedipc.storage.artifacts import KEPT_SINCE
 from twistedipc.storage.errors import NotPossible
@@ -48,7 +50,7 @@ from twistedipc.web.access.oidc import ALGORITHMS, SignInFailed, discovery_of, d
 from twistedipc.web.http.outgoing import MAX_ANSWER, SECONDS
 
 #: The tables that only an apiserver's file has.
-_TABLES = {"http", "releases", "viewers", "database", "domains", "certificates", "retention"}
+_TABLES = {"http", "releases", "viewers", "database", "domains", "certificates", "retention", "stores"}
 
 #: Milliseconds.
 DAY = 86_400_000
@@ -191,6 +193,7 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
             "seem to be one: wrong passwords of one guest shut out all others. Name it, and have it say who the "
             "client is (docs/operating.md has the lines)"
         )
+    yield from _bucket(config)
     yield from _provider(config)
     yield from _endings(config)
     yield from _registry_tokens(config)
@@ -199,6 +202,16 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     yield from _shadows(config)
     yield from look_at_hosting(config)
     yield from _polls(config)
+
+
+def _bucket(config: ApiserverConfig) -> Iterator[str]:
+    """Say why S3 can't be used, if it is to be: an object is put there, and removed."""
+    place = config.s3()
+    if place is not None and place.endpoint and open_road(place.endpoint):
+        yield f"stores.s3.endpoint: logs go to {place.endpoint} by http, where others on the way can read them"
+    why = "" if place is None else why_unusable(Bucket(place))
+    if why:
+        yield f"stores.s3: {why}"
 
 
 def _registry_tokens(config: ApiserverConfig) -> Iterator[str]:

@@ -21,7 +21,8 @@
 - ``outbox``: tells others outside what happens here; ``scheduling``: builds what is due;
   ``polling``: looks at repositories whose hosts send no hooks
 - ``searching``: searches in logs; ``turns``: their turns, shared by people; ``diagnosing``: why builds failed, as
-  their logs say it; ``sealing``: compresses what is stored of logs
+  their logs say it; ``archived``: how stored logs are read, wherever they are; ``sealing``: compresses what is stored
+  of logs; ``filing``: where that goes
 - ``permits``: permits to publish; ``secrets``: secrets for builds; ``target_secrets``: those for publishing
 - ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it

@@ -16,6 +16,7 @@ from twistedipc import __version__
 from twistedipc.builds.retention import Rules
 from twistedipc.outgoing.told import At, Told
 from twistedipc.publish.targets.target import Releases
+from twistedipc.server.archived import Archived
 from twistedipc.server.asking import Asking, AskProgram
 from twistedipc.server.bell import Bell, Wire
 from twistedipc.server.boundaries import InThread, MailSending, RandomBytes, Requests
@@ -33,6 +34,7 @@ from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore
+from twistedipc.server.filing import InThreads
 from twistedipc.server.gists import Gists
 from twistedipc.server.hearing import Hearing
 from twistedipc.server.jobs import PublishProgram
@@ -71,7 +73,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.file_locks import FileLocks
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.log_archive import Archive, Kind
 from twistedipc.storage.rings import Topic
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
@@ -90,6 +92,8 @@ class Outside:
     ledger: Ledger
     artifact_store: ArtifactStore
     log_archive: Archive
+    log_objects: Archive | None = None  # the same in S3; None: there is none
+    objects_in_thread: InThread | None = None  # where S3 is asked, which may take long to answer
     releases: Mapping[str, Releases]  # by target
     secret_box: SecretBox
     signing_key: SigningKey
@@ -115,7 +119,8 @@ class ServerSettings:
     lost_after: float  # seconds that a builder may be away before its attempts are lost
     elsewhere: Callable[[str], bool] = lambda repository: False  # whether it may be at no machine's own address
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
-    seal_to_files: bool = False  # whether sealed logs go to the archive, and not into the database
+    seal_to: Kind | None = None  # into which archive sealed logs go; None: into the database
+    move_sealed: bool = False  # whether those that are elsewhere go there too
     sealing_share: float = SEALING_SHARE  # of the time, for sealing logs
     retention: Rules = field(default_factory=Rules)  # of projects that have none of their own; by default all is kept
     log_limits: LogLimits = field(default_factory=LogLimits)
@@ -200,6 +205,16 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     workflows = Workflows(clock, most=settings.max_workflows)
     feed = Feed()
     gists = Gists(clock, ledger)
+    archived = Archived(
+        clock,
+        ledger,
+        files=outside.log_archive,
+        objects=outside.log_objects,
+        in_thread=outside.objects_in_thread,
+    )
+    archives = {Kind.FILES: InThreads(outside.log_archive, outside.in_thread)}
+    if outside.log_objects is not None and outside.objects_in_thread is not None:
+        archives[Kind.OBJECTS] = InThreads(outside.log_objects, outside.objects_in_thread)
     logs = LogStore(
         clock,
         ledger,
@@ -207,7 +222,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         spent=outside.spent,
         limits=settings.log_limits,
         files=settings.shared_files,
-        archive=outside.log_archive,
+        archived=archived,
     )
     grants = UploadGrants(outside.random)
     resting = Resting(clock, partial(bell.ring, Topic.BUILDER))
@@ -296,7 +311,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     asking = Asking(ledger, secrets, outside.ask_program)
     requesting = Requesting(now=now, ledger=ledger, workflows=workflows, asking=asking)
     bell.listen(Topic.DELIVERY, lambda hint: requesting.wake())
-    searching = Searching(clock, ledger, outside.log_archive, outside.search_in_thread, logs.look_at)
+    searching = Searching(clock, ledger, archived, outside.search_in_thread, logs.look_at)
     delivering = Delivering(
         ledger=ledger,
         lifecycle=lifecycle,
@@ -345,9 +360,11 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         ledger=ledger,
         workflows=workflows,
         in_thread=outside.in_thread,
-        archive=outside.log_archive,
+        archived=archived,
+        archives=archives,
         kept_since=outside.artifact_store.kept_since,
-        files=settings.seal_to_files,
+        kind=settings.seal_to,
+        moves=settings.move_sealed,
         share=settings.sealing_share,
     )
     pruning = Pruning(

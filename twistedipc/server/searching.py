@@ -25,11 +25,11 @@ from twistedipc.finding.messages import LogHit, SearchedLog, SearchEnd
 from twistedipc.finding.query import Needle
 from twistedipc.finding.scanning import Hit, Scanned, Wanted, scan
 from twistedipc.finding.texts import blocks_of
+from twistedipc.server.archived import Archived
 from twistedipc.server.boundaries import Asked, InThread, LogRange, ProjectRange, TooManySearches
 from twistedipc.server.turns import Turns
 from twistedipc.storage import log_parts
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.log_archive import Archive
 from twistedipc.storage.log_parts import AttemptLog, LogPart, LogParts, Needs
 
 #: How many searches run at once, and how many may wait for their turn, of all and of one person (or of one program's
@@ -64,13 +64,13 @@ class Searching:
         self,
         clock: IReactorTime,
         ledger: Ledger,
-        archive: Archive,
+        archived: Archived,
         in_thread: InThread,
         damaged: Callable[[str, int], object],
     ) -> None:
         self._clock = clock
         self.ledger = ledger
-        self._archive = archive
+        self._archived = archived
         self.in_thread = in_thread
         self._damaged = damaged
         self._turns = Turns(MAX_RUNNING)
@@ -147,20 +147,11 @@ class Searching:
 
         return self.in_thread(_scan, wanted, found.parts, first, last, stop, damaged).addCallback(scanned)
 
-    def parts(
+    async def parts(
         self, attempt: str, first: int, last: int, size: int, *, newest: bool, needs: Needs = ()
-    ) -> Deferred[LogParts]:
+    ) -> LogParts:
         """See `log_parts.some_parts`."""
-        return self.ledger.read(
-            log_parts.some_parts,
-            attempt,
-            first,
-            last,
-            size,
-            newest=newest,
-            needs=needs,
-            archive=self._archive,
-        )
+        return await self._archived.read(log_parts.some_parts, attempt, first, last, size, newest=newest, needs=needs)
 
     async def near(self, attempt: str, first: int, last: int) -> list[Line]:
         """Return what there is of these records."""

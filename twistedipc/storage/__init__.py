@@ -12,8 +12,8 @@ plain values and returns the frozen rows of ``rows``:
 - ``access`` (how private repositories are read)
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (by the apiserver itself);
   ``overview``: how all projects stand, in short
-- ``logs``; ``sealed_logs`` (what is compressed of them), ``log_archive`` (that in files), ``outlines`` (where things
-  are in them); ``log_parts`` (what is read of them to search in them)
+- ``logs``; ``sealed_logs`` (what is compressed of them), ``log_archive`` (that in files), ``log_objects`` (that in S3),
+  ``outlines`` (where things are in them); ``log_parts`` (what is read of them to search in them)
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live),
   ``previews`` (which releases have addresses beside the project's own), ``promotions`` (what makes one live),
   ``preview_passwords`` (by which guests see previews), ``password_hashes`` (how these are kept)

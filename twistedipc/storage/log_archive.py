@@ -1,5 +1,6 @@
 """
-Sealed chunks in files: one file for each attempt, which grows by a chunk at a time. ``storage`` layer.
+Sealed chunks outside of the database: what an archive of them promises, and the one in files, which has a file for each
+attempt that grows by a chunk at a time. ``storage`` layer; the one in S3 is ``log_objects``.
 
 ::
 
@@ -20,6 +21,8 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -31,18 +34,80 @@ from twistedipc.sealed.chunk import Damaged
 from twistedipc.storage.columns import split_attempt
 
 _MARK = "archive"
-_PART = re.compile(r"[0-9]{6,}")
-_NAME = re.compile(r"([1-9][0-9]*-[1-9][0-9]*)\.log")
+#: The name of a part of an archive, and that of an attempt in it.
+PART = re.compile(r"[0-9]{6,}")
+NAME = re.compile(r"[1-9][0-9]*-[1-9][0-9]*")
 
 #: How many builds have a folder together.
 _TOGETHER = 1000
 
 
+def part_of(attempt: str) -> str:
+    """Return the part of an archive in which an attempt's chunks are."""
+    return f"{split_attempt(attempt)[0] // _TOGETHER:06d}"
+
+
 class NotHere(OSError):
-    """The archive isn't where it was: its disk isn't mounted, or another one is."""
+    """The archive isn't where it was: its disk isn't mounted, or another one is; or it doesn't answer."""
 
 
-class Archive(Protocol):
+class Kind(IntEnum):
+    """The kinds of archives; each has its row in the ledger's table ``log_archive``, by this number."""
+
+    FILES = 1
+    OBJECTS = 2  # in S3
+
+    @classmethod
+    def of(cls, place: int) -> Kind:
+        """
+        Return in which kind of archive a chunk is, by its place. There is no column for that: SQLite reads a row up to
+        what is wanted, and a new column would be behind the chunk itself.
+        """
+        return cls.FILES if place >= 0 else cls.OBJECTS
+
+
+class Reads(Protocol):
+    """What readers need of an archive."""
+
+    def check(self, mark: str) -> None:
+        """Raise `NotHere` unless the archive with this mark is here, and OSError if it can't be read now."""
+
+    def get(self, attempt: str, place: int, size: int) -> bytes:
+        """
+        Return what was put there. Raises `Damaged` if it is gone, as it also seems to be while the archive isn't here:
+        see `check`. Raises OSError if it can't be read now.
+        """
+
+
+class NotFetched(Exception):
+    """
+    What is to be read isn't on this machine: fetch what is ``wanted``, and read again. A reader of the ledger has one
+    of few threads, and holds a state of the database: it must not wait for another machine.
+    """
+
+    def __init__(self, *wanted: Wanted) -> None:
+        super().__init__("chunks aren't here")
+        self.wanted = wanted
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A chunk that is to be fetched: see `Reads.get`."""
+
+    attempt: str
+    place: int
+    size: int
+
+
+class Check(msgspec.Struct, frozen=True):
+    """Whether the archive with this mark is there: see `Reads.check`."""
+
+    mark: str
+
+
+Wanted = Chunk | Check
+
+
+class Archive(Reads, Protocol):
     """Where chunks are that aren't in the database."""
 
     def begin(self) -> str:
@@ -51,19 +116,13 @@ class Archive(Protocol):
         has no archive yet: any other uses `check`. Raises OSError.
         """
 
-    def check(self, mark: str) -> None:
-        """Raise `NotHere` unless the archive with this mark is here, and OSError if it can't be read now."""
+    def put(self, attempt: str, end: int, data: bytes) -> int:
+        """
+        Write a chunk of the attempt, and return its place, by which the ledger names it afterwards. It is durable, and
+        was read again, when this returns. Raises `NotHere`, OSError.
 
-    def put(self, attempt: str, place: int, data: bytes) -> None:
-        """
-        Write a chunk at this place of what is kept of the attempt; what is there or behind it is nobody's. It is
-        durable, and was read again, when this returns. Raises `NotHere`, OSError.
-        """
-
-    def get(self, attempt: str, place: int, size: int) -> bytes:
-        """
-        Return what was put there. Raises `Damaged` if it is gone, as it also seems to be while the archive isn't here:
-        see `check`. Raises OSError if it can't be read now.
+        :param end: where what the ledger names of the attempt ends, of an archive in which chunks are one behind the
+            other: what is there is nobody's
         """
 
     def remove(self, attempt: str) -> None:
@@ -77,6 +136,18 @@ class Archive(Protocol):
         Return the attempts of which something is kept in a part, and nothing was put there since ``before`` (seconds
         since the epoch). Raises OSError.
         """
+
+
+@dataclass(frozen=True)
+class Archives:
+    """The archives that there are, for readers: see `Kind`."""
+
+    files: Reads | None = None
+    objects: Reads | None = None
+
+    def of(self, kind: Kind) -> Reads | None:
+        """Return the archive of this kind; None: there is none here."""
+        return self.files if kind is Kind.FILES else self.objects
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -111,7 +182,7 @@ class LogArchive:
         if here != mark:
             raise NotHere(f"the archive of logs at {self._folder} is another one than the ledger's: is it mounted?")
 
-    def put(self, attempt: str, place: int, data: bytes) -> None:
+    def put(self, attempt: str, end: int, data: bytes) -> int:
         """See `Archive.put`."""
         path = self._path(attempt)
         new = not path.exists()
@@ -120,18 +191,19 @@ class LogArchive:
         descriptor = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # A file that has lost its end is filled with zeros up to there: what was lost is damaged, and nothing else.
-            self._disk.ftruncate(descriptor, place)
-            self._disk.lseek(descriptor, place, os.SEEK_SET)
+            self._disk.ftruncate(descriptor, end)
+            self._disk.lseek(descriptor, end, os.SEEK_SET)
             rest = memoryview(data)
             while rest:
                 rest = rest[self._disk.write(descriptor, rest) :]
             self._disk.fsync(descriptor)
-            if self._read(descriptor, place, len(data)) != data:
-                raise OSError(f"{path} has something else at {place} than what was written there")
+            if self._read(descriptor, end, len(data)) != data:
+                raise OSError(f"{path} has something else at {end} than what was written there")
         finally:
             self._disk.close(descriptor)
         if new:
             sync_folder(path.parent, disk=self._disk)
+        return end
 
     def get(self, attempt: str, place: int, size: int) -> bytes:
         """See `Archive.get`."""
@@ -153,21 +225,20 @@ class LogArchive:
         """See `Archive.parts`."""
         with os.scandir(self._folder) as folders:
             # Others, such as a file system's lost+found, aren't ours and maybe not to be read.
-            return sorted(folder.name for folder in folders if _PART.fullmatch(folder.name))
+            return sorted(folder.name for folder in folders if PART.fullmatch(folder.name))
 
     def attempts(self, part: str, before: float = math.inf) -> list[str]:
         """See `Archive.attempts`."""
         found: list[str] = []
         with os.scandir(self._folder / part) as files:
             for file in files:
-                name = _NAME.fullmatch(file.name)
-                if name and file.stat(follow_symlinks=False).st_mtime < before:
-                    found.append(name[1])
+                name, _, kind = file.name.partition(".")
+                if kind == "log" and NAME.fullmatch(name) and file.stat(follow_symlinks=False).st_mtime < before:
+                    found.append(name)
         return found
 
     def _path(self, attempt: str) -> Path:
-        build, number = split_attempt(attempt)
-        return self._folder / f"{build // _TOGETHER:06d}" / f"{build}-{number}.log"
+        return self._folder / part_of(attempt) / f"{attempt}.log"
 
     def _read(self, descriptor: int, place: int, size: int) -> bytes:
         """Return so many bytes of a file from a place on; fewer, if it ends before."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Integer, Select, bindparam, func, select, tex
 from twistedipc.sealed.chunk import Damaged
 from twistedipc.sealed.grams import bits_of, may_hold
 from twistedipc.storage.columns import integer, split_attempt
-from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.log_archive import Archives, NotFetched, Wanted
 from twistedipc.storage.sealed_logs import sealed_data
 from twistedipc.storage.tables import attempts, builds, log_chunks, sealed_chunks
 
@@ -74,7 +74,7 @@ def some_parts(
     *,
     newest: bool,
     needs: Needs = (),
-    archive: Archive | None = None,
+    archives: Archives | None = None,
 ) -> LogParts:
     """
     Return the next parts of an attempt's records ``first`` to ``last``, of about ``limit_bytes`` as they are stored:
@@ -82,7 +82,7 @@ def some_parts(
     there may be none although some are left. A record that is in no part, isn't skipped and isn't left isn't there, or
     can't be read any more, as all of a log whose removal has begun. Raises `LedgerUnavailable` if it can't be read now.
 
-    :param archive: where sealed chunks are that aren't in the database
+    :param archives: where sealed chunks are that aren't in the database
     """
     if _is_removed(connection, attempt):
         return LogParts([], last + 1, last)
@@ -91,7 +91,7 @@ def some_parts(
         found = _plain(connection, attempt, first, last, limit_bytes, newest)
         if found is not None:
             return found
-    of_sealed = _sealed(connection, attempt, first, last, limit_bytes, newest, needs, archive)
+    of_sealed = _sealed(connection, attempt, first, last, limit_bytes, newest, needs, archives)
     if of_sealed is not None:
         return of_sealed
     found = None if newest else _plain(connection, attempt, first, last, limit_bytes, newest)
@@ -163,7 +163,7 @@ def _sealed(
     limit_bytes: int,
     newest: bool,
     needs: Needs,
-    archive: Archive | None,
+    archives: Archives | None,
 ) -> LogParts | None:
     """Return the same of what is sealed; None: there is nothing of that."""
     columns = (sealed_chunks.c.place, sealed_chunks.c.began, *((sealed_chunks.c.grams,) if needs else ()))
@@ -171,7 +171,7 @@ def _sealed(
     if found is None:
         return None
     damaged: list[int] = []
-    parts = _read(connection, attempt, found.chosen, archive, damaged)
+    parts = _read(connection, attempt, found.chosen, archives, damaged)
     return LogParts(parts, *found.left, found.skipped, damaged)
 
 
@@ -243,7 +243,7 @@ def _may_match(row: Any, needs: Needs) -> bool:
 
 
 def _read(
-    connection: Connection, attempt: str, rows: Sequence[Any], archive: Archive | None, damaged: list[int]
+    connection: Connection, attempt: str, rows: Sequence[Any], archives: Archives | None, damaged: list[int]
 ) -> list[LogPart]:
     """Return these chunks, but those that can't be read any more: they are ``damaged``."""
     here = [row.first_record for row in rows if row.place is None]
@@ -252,13 +252,19 @@ def _read(
         {first: bytes(data or b"") for first, data in connection.execute(_DATA, asked)} if here else {}
     )
     parts: list[LogPart] = []
+    wanted: list[Wanted] = []  # all of them are fetched at once
     for row in rows:
         try:
-            data = kept.get(row.first_record) or sealed_data(connection, row, attempt, archive)
+            data = kept.get(row.first_record) or sealed_data(connection, row, attempt, archives)
         except Damaged:
             damaged.append(row.first_record)
             continue
+        except NotFetched as error:
+            wanted += error.wanted
+            continue
         parts.append(LogPart(row.first_record, row.records, True, data))
+    if wanted:
+        raise NotFetched(*wanted)
     return parts
 
 

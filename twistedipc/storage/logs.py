@@ -28,7 +28,7 @@ from twistedipc.storage import changes, rings
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
-from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.log_archive import Archives
 from twistedipc.storage.outlines import keep_outline
 from twistedipc.storage.prepared import Prepared
 from twistedipc.storage.rings import Topic
@@ -169,7 +169,7 @@ def bounds(connection: Connection, attempt: str) -> tuple[int, int]:
 
 
 def read(
-    connection: Connection, attempt: str, first: int, limit_bytes: int, archive: Archive | None = None
+    connection: Connection, attempt: str, first: int, limit_bytes: int, archives: Archives | None = None
 ) -> list[ChunkRow]:
     """
     The chunks with the records from ``first`` on, in order, of about ``limit_bytes`` (at least one chunk, if there
@@ -177,11 +177,11 @@ def read(
     sealed comes as what was sealed, or, where that can't be read any more, as a gap of its records. Raises
     `LedgerUnavailable` if it can't be read now.
 
-    :param archive: where sealed chunks are that aren't in the database
+    :param archives: where sealed chunks are that aren't in the database
     """
     found: list[ChunkRow] = []
     while limit_bytes > 0 or not found:
-        row = read_sealed(connection, attempt, first, max(1, limit_bytes), archive)
+        row = read_sealed(connection, attempt, first, max(1, limit_bytes), archives)
         if row is None:
             break
         found.append(row)
@@ -191,7 +191,7 @@ def read(
         plain = read_plain(connection, attempt, first, limit_bytes)
         if not plain or plain[0].first > first:
             # Record `first` isn't stored: what comes next may be sealed all the same.
-            row = read_later(connection, attempt, first, limit_bytes, archive)
+            row = read_later(connection, attempt, first, limit_bytes, archives)
             if row is not None:
                 return found or [row]
         found += plain
@@ -234,10 +234,10 @@ def read_plain(connection: Connection, attempt: str, first: int, limit_bytes: in
     return [ChunkRow(first=begins, count=records, data=data) for begins, records, data in found]
 
 
-def verify(connection: Connection, attempt: str, archive: Archive | None = None) -> tuple[int, str]:
+def verify(connection: Connection, attempt: str, archives: Archives | None = None) -> tuple[int, str]:
     """Return how many records are stored, and their `LogDigest` ("" if there are gaps), a few megabytes at a time."""
     digest = LogDigest()
-    for chunk in _all_chunks(connection, attempt, archive):
+    for chunk in _all_chunks(connection, attempt, archives):
         if chunk.first > digest.count + 1:
             digest.add(Gap(digest.count + 1, chunk.first - 1, "not stored"))
         for line in chunk.data.splitlines():
@@ -245,9 +245,9 @@ def verify(connection: Connection, attempt: str, archive: Archive | None = None)
     return digest.count, digest.hexdigest()
 
 
-def _all_chunks(connection: Connection, attempt: str, archive: Archive | None) -> Iterator[ChunkRow]:
+def _all_chunks(connection: Connection, attempt: str, archives: Archives | None) -> Iterator[ChunkRow]:
     first = 1
-    while chunks := read(connection, attempt, first, _VERIFY_BYTES, archive):
+    while chunks := read(connection, attempt, first, _VERIFY_BYTES, archives):
         yield from chunks
         first = chunks[-1].first + chunks[-1].count
 

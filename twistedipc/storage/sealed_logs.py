@@ -22,7 +22,7 @@ from twistedipc.sealed.making import Made
 from twistedipc.sealed.outline import Marked
 from twistedipc.storage.columns import integer, split_attempt
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.log_archive import Archive
+from twistedipc.storage.log_archive import Archives, Kind
 from twistedipc.storage.outlines import keep_outline
 from twistedipc.storage.rows import ChunkRow
 from twistedipc.storage.tables import attempts, log_archive, log_chunks, outlines, sealed_chunks
@@ -43,7 +43,7 @@ class Unsealed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
-    """A chunk to be stored. ``place``: where it is in the archive; None: it is to be in the database."""
+    """A chunk to be stored. ``place``: where it is in an archive; None: it is to be in the database."""
 
     made: Made
     place: int | None = None
@@ -53,7 +53,7 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_sealed(
-    connection: Connection, attempt: str, first: int, limit: int, archive: Archive | None
+    connection: Connection, attempt: str, first: int, limit: int, archives: Archives | None
 ) -> ChunkRow | None:
     """
     Return messages from record ``first`` on, of about ``limit`` bytes; None if that record isn't sealed. In the place
@@ -69,12 +69,12 @@ def read_sealed(
     if row is None or row.first_record + row.records <= wanted:
         return None
     try:
-        part = chunk.part(sealed_data(connection, row, attempt, archive, row.data), wanted, limit)
+        part = chunk.part(sealed_data(connection, row, attempt, archives, row.data), wanted, limit)
         if not row.first_record <= part.first <= wanted < part.first + part.count <= row.first_record + row.records:
             raise Damaged("it is another chunk than the ledger says")
     except Damaged as error:
-        if row.place is not None and archive is not None:
-            _check(connection, archive)
+        if row.place is not None and archives is not None:
+            _check(connection, archives, Kind.of(row.place))
         gap = Gap(row.first_record, row.first_record + row.records - 1, f"the stored log is damaged: {error}"[:200])
         data = encoder.encode(gap) + b"\n"
         return ChunkRow(first=row.first_record, count=row.records, data=data, damaged=not row.damaged)
@@ -82,18 +82,18 @@ def read_sealed(
 
 
 def read_later(
-    connection: Connection, attempt: str, first: int, limit: int, archive: Archive | None
+    connection: Connection, attempt: str, first: int, limit: int, archives: Archives | None
 ) -> ChunkRow | None:
     """Do what `read_sealed` does, with the first record after ``first`` with which a sealed chunk begins."""
     query = select(func.min(sealed_chunks.c.first_record)).where(
         *sealed(attempt), sealed_chunks.c.first_record > max(1, integer(first))
     )
     later = connection.execute(query).scalar()
-    return None if later is None else read_sealed(connection, attempt, later, max(1, limit), archive)
+    return None if later is None else read_sealed(connection, attempt, later, max(1, limit), archives)
 
 
 def sealed_data(
-    connection: Connection, row: Any, attempt: str, archive: Archive | None, data: bytes | None = None
+    connection: Connection, row: Any, attempt: str, archives: Archives | None, data: bytes | None = None
 ) -> bytes:
     """Return the chunk of a row that has `PLACE`'s columns. Raises `Damaged` and `LedgerUnavailable`."""
     if row.place is None:
@@ -102,35 +102,40 @@ def sealed_data(
             query = select(sealed_chunks.c.data).where(*which)
             data = connection.execute(query).scalar_one()
         return bytes(data or b"")
-    if archive is None:
-        raise LedgerUnavailable(f"the log of {attempt} is in files, and nobody says where")
+    kind = Kind.of(row.place)
+    archive = None if archives is None else archives.of(kind)
+    if archives is None or archive is None:
+        where = "files" if kind is Kind.FILES else "S3 (stores.s3)"
+        raise LedgerUnavailable(f"the log of {attempt} is in {where}, and nobody says where that is")
     try:
         return archive.get(attempt, row.place, row.size)
     except Damaged:
-        _check(connection, archive)
+        _check(connection, archives, kind)
         raise
     except OSError as error:
         raise LedgerUnavailable(f"the log of {attempt} can't be read: {error}") from error
 
 
-def _check(connection: Connection, archive: Archive) -> None:
+def _check(connection: Connection, archives: Archives, kind: Kind) -> None:
     """Raise `LedgerUnavailable` if what seems to be damaged only isn't here: see `Archive.check`."""
-    mark = archive_mark(connection)
+    mark, archive = archive_mark(connection, kind), archives.of(kind)
     try:
-        if mark is not None:
+        if mark is not None and archive is not None:
             archive.check(mark)
     except OSError as error:
         raise LedgerUnavailable(f"logs can't be read: {error}") from error
 
 
-def archive_mark(connection: Connection) -> str | None:
-    """Return the mark of the archive that has chunks of this ledger, or will have; None: there is none yet."""
-    return connection.execute(select(log_archive.c.mark)).scalar()
+def archive_mark(connection: Connection, kind: Kind) -> str | None:
+    """
+    Return the mark of the archive of this kind that has chunks of this ledger, or will have; None: there is none yet.
+    """
+    return connection.execute(select(log_archive.c.mark).where(log_archive.c.id == kind)).scalar()
 
 
-def keep_archive_mark(connection: Connection, mark: str) -> None:
-    """Keep the mark of this ledger's archive, before anything is put there."""
-    connection.execute(insert(log_archive).values(id=1, mark=mark))
+def keep_archive_mark(connection: Connection, mark: str, kind: Kind) -> None:
+    """Keep the mark of this ledger's archive of this kind, before anything is put there."""
+    connection.execute(insert(log_archive).values(id=kind, mark=mark))
 
 
 #: The columns of `sealed_chunks` that `sealed_data` needs.
@@ -218,7 +223,9 @@ def unsealed(connection: Connection, log: Unsealed) -> list[ChunkRow]:
 
 def next_place(connection: Connection, attempt: str) -> int:
     """Return where the attempt's file in the archive ends, by what is known of it."""
-    query = select(func.max(sealed_chunks.c.place + sealed_chunks.c.size)).where(*sealed(attempt))
+    query = select(func.max(sealed_chunks.c.place + sealed_chunks.c.size)).where(
+        *sealed(attempt), sealed_chunks.c.place >= 0
+    )
     return connection.execute(query).scalar_one() or 0
 
 
@@ -283,7 +290,7 @@ def remove_all(connection: Connection, chosen: Collection[int]) -> None:
 def remove(connection: Connection, attempt: str, limit: int) -> int:
     """
     Remove what is stored of a log, oldest first, about ``limit`` bytes of it; its outline goes with the last of it.
-    Return how many bytes that were; 0: nothing was left. What is in a file of the archive is removed by
+    Return how many bytes that were; 0: nothing was left. What is in an archive is removed by
     `server.sealing`, once nothing names it.
     """
     freed = 0
@@ -307,12 +314,81 @@ def remove(connection: Connection, attempt: str, limit: int) -> int:
     return freed
 
 
-def filed(connection: Connection, names: Iterable[str]) -> set[str]:
-    """Return those of these attempts of which chunks are in the archive."""
+def filed(connection: Connection, names: Iterable[str], kind: Kind) -> set[str]:
+    """Return those of these attempts of which chunks are in the archive of this kind."""
+    there = _is_in(kind)
     return {
         name
         for name in names
-        if connection.execute(
-            select(sealed_chunks.c.place).where(*sealed(name), sealed_chunks.c.place.is_not(None)).limit(1)
-        ).first()
+        if connection.execute(select(sealed_chunks.c.place).where(*sealed(name), there).limit(1)).first()
     }
+
+
+def _is_in(kind: Kind | None) -> ColumnElement[bool]:
+    """Return the condition that a chunk is in the archive of this kind; None: in the database. See `Kind.of`."""
+    if kind is None:
+        return sealed_chunks.c.place.is_(None)
+    return sealed_chunks.c.place >= 0 if kind is Kind.FILES else sealed_chunks.c.place < 0
+
+
+# -- moving ----------------------------------------------------------------------------------------------------------
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A sealed chunk that isn't where it is to be."""
+
+    attempt: str
+    first: int
+    place: int | None
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """Chunks that are to be moved, and behind which chunk the next look begins; None: there is no other."""
+
+    found: list[Elsewhere]
+    after: tuple[int, int, int] | None
+
+
+def elsewhere(connection: Connection, after: tuple[int, int, int], kind: Kind | None, looked: int = 256) -> Looked:
+    """
+    Look through the next chunks after one (its build, number and first record) for those that aren't in the archive of
+    this kind (None: in the database), of logs to which nothing is added any more. So many are looked at, and not so
+    many found: else a look that finds nothing would take as long as the table is.
+    """
+    key = (sealed_chunks.c.build_id, sealed_chunks.c.number, sealed_chunks.c.first_record)
+    rows = connection.execute(
+        select(*key, sealed_chunks.c.place, sealed_chunks.c.damaged, attempts.c.state)
+        .join(attempts, (attempts.c.build_id == key[0]) & (attempts.c.number == key[1]))
+        .where(tuple_(*key) > after)
+        .order_by(*key)
+        .limit(looked)
+    ).all()
+    found = [
+        Elsewhere(attempt=f"{row.build_id}-{row.number}", first=row.first_record, place=row.place)
+        for row in rows
+        if (None if row.place is None else Kind.of(row.place)) is not kind and row.state in LOG_OVER and not row.damaged
+    ]
+    last = rows[-1] if len(rows) == looked else None
+    return Looked(found, None if last is None else (last.build_id, last.number, last.first_record))
+
+
+def sealed_chunk(connection: Connection, chunk: Elsewhere, archives: Archives | None) -> bytes | None:
+    """Return a chunk, wherever it is; None: it isn't there any more. Raises `Damaged` and `LedgerUnavailable`."""
+    row = connection.execute(
+        select(*PLACE).where(*sealed(chunk.attempt), sealed_chunks.c.first_record == chunk.first)
+    ).first()
+    return None if row is None or row.place != chunk.place else sealed_data(connection, row, chunk.attempt, archives)
+
+
+def move(connection: Connection, chunk: Elsewhere, place: int | None, data: bytes) -> bool:
+    """
+    Note that a chunk is at another place, where ``data`` is already (None: put it into the database); False if it isn't
+    any more where it was.
+    """
+    old = sealed_chunks.c.place.is_(None) if chunk.place is None else sealed_chunks.c.place == chunk.place
+    changed = connection.execute(
+        update(sealed_chunks)
+        .where(*sealed(chunk.attempt), sealed_chunks.c.first_record == chunk.first, old)
+        .values(place=place, data=data if place is None else None)
+    )
+    return changed.rowcount > 0

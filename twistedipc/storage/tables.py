@@ -650,18 +650,18 @@ sealed_chunks = Table(
         "damaged", Boolean, nullable=False, server_default=false(), comment="it was found not to be what was sealed"
     ),
     Column("size", Integer, nullable=False, comment="bytes of the chunk"),
-    Column("place", BigInteger, comment="where it begins in its attempt's file (storage.log_archive); null: in data"),
+    Column("place", BigInteger, comment="which chunk it is in storage.log_archive.Kind.of(place); null: in data"),
     Column("grams", LargeBinary, nullable=False, comment="sealed.grams.row_of its text"),
     # Last, since SQLite reads a row up to the columns that are wanted.
-    Column("data", LargeBinary, comment="sealed.chunk; null: in the file"),
+    Column("data", LargeBinary, comment="sealed.chunk; null: in an archive"),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
 )
 
 log_archive = Table(
     "log_archive",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row at most"),
-    Column("mark", Text, nullable=False, comment="which archive has the chunks in files: storage.log_archive"),
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="storage.log_archive.Kind"),
+    Column("mark", Text, nullable=False, comment="which archive of this kind has the chunks: storage.log_archive"),
 )
 
 outlines = Table(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from twisted.application.internet import TimerService
 from twisted.application.service import IService, MultiService
@@ -27,6 +27,7 @@ from twistedipc.ipc import BadKey, LinkReactor, read_named_key
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.target import Static
+from twistedipc.s3.bucket import CONNECTIONS, Bucket
 from twistedipc.server.bell import Wire
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
@@ -36,7 +37,8 @@ from twistedipc.storage.file_locks import FileLocks
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
-from twistedipc.storage.log_archive import LogArchive
+from twistedipc.storage.log_archive import Kind, LogArchive
+from twistedipc.storage.log_objects import LogObjects
 from twistedipc.storage.rings import Topic
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
@@ -77,8 +79,11 @@ _T = TypeVar("_T")
 #: Threads for work on files: unpacking releases, checking archives.
 FILE_THREADS = 4
 
-#: Threads for searches in logs: each search uses two at once if it is alone.
-SEARCH_THREADS = 2
+#: All threads that work for the reactor: each search uses two at once if it is alone; those for S3 mostly wait.
+_THREADS: Final = {"files": FILE_THREADS, "search": 2, "s3": CONNECTIONS}
+
+#: Where sealed logs go, by ``logs.archive``.
+_SEALED_TO: Final = {"database": None, "files": Kind.FILES, "s3": Kind.OBJECTS}
 
 #: Seconds until a start that the database didn't allow is tried again.
 START_INTERVAL = 1.0
@@ -121,8 +126,7 @@ class ApiService(MultiService):
         self._reactor = reactor
         self._hangups = Hangups(reactor)
         self._config = config
-        self._threads = ThreadPool(0, FILE_THREADS, "files")
-        self._search_threads = ThreadPool(0, SEARCH_THREADS, "search")
+        self._threads = {name: ThreadPool(0, most, name) for name, most in _THREADS.items()}
         self._draining = False
         self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
@@ -133,6 +137,7 @@ class ApiService(MultiService):
         static = ReleaseStore(config.files / Static.folder, now=now, assets_days=config.releases.assets_days)
         self._domains = Domains(config.hosts, config.release_urls)
         certificates = self._certificates_of(config)
+        bucket = config.s3()
         kept = {**TARGETS.releases(config.files), Static.name: static}
         self._server = server = compose(
             Outside(
@@ -145,6 +150,8 @@ class ApiService(MultiService):
                 ledger=self._ledger,
                 artifact_store=ArtifactStore(config.artifacts),
                 log_archive=LogArchive(config.log_archive),
+                log_objects=None if bucket is None else LogObjects(Bucket(bucket)),
+                objects_in_thread=self._ask_s3,
                 releases=kept,
                 secret_box=SecretBox(config.secret_key),
                 signing_key=SigningKey(config.signing_key),
@@ -166,7 +173,8 @@ class ApiService(MultiService):
                 lost_after=config.link.lost_after,
                 elsewhere=config.elsewhere,
                 share=config.viewers.share,
-                seal_to_files=config.logs.archive == "files",
+                seal_to=_SEALED_TO[config.logs.archive],
+                move_sealed=config.logs.move,
                 sealing_share=config.logs.share,
                 retention=config.rules,
             ),
@@ -264,8 +272,8 @@ class ApiService(MultiService):
     def startService(self) -> None:
         """Open the ledger, then everything else."""
         self._hangups.startService()  # not as a child: those start once the database is there
-        self._threads.start()
-        self._search_threads.start()
+        for threads in self._threads.values():
+            threads.start()
         self._starting = Deferred.fromCoroutine(self._start())
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
@@ -365,17 +373,20 @@ class ApiService(MultiService):
         await self._server.gists.stop()
         await self._ledger.close()
         self._folder_lock.release()
-        self._threads.stop()
-        self._search_threads.stop()
+        for threads in self._threads.values():
+            threads.stop()
 
     def _look_up(self, host: str) -> Deferred[list[Place]]:
         return self._in_thread(look_up, host)
 
     def _in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
-        return deferToThreadPool(self._reactor, self._threads, function, *args)
+        return deferToThreadPool(self._reactor, self._threads["files"], function, *args)
 
     def _search_in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
-        return deferToThreadPool(self._reactor, self._search_threads, function, *args)
+        return deferToThreadPool(self._reactor, self._threads["search"], function, *args)
+
+    def _ask_s3(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._threads["s3"], function, *args)
 
 
 def _wire(reactor: ApiReactor, config: ApiserverConfig) -> Wire | None:

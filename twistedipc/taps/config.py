@@ -40,6 +40,7 @@ from twistedipc.builds.retention import check as check_rules
 from twistedipc.builds.roles import Role
 from twistedipc.isolation.limits import defaults
 from twistedipc.publish.targets.static.releases import ASSETS_DAYS
+from twistedipc.s3.bucket import Place as S3Place
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.taps.mail_server import PORTS, MailServer, Security
 from twistedipc.toolchains.packages import TOOLS
@@ -215,9 +216,27 @@ class Viewers(Section, frozen=True, kw_only=True):
 class Logs(Section, frozen=True, kw_only=True):
     """``[logs]``: the stored logs of builds."""
 
-    archive: Literal["database", "files"] = "database"  # where they are kept once they are sealed
+    archive: Literal["database", "files", "s3"] = "database"  # where they are kept once they are sealed
+    move: bool = False  # whether those that were sealed before are moved there, too
     # Of the time, for sealing: `server.sealing.DEFAULT_SHARE`, which builders, who read this too, can't import.
     share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+
+
+class S3(Section, frozen=True, kw_only=True):
+    """``[stores.s3]``: a bucket of S3, or of what answers as it does."""
+
+    bucket: str
+    endpoint: str = ""  # the server's address; "": Amazon's
+    region: str = ""
+    prefix: str = ""  # with which the names of all objects begin
+    access_key: str = ""  # "": as boto3 finds it, in the environment or by the machine's role
+    secret_key_file: Path | None = None  # with the secret alone
+
+
+class Stores(Section, frozen=True, kw_only=True):
+    """``[stores]``: where what is large can be kept beside the data folder."""
+
+    s3: S3 | None = None
 
 
 class Audit(Section, frozen=True, kw_only=True):
@@ -281,6 +300,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     audit: Audit = Audit()
     viewers: Viewers = Viewers()
     logs: Logs = Logs()
+    stores: Stores = Stores()
     database: Database = Database()
     cluster: Cluster = Cluster()
     retention: Retention | None = None  # None: all is kept
@@ -302,6 +322,23 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
             user=mail.user,
             password=password,
             sender=mail.sender,
+        )
+
+    def s3(self) -> S3Place | None:
+        """Return the bucket that is configured, with its secret. Raises `ConfigError`."""
+        s3 = self.stores.s3
+        if s3 is None:
+            return None
+        if find_spec("boto3") is None:
+            raise ConfigError("stores.s3: needs boto3: pip install 'twistedipc[s3]'")
+        file = s3.secret_key_file
+        return S3Place(
+            bucket=s3.bucket,
+            endpoint=s3.endpoint,
+            region=s3.region,
+            prefix=f"{s3.prefix}/" if s3.prefix else "",
+            access_key=s3.access_key,
+            secret_key="" if file is None else _secret_in(file, "stores.s3.secret_key_file"),
         )
 
     def provider(self) -> Settings | None:
@@ -608,8 +645,9 @@ def load_apiserver(path: Path) -> ApiserverConfig:
             listen=[source.endpoint(listen) for listen in config.releases.endpoints],
             public_url=config.releases.public_url.rstrip("/"),
         )
+        stores = _checked_stores(config, source)
     link = source.link(config.link)
-    config = msgspec.structs.replace(config, http=http, releases=releases, link=link)
+    config = msgspec.structs.replace(config, http=http, releases=releases, link=link, stores=stores)
     with source:
         source.key = "releases.public_url"
         _check_apart(config)
@@ -641,6 +679,26 @@ def _check_oidc(oidc: OIDC) -> None:
     for group in oidc.groups.values():
         for project in group.projects:
             names.project(project)
+
+
+def _checked_stores(config: ApiserverConfig, source: _Source) -> Stores:
+    """Return where large things can be, checked. Raises ValueError."""
+    source.key = "logs.archive"
+    s3 = config.stores.s3
+    if s3 is None:
+        if config.logs.archive == "s3":
+            raise ValueError("needs stores.s3, with the bucket")
+        return config.stores
+    source.key = "stores.s3"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", s3.bucket):
+        raise ValueError(f"bucket: {s3.bucket!r} can't be a bucket's name")
+    _check_url(s3.endpoint)
+    if (s3.secret_key_file is None) != (not s3.access_key):
+        raise ValueError("access_key and secret_key_file need one another")
+    prefix = s3.prefix.strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9._/-]{0,200}", prefix):
+        raise ValueError("prefix: has only letters, digits, dots, hyphens, underscores and slashes")
+    return Stores(s3=msgspec.structs.replace(s3, prefix=prefix, endpoint=s3.endpoint.rstrip("/")))
 
 
 def _check_mail(mail: Mail) -> None:

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds.logs import End, Gap, LogDigest, batch_decoder, trim
 from twistedipc.builds.states import LOG_OVER
+from twistedipc.server.archived import Archived
 from twistedipc.server.fanout.cursor import LogCursor
 from twistedipc.server.fanout.entries import Entry, entry_of, tag_of
 from twistedipc.server.fanout.limits import LogLimits
@@ -22,7 +23,6 @@ from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.storage import attempts, logs, sealed_logs
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.log_archive import Archive
 
 EMPTY_SHA256 = LogDigest().hexdigest()
 
@@ -33,8 +33,7 @@ class UnknownAttempt(Exception):
 
 class LogStore:
     """
-    All logs. Implements `boundaries.Logs`. ``share`` and ``spent`` are for `Rounds`; ``archive`` has the sealed chunks
-    that aren't in the ledger.
+    All logs. Implements `boundaries.Logs`. ``share`` and ``spent`` are for `Rounds`; ``archived`` reads what is stored.
     """
 
     _log = Logger()
@@ -48,10 +47,10 @@ class LogStore:
         spent: Callable[[], float] | None = None,
         limits: LogLimits | None = None,
         files: SharedFiles | None = None,
-        archive: Archive | None = None,
+        archived: Archived | None = None,
     ) -> None:
         self._ledger = ledger
-        self._archive = archive
+        self._archived = archived or Archived(clock, ledger)
         self._limits = limits or LogLimits()
         self._files = files or SharedFiles()
         self._live: dict[str, LiveLog] = {}
@@ -107,7 +106,7 @@ class LogStore:
         Return stored entries from record ``first`` on, some 64 KiB of them. In the place of what isn't kept any more
         there is a gap.
         """
-        chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch, self._archive)
+        chunks = await self._archived.read(logs.read, attempt, first, self._limits.fetch)
         if not chunks:
             gap = await self._missing(attempt, first, None)
             return [] if gap is None else [entry_of(gap, tag_of(attempt))]
@@ -146,7 +145,7 @@ class LogStore:
 
     async def verify(self, attempt: str) -> tuple[int, str]:
         """Return how many records are stored, and their digest, as `logs.verify` does. Raises `LedgerUnavailable`."""
-        return await self._ledger.read(logs.verify, attempt, self._archive)
+        return await self._archived.read(logs.verify, attempt)
 
     async def _note_damaged(self, attempt: str, first: int) -> None:
         """

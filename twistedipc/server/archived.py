@@ -1,0 +1,187 @@
+"""
+Reads of stored logs, some of which are in S3: what is needed of them is fetched first, in threads of its own. Used by
+all in ``server`` that reads logs.
+
+The ledger's readers never wait for S3. They find out what they need that isn't here (`log_archive.NotFetched`), it is
+fetched, once for all who wait for it, and they read again. What was fetched last is kept in memory, up to a bound.
+
+When S3 doesn't answer, readers get `LedgerUnavailable`, as when the database doesn't: they are told to ask again, and
+no log is called damaged. Then nothing is asked of it for a few seconds, so that not everybody waits for it in turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from twistedipc.sealed.chunk import Damaged
+from twistedipc.server.boundaries import InThread
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.log_archive import Archives, Check, Chunk, NotFetched, Reads, Wanted
+
+_T = TypeVar("_T")
+
+#: Bytes of chunks that are kept: some 1,000 of them, of the text of 250 MiB.
+KEPT_BYTES: Final = 32 << 20
+
+#: How many chunks are fetched or wait for it at most. Beyond that readers are told to come again.
+MOST: Final = 512
+
+#: Seconds for which nothing is asked after S3 hasn't answered.
+PAUSE: Final = 5.0
+
+#: What was fetched: a chunk; why there is none; or that the archive is there.
+_Found = bytes | Damaged | None
+
+
+class Archived:
+    """
+    Reads logs from the ledger and from archives.
+
+    :param objects: the archive in S3; None: there is none
+    :param in_thread: where it is asked
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: Ledger,
+        *,
+        files: Reads | None = None,
+        objects: Reads | None = None,
+        in_thread: InThread | None = None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._files = files
+        self._objects = objects
+        self._in_thread = in_thread
+        self._kept = _Kept(kept_bytes)
+        self._archives = self._with({})
+        self._flights: dict[Wanted, list[Deferred[_Found]]] = {}
+        self._down = ""  # why S3 doesn't answer; read in threads too
+        self._again = 0.0  # when it is asked again
+
+    async def read(self, query: Callable[..., _T], *args: Any, **more: Any) -> _T:
+        """
+        Return what ``query(connection, *args, archives=…, **more)`` does, as `Ledger.read` does. Raises
+        `LedgerUnavailable`, also if something of it is in S3 and can't be had now.
+        """
+        got: dict[Wanted, _Found] = {}
+        archives = self._archives
+        while True:
+            try:
+                return await self._ledger.read(query, *args, archives=archives, **more)
+            except NotFetched as error:
+                wanted = error.wanted
+            await self._fetch(wanted, got)
+            archives = self._with(got)
+
+    def _with(self, got: dict[Wanted, _Found]) -> Archives:
+        return Archives(self._files, None if self._objects is None else _Fetched(got, self._kept))
+
+    async def _fetch(self, wanted: Iterable[Wanted], got: dict[Wanted, _Found]) -> None:
+        """Add what is wanted to ``got``."""
+        new = [each for each in dict.fromkeys(wanted) if each not in got]
+        if self._down and self._clock.seconds() >= self._again:
+            self._down = ""
+        if self._down:
+            raise LedgerUnavailable(self._down)
+        if len(self._flights) + sum(each not in self._flights for each in new) > MOST:
+            raise LedgerUnavailable("too much of logs is being fetched from S3; ask again soon")
+        try:
+            found = await gatherResults([self._flight(each) for each in new], consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        else:
+            got.update(zip(new, found, strict=True))
+
+    def _flight(self, wanted: Wanted) -> Deferred[_Found]:
+        """Fetch something, or wait for it with those who asked before: each by itself, so that one may give up."""
+        assert self._in_thread is not None, "there is no archive that is fetched from"
+        waiting: Deferred[_Found] = Deferred()
+        if wanted in self._flights:
+            self._flights[wanted].append(waiting)
+        else:
+            self._flights[wanted] = [waiting]
+            self._in_thread(self._ask, wanted).addBoth(self._landed, wanted)
+        return waiting
+
+    def _ask(self, wanted: Wanted) -> _Found:
+        """Ask S3, in a thread. Raises OSError."""
+        assert self._objects is not None
+        if self._down:  # by what one of those before has found
+            raise OSError(self._down)
+        if isinstance(wanted, Check):
+            self._objects.check(wanted.mark)
+            return None
+        try:
+            return self._objects.get(wanted.attempt, wanted.place, wanted.size)
+        except Damaged as error:
+            return error
+
+    def _landed(self, result: _Found | Failure, wanted: Wanted) -> None:
+        if isinstance(result, bytes):
+            self._kept.add(wanted, result)
+        outcome: Any = result
+        if isinstance(result, Failure) and result.check(OSError):
+            if not self._down:
+                self._down, self._again = f"logs can't be read now: {result.value}", self._clock.seconds() + PAUSE
+            outcome = Failure(LedgerUnavailable(self._down))
+        for waiting in self._flights.pop(wanted):
+            waiting.callback(outcome)
+
+
+class _Kept:
+    """The chunks that were fetched or read last, up to so many bytes. For several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._chunks: OrderedDict[Wanted, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, wanted: Wanted) -> bytes | None:
+        with self._lock:
+            found = self._chunks.get(wanted)
+            if found is not None:
+                self._chunks.move_to_end(wanted)
+            return found
+
+    def add(self, wanted: Wanted, data: bytes) -> None:
+        with self._lock:
+            self._size += len(data) - len(self._chunks.get(wanted, b""))
+            self._chunks[wanted] = data
+            self._chunks.move_to_end(wanted)
+            while self._size > self._most:
+                self._size -= len(self._chunks.popitem(last=False)[1])
+
+
+class _Fetched:
+    """What was fetched for one read, and what is kept. Implements `log_archive.Reads`."""
+
+    def __init__(self, got: dict[Wanted, _Found], kept: _Kept) -> None:
+        self._got = got
+        self._kept = kept
+
+    def check(self, mark: str) -> None:
+        if Check(mark) not in self._got:
+            raise NotFetched(Check(mark))
+
+    def get(self, attempt: str, place: int, size: int) -> bytes:
+        wanted = Chunk(attempt, place, size)
+        found = self._got.get(wanted)
+        if isinstance(found, Damaged):
+            raise Damaged(str(found))
+        found = found or self._kept.get(wanted)
+        if found is None:
+            raise NotFetched(wanted)
+        return found
