@@ -45,7 +45,7 @@ def test_what_is_put_is_there(place: Place) -> None:
     for name in ("a/empty", "a/new", "a/one", "a/one", "b/two"):
         bucket.remove(name)
     assert list(bucket.objects("")) == []
-    with pytest.raises(Missing, match="a/one isn't there"):
+    with pytest.raises(Missing, match="'a/one' isn't at s3://"):
         bucket.get("a/one", 1)
 
 

@@ -125,7 +125,7 @@ class Bucket:
             except _Broken as error:
                 # It came to an end in its middle, which boto3 doesn't try again.
                 if tries <= 0 or self._monotonic() >= ends:
-                    raise Unavailable(f"{self.place}{name} can't be read: {error}") from error
+                    raise Unavailable(f"{name!r} can't be read from {self.place}: {error}") from error
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there. Raises `Unavailable`."""
@@ -201,9 +201,9 @@ class Bucket:
         said = str(answer.get("Error", {}).get("Message", ""))[:200]
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in ("NoSuchKey", "404") or (status == 404 and not code):
-            return Missing(f"{self.place}{name} isn't there")
+            return Missing(f"{name!r} isn't at {self.place}")
         if status == 412:
-            return Exists(f"{self.place}{name} is there already")
+            return Exists(f"{name!r} is at {self.place} already")
         return Unavailable(f"{self.place} refuses {name!r}: {status} {code} {said}".rstrip())
 
     def _client(self) -> Any:

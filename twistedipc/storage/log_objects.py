@@ -61,7 +61,7 @@ class LogObjects:
             except Missing as error:
                 raise NotHere(f"{self._bucket.place} has lost what was put there: {error}") from error
         if found != data:
-            raise OSError(f"{self._bucket.place}{name} is something else than what was put there")
+            raise OSError(f"{name!r} at {self._bucket.place} is something else than what was put there")
         return place
 
     def get(self, attempt: str, place: int, size: int) -> bytes:
