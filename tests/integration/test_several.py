@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,39 @@ def test_a_build_goes_on_where_its_apiserver_was_killed(tmp_path: Path, database
             assert len(lines) >= 30
             assert platform.released("long") == "done\n"
         finally:
+            second.service.end(signal.SIGTERM)
+
+
+@pytest.mark.long
+def test_a_build_goes_on_where_its_apiserver_was_frozen(tmp_path: Path, database: str) -> None:
+    """The frozen one still has its link when it wakes, and what the builder had sent: it changes nothing, and ends."""
+    with Platform(tmp_path, isolation=BARE, database=database) as platform:
+        first = platform.apiserver
+        first.crashes = True
+        second = Second(platform, database)
+        second.service.start()
+        try:
+            wait_until_it_says(second.service, "serving ")
+            platform.add_project("long", platform.repository(LONG), publish={"static": True})
+            build = platform.build("long")
+            platform.wait(build, {"running"})
+            os.kill(first.pid, signal.SIGSTOP)
+            platform.apiserver = second.service
+            second.ask(platform)
+            wait_until_it_says(second.service, "apiserver apiserver-")  # is silent
+            platform.linked()  # once the builder finds its link silent
+            os.kill(first.pid, signal.SIGCONT)
+            wait_for("the first ends", lambda: first.exited() is not None)
+            assert first.exited() == 1
+            assert "was silent for 10 s, and another goes on with what it had" in first.text()
+            (held,) = (tmp_path / "builder-data" / "attempts").glob("*/work")
+            (held / "go").touch()
+            platform.succeed(build)
+            lines = lines_of(platform, build)
+            assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+            assert platform.released("long") == "done\n"
+        finally:
+            first.end(signal.SIGKILL)
             second.service.end(signal.SIGTERM)
 
 
