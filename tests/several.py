@@ -34,9 +34,9 @@ class OneLedger(InstantLedger):
 
         def bracketed(connection: Connection) -> Any:
             changes.begin(connection, apiservers.check(connection, self._me))
-            changes.call_begins(connection)
             result = query(connection, *args, **kwargs)
-            changes.call_ends(connection)
+            if not getattr(query, changes.QUIET, False):
+                changes.note_write(connection)
             changes.end(connection, self._me.name, self._time)
             return result
 

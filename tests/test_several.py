@@ -399,6 +399,31 @@ class LogsElsewhere(SeveralCase):
         self.assertEqual(["four"], self.texts())
 
 
+class WhyABuildWaits(SeveralCase):
+    """It is said with what other apiservers have."""
+
+    def why(self, attempt: str) -> str:
+        """What an apiserver says that has no builder."""
+        said = self.two.server.dispatch.why_waiting(self.two.server.row(attempt), 0)
+        assert said is not None
+        return said.text
+
+    def test_a_builder_elsewhere_may_take_it(self) -> None:
+        attempt = self.world.ledger.queue()
+        self.assertIn("no builder is linked", self.why(attempt))
+        self.link(self.one, slots=0)
+        self.world.advance(2)
+        self.assertEqual(
+            "builder b, linked at another apiserver, may take it; position 1 in the queue", self.why(attempt)
+        )
+
+    def test_a_builder_that_another_apiserver_waits_for_is_away(self) -> None:
+        builder, offer = self.running(self.one)
+        builder.lose()
+        self.world.advance(2)
+        self.assertEqual("builder b is away", self.why(offer.attempt))
+
+
 class Duties(SeveralCase):
     """Work that one does for all."""
 

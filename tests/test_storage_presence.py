@@ -78,7 +78,7 @@ def write(presence: Presence, engine: Engine) -> None:
     """Write as the ledger does."""
     with engine.connect() as connection, connection.begin():
         presence.check(connection)
-        changes.call_ends(connection)
+        changes.note_write(connection)
         presence.end(connection)
 
 
@@ -212,10 +212,9 @@ def test_a_change_is_read_by_the_others_in_the_order_of_the_commits(world: World
     write(*one)
     with two[1].connect() as connection, connection.begin():
         Beside().check(connection)
-        changes.call_begins(connection)
         changes.note_attempt(connection, "1-1")
         changes.note_attempt(connection, "1-1")
-        changes.call_ends(connection)
+        changes.note_write(connection)
         Beside().end(connection)
     with two[1].connect() as connection:
         heard = changes.after(connection, last, "two")

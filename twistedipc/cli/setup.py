@@ -160,6 +160,14 @@ audit = "5 years"
 [database]
 # As SQLAlchemy has it; "" is SQLite in the data folder.
 # url = ""
+
+[cluster]
+# Of several apiservers on one PostgreSQL, by what they wake one another; "" is the database.
+# bell = ""
+# This one's name among them; "" is made once, and kept in the data folder.
+# name = ""
+# The folder of what they have in common, where that isn't the data folder. An example:
+# shared = "/srv/twistedipc"
 """
 
 BUILDER_TOML = """\

@@ -5,7 +5,7 @@ attempts of a builder that is away. Each link itself is ``builder_link``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from sqlalchemy import Connection
 from twisted.internet.interfaces import IDelayedCall
@@ -121,6 +121,10 @@ class Builders:
             why = self._with.keys.refuse(link.peer.info)
             if why is not None:
                 link.peer.close("unauthorized", why)
+
+    def are_elsewhere(self, names: Sequence[str]) -> None:
+        """These builders are linked at other apiservers."""
+        self._with.linked.elsewhere = names
 
     def held(self) -> list[Tenure]:
         """Return under what this apiserver writes about builders."""

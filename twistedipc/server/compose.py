@@ -457,6 +457,6 @@ def _address_of(settings: ServerSettings) -> Callable[[Told, str], At]:
     return address_of
 
 
+@changes.quiet
 def _nothing(connection: Connection) -> None:
     """Carry rings about logs, which nobody need hear of in another way."""
-    changes.is_log(connection)

@@ -5,7 +5,7 @@ The builders that are linked now, by name, and what everyone beside the link its
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -83,6 +83,7 @@ class LinkedBuilders:
         self._now = now
         self._links: dict[str, Link] = {}
         self.none_since: int | None = now()
+        self.elsewhere: Sequence[str] = ()  # the builders that are linked at other apiservers, as far as is known
 
     def add(self, link: Link) -> Link | None:
         """Add a builder's new link. Return the one that it takes the place of."""

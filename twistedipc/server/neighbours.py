@@ -45,6 +45,7 @@ class _Look(msgspec.Struct, frozen=True, kw_only=True):
     lost: Sequence[Tenure]  # of ours: others have these
     strays: Sequence[Tenure]  # of this apiserver by the ledger, and not known here
     free: Sequence[str]  # duties that nobody has
+    elsewhere: Sequence[str]  # builders that are linked at others
 
 
 class Neighbours:
@@ -131,6 +132,7 @@ class Neighbours:
 
     async def _look(self, here: Incarnation) -> None:
         look: _Look = await self._ledger.read(_look, here, self._builders.held(), self._duties.names, self._time)
+        self._builders.are_elsewhere(look.elsewhere)
         for tenure in look.lost:
             self._builders.moved(tenure)
         if look.silent:
@@ -159,9 +161,12 @@ def _look(
     time: Callable[[Connection], int],
 ) -> _Look:
     taken = apiservers.duties_of(connection)
-    mine = [row for row in tenures.list_all(connection) if Incarnation(row.apiserver, row.incarnation) == here]
+    rows = [(row, Incarnation(row.apiserver, row.incarnation)) for row in tenures.list_all(connection)]
+    living = frozenset(row.itself for row in apiservers.living(connection))
+    mine = [row for row, owner in rows if owner == here]
     return _Look(
-        living=frozenset(row.itself for row in apiservers.living(connection)),
+        living=living,
+        elsewhere=[row.builder for row, owner in rows if row.linked and owner != here and owner in living],
         silent=apiservers.silent(connection, here, time(connection)),
         orphans=tenures.has_orphans(connection),
         lost=tenures.lost(connection, held),
@@ -175,6 +180,6 @@ def _bury(connection: Connection, here: Incarnation, time: Callable[[Connection]
     return apiservers.bury(connection, here, time(connection))
 
 
+@changes.quiet
 def _forget(connection: Connection, time: Callable[[Connection], int]) -> None:
-    changes.is_log(connection)  # nobody need hear of it
     changes.forget(connection, time(connection))

@@ -66,6 +66,9 @@ class Reasons:
         place = f"position {before + 1} in the queue"
         ready, needs = self._linked.ready(), self.needs.get(attempt, frozenset())
         links = [link for link in ready if not link.draining and not lacked(link.features, needs)]
+        if not links and self._linked.elsewhere:
+            text = f"{_named(self._linked.elsewhere)}, linked at another apiserver, may take it"
+            return Waiting(code="slots", text=f"{text}; {place}", position=before + 1)
         if not links:
             code, text = why_none(ready, needs)
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
@@ -93,6 +96,9 @@ class Reasons:
 
     def _disconnected(self, row: AttemptRow) -> Waiting:
         since = self._away.since(row.builder)
+        if since is None and self._linked.link_of(row.builder) is None and not row.reason:
+            where = "is back at another apiserver" if row.builder in self._linked.elsewhere else "is away"
+            return Waiting(code="syncing", text=f"builder {row.builder} {where}")
         if since is None:
             return Waiting(
                 code="syncing", text=row.reason or f"builder {row.builder} is back, and hasn't said yet how far it is"
@@ -114,13 +120,13 @@ def why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
         return "no_builder", "no builder is linked: start one (twistd buildipc)"
     links = [link for link in ready if not link.draining]
     if not links:
-        return "draining", f"{_named(ready)} takes nothing new, and no other builder is linked"
+        return "draining", f"{_named(_names(ready))} takes nothing new, and no other builder is linked"
     bound = next((need for need in sorted(needs) if need.startswith((BUILDER, POOL))), "")
     chosen = [link for link in links if not lacked(link.features, {bound} if bound else ())]
     if not chosen:
         return "no_builder", _why_none_chosen(bound)
     missing = frozenset().union(*(lacked(link.features, needs) for link in chosen))
-    return "no_builder", f"{_named(chosen)} can't {_lacking(missing)}, which the project needs: update it"
+    return "no_builder", f"{_named(_names(chosen))} can't {_lacking(missing)}, which the project needs: update it"
 
 
 def _why_none_chosen(bound: str) -> str:
@@ -148,8 +154,11 @@ def _lacking(features: frozenset[str]) -> str:
     return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 
 
-def _named(links: Sequence[Link]) -> str:
-    names = [link.peer.info.name for link in links]
+def _names(links: Sequence[Link]) -> list[str]:
+    return [link.peer.info.name for link in links]
+
+
+def _named(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"builder {names[0]}"
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

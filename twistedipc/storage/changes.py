@@ -4,8 +4,8 @@ What one apiserver has changed, for the others that share the database: they rea
 word of its own.
 
 The rows say *where to look*, and nothing else counts: whoever hears of an attempt reads that attempt. Whatever a
-transaction has written, the others hear that something was; what caches hold is read again then. Only a commit of log
-records says nothing here: whoever follows a log looks at it.
+transaction has written, the others hear that something was; what caches hold is read again then. Only what is
+`quiet` says nothing here, such as a commit of log records: whoever follows a log looks at it.
 
 Nothing is noted while no other apiserver lives, nor on SQLite: one that starts later reads everything at its start.
 """
@@ -13,7 +13,7 @@ Nothing is noted while no other apiserver lives, nor on SQLite: one that starts 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
@@ -32,12 +32,13 @@ _KEY: Final = "twistedipc changes"
 ANYTHING: Final = ""
 
 
-class _Noted:
-    __slots__ = ("loud", "what")
+#: The attribute of functions that are marked by `quiet`.
+QUIET: Final = "twistedipc_quiet"
 
-    def __init__(self) -> None:
-        self.what: dict[str, None] = {}
-        self.loud = True  # the write that runs is to be heard
+#: What is noted in a transaction, in this order.
+_Noted: TypeAlias = dict[str, None]
+
+_Q = TypeVar("_Q", bound=Callable[..., object])
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -52,28 +53,20 @@ class Heard(msgspec.Struct, frozen=True):
 
 def begin(connection: Connection, others: bool) -> None:
     """A transaction begins that writes. ``others``: somebody may want to hear of it."""
-    connection.info[_KEY] = _Noted() if others else None
+    connection.info[_KEY] = {} if others else None
 
 
-def call_begins(connection: Connection) -> None:
-    """A write of the transaction begins: it is to be heard, unless it says `is_log`."""
+def note_write(connection: Connection) -> None:
+    """A write of the transaction has ended that others are to hear of, whatever it was."""
     noted: _Noted | None = connection.info.get(_KEY)
     if noted is not None:
-        noted.loud = True
+        noted.setdefault(ANYTHING)
 
 
-def call_ends(connection: Connection) -> None:
-    """The write has ended."""
-    noted: _Noted | None = connection.info.get(_KEY)
-    if noted is not None and noted.loud:
-        noted.what.setdefault(ANYTHING)
-
-
-def is_log(connection: Connection) -> None:
-    """The write that runs adds records to logs, and nothing else."""
-    noted: _Noted | None = connection.info.get(_KEY)
-    if noted is not None:
-        noted.loud = False
+def quiet(query: _Q) -> _Q:
+    """Mark a query that writes nothing that others need hear of: records of logs, or what is theirs to do as well."""
+    setattr(query, QUIET, True)
+    return query
 
 
 def note_attempt(connection: Connection, attempt: str) -> None:
@@ -93,10 +86,10 @@ def end(connection: Connection, name: str, clock: Callable[[Connection], int]) -
     :param clock: the database's
     """
     noted: _Noted | None = connection.info.get(_KEY)
-    if noted is None or not noted.what:
+    if not noted:
         return
     now = clock(connection)
-    connection.execute(insert(changes), [{"apiserver": name, "what": what, "time": now} for what in noted.what])
+    connection.execute(insert(changes), [{"apiserver": name, "what": what, "time": now} for what in noted])
 
 
 def newest(connection: Connection) -> int:
@@ -126,7 +119,7 @@ def forget(connection: Connection, now: int) -> None:
 def _note(connection: Connection, what: str) -> None:
     noted: _Noted | None = connection.info.get(_KEY)
     if noted is not None:
-        noted.what[what] = None
+        noted[what] = None
 
 
 def _of(kind: str, theirs: Sequence[str]) -> list[str]:

@@ -68,13 +68,17 @@ UPGRADE_PATIENCE: Final = 20.0
 
 
 class _Call:
-    """One query to be run, and the Deferreds of its result: one for each caller. ``key``: see `_Queue.put`."""
+    """
+    One query to be run, and the Deferreds of its result: one for each caller. ``key``: see `_Queue.put`; ``quiet``: see
+    `changes.quiet`.
+    """
 
-    __slots__ = ("deferreds", "error", "key", "result", "run")
+    __slots__ = ("deferreds", "error", "key", "quiet", "result", "run")
 
-    def __init__(self, run: Callable[[Connection], Any], key: Hashable | None) -> None:
+    def __init__(self, run: Callable[[Connection], Any], key: Hashable | None, quiet: bool) -> None:
         self.run = run
         self.key = key
+        self.quiet = quiet
         self.deferreds: list[Deferred[Any]] = []
         self.result: Any = None
         self.error: BaseException | None = None  # if set, there is no result
@@ -109,7 +113,7 @@ class _Queue:
             self._open = False
             self._changed.notify_all()
 
-    def put(self, run: Callable[[Connection], Any], key: Hashable | None) -> Deferred[Any]:
+    def put(self, run: Callable[[Connection], Any], key: Hashable | None, quiet: bool) -> Deferred[Any]:
         """
         Have it run. If the same key waits already, that is the one: one that has begun is not, since it may not see
         what has been written meanwhile. Raises `LedgerUnavailable`.
@@ -121,7 +125,7 @@ class _Queue:
                 raise LedgerUnavailable("the database is overloaded: too much is waiting for it")
             call = None if key is None else self._shared.get(key)
             if call is None:
-                call = _Call(run, key)
+                call = _Call(run, key, quiet)
                 self._calls.append(call)
                 if key is not None:
                     self._shared[key] = call
@@ -292,7 +296,8 @@ class Ledger:
         Run ``query(connection, *args, **kwargs)`` on the writer's thread, in the order of the calls. Fires with its
         result when that is on disk. If it raises, what it did is undone, and the Deferred fails with what it raised.
         """
-        return self._put(self._writes, lambda connection: query(connection, *args, **kwargs), None)
+        quiet = getattr(query, changes.QUIET, False)
+        return self._put(self._writes, lambda connection: query(connection, *args, **kwargs), None, quiet)
 
     @property
     def incarnation(self) -> Incarnation | None:
@@ -319,9 +324,11 @@ class Ledger:
             raise ValueError("an apiserver on PostgreSQL says who it is")
         return Presence(self._url, place.identity, busy_timeout=self._busy_timeout, clock=self._clock)
 
-    def _put(self, queue: _Queue, run: Callable[[Connection], _T], key: Hashable | None) -> Deferred[_T]:
+    def _put(
+        self, queue: _Queue, run: Callable[[Connection], _T], key: Hashable | None, quiet: bool = False
+    ) -> Deferred[_T]:
         try:
-            return queue.put(run, key)
+            return queue.put(run, key, quiet)
         except LedgerUnavailable as error:
             return fail(error)
 
@@ -441,6 +448,8 @@ def _read(engine: Engine, call: _Call) -> None:
 class _Brackets(Protocol):
     """What comes around each transaction that writes: `guard.Guard`, `presence.Presence` or `presence.Beside`."""
 
+    others: bool  # whether apiservers may want to hear of it
+
     def check(self, connection: Connection) -> None:
         """First. Raises `LedgerLost`."""
 
@@ -519,8 +528,10 @@ class _Writer:
     def _begin(self) -> tuple[Connection, RootTransaction]:
         """Begin a transaction; on a new connection, if the server had closed the last one while nobody used it."""
         while True:
-            is_new = self._connection is None
-            connection = self._connected()
+            connection = self._connection
+            is_new = connection is None
+            if connection is None:
+                connection = self._connection = self._engine.connect()
             try:
                 transaction = connection.begin()
                 if self._brackets is not None:
@@ -535,11 +546,12 @@ class _Writer:
         # Not `begin_nested`, which makes up a name for each and compiles its statements again, which is slow.
         command(connection, "SAVEPOINT write")
         rings: Rings | None = None if self._rings is None else {}
-        collect(connection, rings)
-        changes.call_begins(connection)
+        if rings is not None:
+            collect(connection, rings)
         try:
             call.result = call.run(connection)
-            changes.call_ends(connection)
+            if self._brackets is not None and self._brackets.others and not call.quiet:
+                changes.note_write(connection)
             command(connection, "RELEASE SAVEPOINT write")
             if self._rings is not None and rings:
                 add(self._rings, rings)
@@ -562,11 +574,6 @@ class _Writer:
             told = LedgerUnavailable(f"the database didn't commit: {told}")
         for call in group:
             call.error = type(told)(str(told))
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
 
     def _disconnect(self) -> None:
         """Drop the connection, whatever state it is in."""

@@ -13,7 +13,9 @@ batches decoded, so it can keep a `builds.logs.LogDigest` itself; then it needs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -79,6 +81,11 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tenure: Tenure | None = None  # of the link that they came by, if several apiservers share the database
 
 
+#: Of an item, without a Python call.
+_tenure_of: Callable[[ChunkItem], Any] = attrgetter("tenure")
+
+
+@changes.quiet
 def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     """
     Append each item to its log: all of them or, by raising `LogOrder`, none. Of one attempt there may be several,
@@ -87,8 +94,8 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     """
     if not items:
         return set()
-    changes.is_log(connection)
-    tenures = {item.tenure for item in items if item.tenure is not None}
+    tenures = set(map(_tenure_of, items))
+    tenures.discard(None)
     if tenures:
         require(connection, tenures)
     rows = [_row(item) for item in items]

@@ -138,10 +138,13 @@ class Presence:
 class Beside:
     """What a program does that writes beside the apiservers that there may be."""
 
+    others = False
+
     def check(self, connection: Connection) -> None:
         """As `Presence.check`."""
         pen(connection)
-        changes.begin(connection, bool(living(connection)))
+        self.others = bool(living(connection))
+        changes.begin(connection, self.others)
 
     def end(self, connection: Connection) -> None:
         """As `Presence.end`."""
