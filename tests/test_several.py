@@ -308,6 +308,16 @@ class WhatIsHeard(SeveralCase):
         self.world.advance(2)
         self.assertEqual(["unauthorized"], builder.closed)
 
+    def test_what_fails_to_be_read_again_keeps_nothing_else_from_being_heard(self) -> None:
+        async def fail() -> None:
+            raise OSError("the folder is away")
+
+        self.two.server.server.hearing.on_change(fail)
+        _, offer = self.running(self.one)
+        self.world.advance(2)
+        self.assertEqual((offer.attempt, "running"), self._last(self.two))
+        self.assertTrue(self.flushLoggedErrors(OSError))
+
     def test_nothing_is_noted_while_there_is_no_other(self) -> None:
         self.world.ledger.now(apiservers.leave, self.two.me, self.world.now)
         self.world.kill(self.two)

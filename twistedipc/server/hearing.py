@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from twisted.logger import Logger
+
 from twistedipc.server.boundaries import GistFeed
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.storage import attempts, changes
 from twistedipc.storage.apiservers import Incarnation
 from twistedipc.storage.changes import Heard
-from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 
 
 class Hearing:
@@ -21,6 +23,8 @@ class Hearing:
 
     :param woken: whom it wakes when others have changed something: each looks at the ledger by itself
     """
+
+    _log = Logger()
 
     def __init__(
         self, ledger: Ledger, lifecycle: Lifecycle, gists: GistFeed, woken: Sequence[Callable[[], None]]
@@ -52,8 +56,14 @@ class Hearing:
                 return
 
     async def _tell(self, heard: Heard) -> None:
-        for cache in self._caches:  # first: what is looked at because of the rest goes by them
-            await cache()
+        # First: what is looked at because of the rest goes by them. One that fails keeps nothing else from being heard.
+        for cache in self._caches:
+            try:
+                await cache()
+            except LedgerUnavailable:
+                raise
+            except Exception:
+                self._log.failure("what other apiservers have changed can't be read again")
         for attempt in heard.attempts:
             row = await self._ledger.read(attempts.get, attempt)
             if row is not None:
