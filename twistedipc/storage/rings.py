@@ -50,12 +50,9 @@ def note(connection: Connection, topic: Topic, hint: str = "") -> None:
         rings.setdefault(topic, set()).add(hint)
 
 
-def collect(connection: Connection, rings: Rings | None) -> None:
-    """Have what is noted from now on put into ``rings``; None: nowhere."""
-    if rings is None:
-        connection.info.pop(_KEY, None)
-    else:
-        connection.info[_KEY] = rings
+def collect(connection: Connection, rings: Rings) -> None:
+    """Have what is noted from now on put into ``rings``."""
+    connection.info[_KEY] = rings
 
 
 def add(rings: Rings, more: Rings) -> None:
