@@ -38,7 +38,7 @@ from twistedipc.server.boundaries import GistChange, GistRound, StateChange
 from twistedipc.server.builder_link import MISSING_DEADLINE
 from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.errors import LogOrder, NotPossible
-from twistedipc.storage.rows import Actor, AttemptRow, Holder
+from twistedipc.storage.rows import Actor, AttemptRow, Holder, Place
 from twistedipc.web.api import builds as api
 from twistedipc.web.api import schemas
 
@@ -270,7 +270,7 @@ def check_that_it_is_told(world: World) -> None:
 def check_why_it_waits(world: World) -> None:
     with world.ledger.engine.begin() as connection:
         connection.execute(text("UPDATE attempts SET reason='slow'"))
-    waiting = world.apiserver.dispatch.why_waiting(world.row, 0)
+    waiting = world.apiserver.dispatch.why_waiting(world.row, Place())
     assert (waiting is not None) == (world.info.waits is not None)
     if waiting is not None:
         codes = {

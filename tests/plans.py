@@ -23,7 +23,7 @@ def explained(source: Engine | Connection) -> Iterator[list[str]]:
     steps: list[str] = []
 
     def noted(conn: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
-        if statement.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE")):
+        if statement.lstrip().upper().startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
             of = _of_postgresql if conn.dialect.name == "postgresql" else _of_sqlite
             steps.extend(f"{step}  <- {statement}" for step in of(cursor, statement, parameters))
 

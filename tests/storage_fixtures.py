@@ -180,8 +180,18 @@ def _before_builders_keys(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE projects DROP COLUMN runs_on"))
 
 
+def as_of_0050(connection: Connection) -> None:
+    """Make the schema what it was before the queue had an order of its own."""
+    for index in ("queue", "lane"):
+        connection.execute(text(f"DROP INDEX ix_builds_{index}"))
+    for table, column in (("projects", "queue"), ("builds", "priority"), ("builds", "due")):
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0050'"))
+
+
 def as_of_0044(connection: Connection) -> None:
     """Make the schema what it was before anything was removed because of its age."""
+    as_of_0050(connection)
     for index in ("with_log", "with_archive", "not_lasting", "succeeded"):
         connection.execute(text(f"DROP INDEX ix_builds_{index}"))
     for index in ("artifacts_sha256", "hook_deliveries_build_id", "hook_refs_build_id", "idempotency_build_id",

@@ -28,9 +28,9 @@ from twistedipc.cli.joining import Files, Joined, read_pasted_key, with_link
 from twistedipc.cli.setup import Setup
 from twistedipc.ipc import BadKey, NamedKey, Peer, PeerInfo, make_named_key
 from twistedipc.server.builders import LOOK_AT_KEY
-from twistedipc.storage import builders, projects
+from twistedipc.storage import builders, projects, queue
 from twistedipc.storage.errors import NameTaken, NotFound
-from twistedipc.storage.rows import RunsOn
+from twistedipc.storage.rows import Place, RunsOn
 from twistedipc.storage.tables import audit
 from twistedipc.taps.config import load_apiserver
 from twistedipc.taps.joining import joining
@@ -83,7 +83,7 @@ def test_how_long_a_key_is_good(tmp_path: Path) -> None:
 
 def test_what_a_build_needs_of_its_builder() -> None:
     assert RunsOn().needs == []
-    bound = RunsOn(builders=["one", "two"], pool="trusted").needs
+    bound = RunsOn(builders=["one", "two"], pools=["trusted"]).needs
     for features, missing in (
         ({"builder:one"}, False),
         ({"builder:two", "x"}, False),
@@ -173,15 +173,14 @@ class ServerTests(SynchronousTestCase):
         key = self.add("one", "trusted")
         one, liar = KeyedBuilder(self.apiserver, "one", key), Builder(self.apiserver, "liar")
         liar.sync(features=[*m.FEATURES, "builder:one", "pool:trusted"])
-        project(self.ledger, RunsOn(pool="trusted"))
+        project(self.ledger, RunsOn(pools=["trusted"]))
         self.ledger.now(add_build)
         self.apiserver.dispatch.wake()
         self.assertEqual([], [said for said in liar.heard if isinstance(said, m.Offer)])
-        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row("1-1"), 0)
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row("1-1"), self.ledger.now(queue.places, [1])[1])
         assert waiting is not None
         self.assertEqual(
-            "the project is bound to one of the pool trusted, and none is linked by a key of its own "
-            "(twistedipc builder add NAME --pool trusted); position 1 in the queue",
+            "builder one isn't linked, and no other builder has the pool trusted; position 1 in the queue of shop",
             waiting.text,
         )
         one.sync()
@@ -274,7 +273,7 @@ class ServerTests(SynchronousTestCase):
         one.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
         self.assertEqual("succeeded", self.apiserver.row(f"{first.id}-1").state)
         self.assertEqual([], one.take(m.Offer))
-        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(f"{second.id}-1"), 0)
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(f"{second.id}-1"), Place())
         assert waiting is not None
         self.assertEqual("draining", waiting.code)
         self.drain("one", False)
@@ -372,10 +371,10 @@ class ApiTests(World):
     async def test_a_project_is_bound(self) -> None:
         await self.project()
         at = "/api/v1/projects/shop"
-        changed = await self.ask("PATCH", at, {"runs_on": {"builders": ["two", "one"], "pool": "trusted"}})
-        assert changed.json["runs_on"] == {"builders": ["one", "two"], "pool": "trusted"}, changed.raw
-        assert (await self.ask("PATCH", at, {"runs_on": {}})).json["runs_on"] == {"builders": [], "pool": ""}
-        self.problem(await self.ask("PATCH", at, {"runs_on": {"pool": "no pool"}}), 422, "a pool's name")
+        changed = await self.ask("PATCH", at, {"runs_on": {"builders": ["two", "one"], "pools": ["trusted"]}})
+        assert changed.json["runs_on"] == {"builders": ["one", "two"], "pools": ["trusted"]}, changed.raw
+        assert (await self.ask("PATCH", at, {"runs_on": {}})).json["runs_on"] == {"builders": [], "pools": []}
+        self.problem(await self.ask("PATCH", at, {"runs_on": {"pools": ["no pool"]}}), 422, "a pool's name")
 
 
 # -- a builder's machine ---------------------------------------------------------------------------------------------

@@ -712,10 +712,10 @@ def test_without_a_builder_it_waits_and_says_so(world: World) -> None:
 
 
 def test_only_builders_that_may_build_the_project_are_asked(world: World) -> None:
-    world.ledger.now(projects.update, "hello", {"runs_on": RunsOn(pool="trusted")}, 1)
+    world.ledger.now(projects.update, "hello", {"runs_on": RunsOn(pools=["trusted"])}, 1)
     world.look()
     assert world.host.asked == []
-    assert "bound to one of the pool trusted" in world.row.reason
+    assert "no builder has the pool trusted" in world.row.reason
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ from twistedipc.server.tidying import FIRST, INTERVAL
 from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import access, artifacts, attempts, logs, projects, provenance, releases
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow, Holder, ProjectRow
+from twistedipc.storage.rows import Actor, AttemptRow, Holder, Place, ProjectRow
 from twistedipc.storage.tables import audit, build_secrets
 from twistedipc.taps.apiserver import FILE_THREADS
 
@@ -962,13 +962,15 @@ class WhyItWaits(LinkCase):
 
     def why(self, attempt: str, before: int | None = None) -> tuple[str, str]:
         """Return the reason that is shown."""
-        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), before)
+        waiting = self.apiserver.dispatch.why_waiting(
+            self.apiserver.row(attempt), None if before is None else Place(before=before)
+        )
         return ("", "") if waiting is None else (waiting.code, waiting.text)
 
     def test_no_builder(self) -> None:
         attempt = self.ledger.queue()
         self.assertEqual(
-            ("no_builder", "no builder is linked: start one (twistd buildipc); position 1 in the queue"),
+            ("no_builder", "no builder is linked: start one (twistd buildipc); position 1 in the queue of hello"),
             self.why(attempt, 0),
         )
         self.ledger.queue()
@@ -978,7 +980,10 @@ class WhyItWaits(LinkCase):
         builder.say(m.Status(slots=2, draining=True))
         second = self.ledger.queue()
         self.assertEqual(
-            ("draining", "builder one takes nothing new, and no other builder is linked; position 2 in the queue"),
+            (
+                "draining",
+                "builder one takes nothing new, and no other builder is linked; position 2 in the queue of hello",
+            ),
             self.why(second, 1),
         )
 
@@ -993,7 +998,8 @@ class WhyItWaits(LinkCase):
         two.run(self.offered(two))
         last = self.ledger.queue()
         self.apiserver.dispatch.wake()
-        self.assertEqual(("slots", "all 2 slots of 2 builders are taken; position 3 in the queue"), self.why(last, 2))
+        text = "all 2 slots of 2 builders are taken; position 3 in the queue of hello"
+        self.assertEqual(("slots", text), self.why(last, 2))
 
     def test_which_builder_has_declined_and_when_it_is_asked_again(self) -> None:
         attempt = self.ledger.queue()
@@ -1003,7 +1009,8 @@ class WhyItWaits(LinkCase):
             offer = self.offered(builder)
             self.assertEqual(("offered", "builder one is being asked to take it"), self.why(attempt))
             builder.say(m.Decline(attempt=attempt, lease=offer.lease, reason="no room"))
-            text = f"builder one declined it: no room; it is asked again in {seconds} s; position 1 in the queue"
+            again = f"it is asked again in {seconds} s; position 1 in the queue of hello"
+            text = f"builder one declined it: no room; {again}"
             self.assertEqual(("resting", text), self.why(attempt, 0))
             self.apiserver.clock.advance(2 * LONGEST_PAUSE_ALONE)
         builder.run(self.offered(builder))
@@ -1072,17 +1079,17 @@ class WhichTargets(LinkCase):
         usual = self.ledger.queue("usual", publish=Publish(static=True, npm=True))
         self.apiserver.dispatch.wake()
         self.assertEqual(usual, self.offered(old).attempt)
-        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[0]), 0)
+        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[0]), Place())
         assert why is not None
         self.assertEqual("no_builder", why.code)
         self.assertEqual(
-            "builder old can't publish to other, which the project needs: update it; position 1 in the queue",
+            "builder old can't publish to other, which the project needs: update it; position 1 in the queue of others",
             why.text,
         )
         new.sync(slots=1, features=[*m.FEATURES, "target:other", "target:one-more"])
         self.assertEqual(waits[0], self.offered(new).attempt)
         self.assertEqual([], old.take(m.Offer))
-        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[1]), 0)
+        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[1]), Place())
         assert why is not None
         self.assertEqual("slots", why.code)
 
@@ -2048,7 +2055,7 @@ class Secrets(LinkCase):
         old = Builder(self.apiserver, "old")
         old.sync(features=())
         self.assertEqual([], old.take(m.Offer))
-        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), 0)
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), Place())
         assert waiting is not None
         self.assertEqual("no_builder", waiting.code)
         self.assertIn("builder old can't be given secrets, which the project needs: update it", waiting.text)
@@ -2063,7 +2070,7 @@ class Secrets(LinkCase):
         old = Builder(self.apiserver, "old")
         old.sync(features=["secrets"])
         self.assertEqual([], old.take(m.Offer))
-        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), 0)
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), Place())
         assert waiting is not None
         self.assertIn("builder old can't read settings of builds, which the project needs", waiting.text)
         new = Builder(self.apiserver, "new")

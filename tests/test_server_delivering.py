@@ -36,7 +36,7 @@ from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import builds, logs, package_requests, projects, publications, retention
 from twistedipc.storage.errors import NotAllowed
 from twistedipc.storage.rings import Topic
-from twistedipc.storage.rows import Actor, AttemptRow, PublicationRow
+from twistedipc.storage.rows import Actor, AttemptRow, Place, PublicationRow
 from twistedipc.storage.tables import audit
 
 COMMIT = "c" * 40
@@ -347,7 +347,7 @@ def test_a_builder_of_before_is_offered_nothing_that_it_would_have_to_store(tmp_
     old = Builder(apiserver)
     old.sync(features=[each for each in m.FEATURES if each != "stored"])
     assert old.take(m.Offer) == []
-    waiting = apiserver.dispatch.why_waiting(apiserver.row(attempt), 0)
+    waiting = apiserver.dispatch.why_waiting(apiserver.row(attempt), Place())
     assert waiting is not None
     assert "upload packages that the apiserver publishes" in waiting.text
 

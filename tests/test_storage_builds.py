@@ -17,7 +17,7 @@ from tests.properties import examples
 from tests.storage_fixtures import HOLDER, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import AttemptState
-from twistedipc.storage import attempts, builds
+from twistedipc.storage import attempts, builds, queue
 from twistedipc.storage.builds import Idempotency, Sought
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
 from twistedipc.storage.overview import overview
@@ -208,7 +208,7 @@ def test_position_in_the_queue(ledger: Connection) -> None:
     assert order == [ids[0], ids[3], ids[1], ids[2]]
     run(ledger, f"{ids[0]}-1")
     assert [builds.position(ledger, build) for build in ids] == [None, 1, 2, 0]
-    assert builds.positions(ledger, ids[:3]) == {ids[1]: 1, ids[2]: 2}
+    assert {build: place.before for build, place in queue.places(ledger, ids[:3]).items()} == {ids[1]: 1, ids[2]: 2}
 
 
 def test_how_long_builds_usually_take(ledger: Connection) -> None:

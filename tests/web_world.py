@@ -49,7 +49,7 @@ from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.rings import Topic
-from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
+from twistedipc.storage.rows import Actor, AttemptRow, Place, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import SigningKey
 from twistedipc.storage.standing import Standing, standing
@@ -284,8 +284,11 @@ class TwinDispatch:
         self.isolations = ["bubblewrap"]
         self.waiting: Waiting | None = None
 
-    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
+    def why_waiting(self, row: AttemptRow, place: Place | None) -> Waiting | None:
         return self.waiting
+
+    def wake(self) -> None:
+        """Do nothing: nothing is dispatched."""
 
 
 class TwinReleasing:

@@ -90,7 +90,7 @@ def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
         first = platform.build("slow", publish=False)
         platform.wait(first, {"running"})
         second = platform.build("slow", publish=False)
-        text = "the only slot of the only builder is taken; position 1 in the queue"
+        text = "the only slot of the only builder is taken; position 1 in the queue of shop"
         waiting = platform.api("GET", f"/api/v1/builds/{second}")["waiting"]
         assert waiting == {"code": "slots", "text": text, "position": 1, "until": None}
         assert text in platform.command("show", str(second)).stdout

@@ -11,6 +11,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     domains     host names of projects beside those that the platform gives
     cron        when a schedule is due
     protection  from which refs a project publishes for its users
+    priorities  in which order builds are taken from the queue
     places      addresses at which no repository is: a machine's own, metadata services
     states      the states of attempts and releases, and which transitions exist
     logs        records, batches, digests

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import click
+from msgspec import UNSET
 
 from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published, Used
@@ -19,6 +20,7 @@ from twistedipc.builds.egress import Egress
 from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.host_rules import place
 from twistedipc.builds.origin import Origin, sentence
+from twistedipc.builds.priorities import Priority
 from twistedipc.builds.states import STATES, AttemptState, ReleaseState
 from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
@@ -73,6 +75,9 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
     help="Raise the versions of the packages that are published.",
 )
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
+@click.option(
+    "--priority", type=click.Choice(["low", "normal", "high"]), help="In the queue (else as the project's rules say)."
+)
 @follow_option
 @wait_option
 @color_option
@@ -85,6 +90,7 @@ def build(
     live: bool,
     bump: str,
     param: tuple[str, ...],
+    priority: Priority | None,
     follow_log: bool,
     wait: bool,
     colour: bool | None,
@@ -98,7 +104,14 @@ def build(
     parameters = pairs(param, "--param")
     for name in filter(looks_secret, parameters):
         note(f"note: {name} looks like a secret, and all who may see the build can read its parameters")
-    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, bump=bump, parameters=parameters)
+    body = schemas.NewBuild(
+        ref=ref,
+        publish=not no_publish,
+        live=live,
+        bump=bump,
+        parameters=parameters,
+        priority=UNSET if priority is None else priority,
+    )
     answer = ask_for_build(client, project, body)
     made = answer.decode(schemas.Build)
     if as_json:
@@ -288,9 +301,20 @@ def _attempt(client: Client, build_id: int, attempt: int | None) -> int:
 
 @click.command()
 @with_client
-@build_argument
-def cancel(client: Client, build_id: int) -> None:
-    """Cancel BUILD. The build has ended when its processes have: see `twistedipc show BUILD`."""
+@click.argument("build_id", metavar="[BUILD]", type=BuildType(), required=False)
+@click.option("--project", metavar="NAME", help="With --queued: cancel all builds of this project that are queued.")
+@click.option("--queued", is_flag=True, help="Builds that have begun go on.")
+def cancel(client: Client, build_id: int | None, project: str | None, queued: bool) -> None:
+    """Cancel BUILD. The build has ended when its processes have: see `twistedipc show BUILD`.
+
+    With --project NAME --queued, cancel all builds of a project that are queued.
+    """
+    if queued != (project is not None) or (project is None) == (build_id is None):
+        raise click.UsageError("name a build, or say --project NAME --queued")
+    if build_id is None:
+        done = client.post(path("projects", str(project), "queue", "cancel")).decode(schemas.QueueCancelled)
+        note(f"{counted(done.cancelled, 'queued build')} of {project} cancelled")
+        return
     client.post(path("builds", build_id, "cancel"))
     note(f"build {build_id} is being cancelled")
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from twistedipc.builds.names import HEAD
+from twistedipc.builds.priorities import LEVELS, MAX_AT_ONCE, Priority
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import OnLost
 from twistedipc.builds.variables import Change
@@ -31,7 +32,16 @@ from twistedipc.cli.secrets import secret
 from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
 from twistedipc.publish.targets.registry import TARGETS
-from twistedipc.web.api.schemas import NewProject, Project, ProjectChange, Projects, RunsOn, Settings
+from twistedipc.web.api.schemas import (
+    NewPriority,
+    NewProject,
+    Project,
+    ProjectChange,
+    Projects,
+    QueueChange,
+    RunsOn,
+    Settings,
+)
 
 on_lost_option = click.option(
     "--on-lost",
@@ -56,7 +66,27 @@ builders_option = click.option(
     help='Only these builders take its builds, by keys of their own; with --pool, those of the pool as well. "" and no '
     "--pool is any builder.",
 )
-pool_option = click.option("--pool", metavar="NAME", help="Only builders of this pool take its builds.")
+pool_option = click.option(
+    "--pool",
+    "pools",
+    metavar="NAME",
+    multiple=True,
+    help="Only builders that are in this pool take its builds; may be repeated: in all of them.",
+)
+at_once_option = click.option(
+    "--at-once",
+    type=click.IntRange(0, MAX_AT_ONCE),
+    metavar="N",
+    help="At most so many of its builds run at a time (0: as many as there are slots).",
+)
+priority_option = click.option(
+    "--priority",
+    "priorities",
+    metavar="REF=low|normal|high",
+    multiple=True,
+    help='Which priority builds of refs have in the queue, such as "release/*=high"; may be repeated: the first one '
+    'that matches counts. "" is none.',
+)
 
 
 approval_option = click.option(
@@ -173,6 +203,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             *access_of(found),
             ("protected", " ".join(found.protected)),
             ("built by", _built_by(found)),
+            ("queue", _queue_of(found)),
             ("approval", "by another person" if found.approval else None),
             ("polling", polling_of(client, name)),
             ("environments", " ".join(each.name for each in found.environments)),
@@ -196,15 +227,62 @@ def show(client: Client, name: str, as_json: bool) -> None:
 
 def _built_by(found: Project) -> str:
     bound = found.runs_on
-    said = [*bound.builders, *([f"the pool {bound.pool}"] if bound.pool else [])]
+    pools = f"the {'pools' if bound.pools[1:] else 'pool'} {' and '.join(bound.pools)}"
+    said = [*bound.builders, *([pools] if bound.pools else [])]
     return " or ".join(said) or "any builder"
 
 
-def _runs_on(builders: str | None, pool: str | None) -> RunsOn | None:
+def _runs_on(builders: str | None, pools: tuple[str, ...]) -> RunsOn | None:
     """Return the builders that the options bind a project to; None if they say nothing."""
-    if builders is None and pool is None:
+    if builders is None and not pools:
         return None
-    return RunsOn(builders=[name.strip() for name in (builders or "").split(",") if name.strip()], pool=pool or "")
+    named = [name.strip() for name in (builders or "").split(",") if name.strip()]
+    return RunsOn(builders=named, pools=list(filter(None, pools)))
+
+
+def _queue(at_once: int | None, priorities: tuple[str, ...]) -> QueueChange | None:
+    """Return what the options say of a project's queue; None if they say nothing."""
+    if at_once is None and not priorities:
+        return None
+    said = pairs(tuple(filter(None, priorities)), "--priority")
+    rules = [NewPriority(ref=ref, priority=_priority(level)) for ref, level in said.items()]
+    return QueueChange(at_once=UNSET if at_once is None else at_once or None, priorities=rules if priorities else UNSET)
+
+
+def _priority(said: str) -> Priority:
+    for known in LEVELS:
+        if said == known:
+            return known
+    raise click.UsageError(f"a priority is one of {', '.join(LEVELS)}, not {said}")
+
+
+def _queue_of(found: Project) -> str | None:
+    """Return what a project says of its queue, in short."""
+    rules = found.queue
+    said = [
+        *([f"paused since {local_time(rules.paused)}"] if rules.paused else []),
+        *([f"at most {rules.at_once} at once"] if rules.at_once else []),
+        *(f"{each.ref} {each.priority}" for each in rules.priorities),
+    ]
+    return ", ".join(said) or None
+
+
+@project.command()
+@with_client
+@click.argument("name")
+def pause(client: Client, name: str) -> None:
+    """Begin no build of the project NAME, until `twistedipc project resume`. What runs goes on."""
+    client.patch(path("projects", name), ProjectChange(queue=QueueChange(paused=True)))
+    note(f"no build of {name} begins until twistedipc project resume {name}")
+
+
+@project.command()
+@with_client
+@click.argument("name")
+def resume(client: Client, name: str) -> None:
+    """Begin builds of the project NAME again, after `twistedipc project pause`."""
+    client.patch(path("projects", name), ProjectChange(queue=QueueChange(paused=False)))
+    note(f"builds of {name} begin again")
 
 
 @project.command("set", cls=TargetsCommand)
@@ -222,6 +300,8 @@ def _runs_on(builders: str | None, pool: str | None) -> RunsOn | None:
 )
 @builders_option
 @pool_option
+@at_once_option
+@priority_option
 @protected_option
 @approval_option
 @on_lost_option
@@ -238,7 +318,7 @@ def set_project(
     idle_timeout: float | None,
     env: tuple[str, ...],
     builders: str | None,
-    pool: str | None,
+    pools: tuple[str, ...],
     protected: tuple[str, ...],
     approval: bool | None,
     on_lost: OnLost | None,
@@ -247,6 +327,7 @@ def set_project(
 ) -> None:
     """Change a project; what isn't given stays as it is."""
     keep, yes = options.pop("keep"), options.pop("yes")
+    queue = _queue(options.pop("at_once"), options.pop("priorities"))
     variables = pairs(env, "--env")
     ask_back(variables, name)
     changes: dict[str, object] = {
@@ -257,7 +338,8 @@ def set_project(
         "variables": [Change(name=key, value=value) for key, value in variables.items()] or None,
         "on_lost": on_lost,
         "protected": list(filter(None, protected)) if protected else None,
-        "runs_on": _runs_on(builders, pool),
+        "runs_on": _runs_on(builders, pools),
+        "queue": queue,
         "approval": None if approval is None else int(approval),
     }
     of_targets = any(value is not None and value != () for value in said.values())

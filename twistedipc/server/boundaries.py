@@ -15,6 +15,7 @@ from twistedipc.builds.explanations import Explanation
 from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.hooks.events import HookEvent
+from twistedipc.builds.priorities import Priority
 from twistedipc.builds.retention import Lost, Plan, Rules, Run
 from twistedipc.builds.states import STATES
 from twistedipc.finding.blocks import Line
@@ -24,7 +25,7 @@ from twistedipc.ipc import NamedKey
 from twistedipc.outgoing.exchange import Answer, Request
 from twistedipc.sealed.outline import Remark
 from twistedipc.storage.builds import Idempotency
-from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow, PackageRequestRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow, PackageRequestRow, Place
 from twistedipc.storage.taking import Taken
 
 _T = TypeVar("_T")
@@ -432,11 +433,11 @@ class Dispatch(Protocol):
     def no_builder_since(self) -> int | None:
         """Since when no builder is linked, in milliseconds since the epoch; None while one is."""
 
-    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
-        """
-        Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued
-        before it.
-        """
+    def why_waiting(self, row: AttemptRow, place: Place | None) -> Waiting | None:
+        """Why this attempt doesn't go on now; None if it does, or has ended. ``place``: where it is in the queue."""
+
+    def wake(self) -> None:
+        """Look at the queue: what a project says of it has changed."""
 
 
 class BuildRequests(Protocol):
@@ -454,11 +455,12 @@ class BuildRequests(Protocol):
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
+        priority: Priority | None = None,
     ) -> Awaitable[tuple[BuildRow, bool]]:
         """
         Queue a new build's first attempt. Return the build, and whether it is new: it isn't, if the same request was
         made before. ``may_publish``: who asks has the scope publish. ``bump``: how versions of packages are raised; "":
-        they aren't. Raises as `storage.builds.create`.
+        they aren't. ``priority``: None is what the project's rules say. Raises as `storage.builds.create`.
         """
 
     def retry_build(self, build: int, by: Actor, *, may_publish: bool) -> Awaitable[AttemptRow]:
@@ -484,6 +486,9 @@ class BuildRequests(Protocol):
         Make the cancellation durable, in one transaction with its record in the audit, and tell the builder if one is
         at work. Raises `storage.builds.NotPossible` if the build has ended already.
         """
+
+    def cancel_queued(self, project: str, reason: str, by: Actor) -> Awaitable[int]:
+        """Cancel all builds of a project that are queued. Return how many these were."""
 
 
 class Retention(Protocol):

@@ -8,9 +8,10 @@ pool, and no project can be bound to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+import msgspec
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
@@ -146,14 +147,22 @@ class BuilderKeys:
     def features(self, peer: PeerInfo) -> frozenset[str]:
         """Return what this apiserver's own record says of a linked builder, as features that builds may need."""
         row = self._rows.get(peer.name) if peer.key else None
-        if row is None:
-            return frozenset()
-        return frozenset([BUILDER + row.name, *(POOL + pool for pool in row.pools)])
+        return frozenset() if row is None else _features(row)
+
+    def known(self) -> dict[str, frozenset[str]]:
+        """Return the same of each builder that has a key, by its name."""
+        return {row.name: _features(row) for row in self._rows.values() if any(key.revoked is None for key in row.keys)}
 
     def drained(self, peer: PeerInfo) -> bool:
         """Return whether a person has said that a linked builder takes nothing new, by whichever key it is linked."""
         row = self._rows.get(peer.name)
         return row is not None and row.drained is not None
+
+    def note_drained(self, names: Collection[str]) -> None:
+        """Take note of which builders are drained, by the ledger: a person may have said it to another apiserver."""
+        for name, row in self._rows.items():
+            if (row.drained is not None) != (name in names):
+                self._rows[name] = msgspec.structs.replace(row, drained=self._now() if name in names else None)
 
     async def note_tools(self, peer: PeerInfo, tools: list[StoredTool]) -> None:
         """Keep which tools a linked builder has, if it has a key of its own."""
@@ -183,6 +192,10 @@ class BuilderKeys:
     def _add(self, id_: str, name: str, secret: str, row: BuilderRow | None = None) -> None:
         row = row or self._rows[name]
         self.keys.add(NamedKey(id_, bytes.fromhex(secret), name, "builder", sole=not row.shared))
+
+
+def _features(row: BuilderRow) -> frozenset[str]:
+    return frozenset([BUILDER + row.name, *(POOL + pool for pool in row.pools)])
 
 
 def date(time: int) -> str:

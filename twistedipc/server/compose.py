@@ -290,7 +290,8 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         linked=linked,
         resting=resting,
         offers=Offers(release_url=settings.release_url, elsewhere=settings.elsewhere, rules=settings.retention),
-        reasons=Reasons(clock, now, linked, resting, builders.away),
+        reasons=Reasons(clock, now, linked, resting, builders.away, keys.known),
+        drained=keys.note_drained,
     )
     sender = Sender(
         clock=clock,

@@ -8,7 +8,7 @@ acceptance names a lease that is void by then, and is answered with `Stop`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,17 +28,24 @@ from twistedipc.server.linked import Link, LinkedBuilders
 from twistedipc.server.resting import Resting
 from twistedipc.server.waiting import Reasons
 from twistedipc.server.workflows import RETRY_INTERVAL, Workflows
-from twistedipc.storage import attempts
+from twistedipc.storage import attempts, queue
 from twistedipc.storage.errors import TenureLost
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.queue import Features
 from twistedipc.storage.rings import Topic
-from twistedipc.storage.rows import AttemptRow, OfferRow
+from twistedipc.storage.rows import AttemptRow, OfferRow, Passed, Place
 
 #: Seconds for a builder to accept an offer: it has one small file to write.
 OFFER_EXPIRES = 10.0
 
-#: The most of the queue that is looked at in one go.
+#: The most of the queue that is read at once, and the least where builds may have to be passed over: those that no
+#: builder with a free slot can take. Then more of it is read, as long as there is more.
 MAX_LOOKED_AT = 1000
+PAGE = 50
+
+#: Seconds for which builds are passed over unread that no builder with a free slot could take: what their projects say
+#: may have changed.
+PASSED_OVER = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +95,10 @@ class Offers:
 
 class QueueDispatch:
     """
-    Offers queued attempts, oldest first, to the builder with the most free slots; to one that has declined or not
-    answered (`server.resting`) only where no other has a free one.
+    Offers queued attempts, in the order of `builds.priorities`, to the builder with the most free slots; to one that
+    has declined or not answered (`server.resting`) only where no other has a free one.
+
+    :param drained: told which builders a person has drained, maybe at another apiserver
     """
 
     _log = Logger()
@@ -106,6 +115,7 @@ class QueueDispatch:
         resting: Resting,
         reasons: Reasons,
         offers: Offers,
+        drained: Callable[[frozenset[str]], None],
     ) -> None:
         self._clock = clock
         self._random = random
@@ -116,6 +126,7 @@ class QueueDispatch:
         self._resting = resting
         self._reasons = reasons
         self._offers = offers
+        self._reading = _Reading(clock, ledger, drained)
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -150,12 +161,12 @@ class QueueDispatch:
         """By what the linked builders isolate builds, each once; "": nothing does, or it isn't known."""
         return sorted({link.isolation or "" for link in self._linked.ready()})
 
-    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
+    def why_waiting(self, row: AttemptRow, place: Place | None) -> Waiting | None:
         """See `boundaries.Dispatch`."""
-        return self._reasons.of(row, before)
+        return self._reasons.of(row, place)
 
     def wake(self) -> None:
-        """Look at the queue, now or once more after the look that is under way."""
+        """Look at the queue, now or once more after the look that is under way. See `boundaries.Dispatch`."""
         if self._stopped:
             return
         if self._looking:
@@ -179,18 +190,34 @@ class QueueDispatch:
 
     async def _offer_some(self) -> bool:
         """Offer attempts while slots are free. Return whether anything was offered."""
+        if any(link.free_slots or link.draining for link in self._linked.ready()):
+            await self._reading.look_who_is_drained()
         free = sum(link.free_slots for link in self._linked.ready())
-        if not free:
+        can = frozenset(link.features for link in self._linked.ready() if link.free_slots)
+        if not can:
             return False
-        # More than can be offered, by as many as may have to be passed over.
         needed = (frozenset(FEATURES) - {CACHES_KEPT}) | TARGETS.features
-        all_can = all(link.features >= needed for link in self._linked.ready())
-        wanted = min(free + self._resting.attempts, MAX_LOOKED_AT) if all_can else MAX_LOOKED_AT
-        queue = await self._read_queue(wanted)
-        self._reasons.needs = {queued.name: queued.needs for queued in queue if queued.needs}
+        wanted = free + self._resting.attempts
+        if not all(features >= needed for features in can):
+            wanted = max(wanted, PAGE)
+        wanted = min(wanted, MAX_LOOKED_AT)
+        passed = dict(self._reading.passed_over(can))
+        while not self._stopped:
+            page = await self._reading.page(wanted, can, passed)
+            self._reasons.note_needs(page)
+            if await self._offer_each(page):
+                return True
+            if len(page) < wanted:
+                break
+            self._reading.note(can, page)
+            passed |= {queued.place.project: queued.place for queued in page}
+        return False
+
+    async def _offer_each(self, page: Sequence[OfferRow]) -> bool:
+        """Offer these attempts, as far as builders can take them. Return whether anything was offered."""
         offered = False
         for choose in (self._best, self._not_answering):
-            for queued in queue:
+            for queued in page:
                 links = [link for link in self._linked.ready() if link.free_slots]
                 if not links or self._stopped:
                     return offered
@@ -200,13 +227,6 @@ class QueueDispatch:
             if offered:
                 break
         return offered
-
-    async def _read_queue(self, wanted: int) -> list[OfferRow]:
-        """Return the beginning of the queue: more of it, if some may have to be passed over."""
-        queue: list[OfferRow] = await self._ledger.read(attempts.next_queued, wanted)
-        if wanted < MAX_LOOKED_AT and any(queued.runs_on.needs for queued in queue):
-            queue = await self._ledger.read(attempts.next_queued, MAX_LOOKED_AT)
-        return queue
 
     async def _offer(self, link: Link, queued: OfferRow) -> bool:
         """Offer this attempt there; whether it isn't queued any more, or might be offered again."""
@@ -252,6 +272,44 @@ class QueueDispatch:
     def _not_answering(self, links: list[Link], attempt: str) -> Link | None:
         """Return one of these links that didn't answer an offer of this attempt, and may be asked all the same."""
         return next((link for link in links if self._resting.put_aside(link.peer.info.name, attempt)), None)
+
+
+class _Reading:
+    """
+    Reads the queue, page after page. It remembers up to which place of each project's queue no build can be taken by
+    builders that can do so and so much: else each look would read all of that again.
+    """
+
+    def __init__(self, clock: IReactorTime, ledger: Ledger, drained: Callable[[frozenset[str]], None]) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._drained = drained
+        self._until = 0.0
+        self._places: dict[frozenset[Features], dict[int, Passed]] = {}
+
+    async def look_who_is_drained(self) -> None:
+        """Find out which builders are to be offered nothing more."""
+        self._drained(await self._ledger.read(queue.drained))
+
+    async def page(self, wanted: int, can: frozenset[Features], passed: Mapping[int, Passed]) -> list[OfferRow]:
+        """Return up to so many of the next attempts, for builders that can do this, behind these places."""
+        return await self._ledger.read(attempts.next_queued, wanted, can, frozenset(passed.values()))
+
+    def passed_over(self, can: frozenset[Features]) -> Mapping[int, Passed]:
+        """Return up to which places nothing needs to be read, by project."""
+        if self._clock.seconds() >= self._until:
+            self._places.clear()
+            self._until = self._clock.seconds() + PASSED_OVER
+        return self._places.get(can, {})
+
+    def note(self, can: frozenset[Features], page: Sequence[OfferRow]) -> None:
+        """Take note of what was read, and not offered. Builds that rest count as such that can be taken."""
+        places, stays = self._places.setdefault(can, {}), set[int]()
+        for queued in page:
+            if any(not lacked(features, queued.needs) for features in can):
+                stays.add(queued.place.project)
+            elif queued.place.project not in stays:
+                places[queued.place.project] = queued.place
 
 
 async def _expired(link: Link, row: AttemptRow) -> None:

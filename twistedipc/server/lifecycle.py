@@ -29,6 +29,7 @@ from twistedipc.builds.hooks.events import HookEvent
 from twistedipc.builds.isolation import Kind
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
+from twistedipc.builds.priorities import Priority
 from twistedipc.builds.protection import is_protected
 from twistedipc.builds.states import (
     STATES,
@@ -63,6 +64,7 @@ from twistedipc.storage import (
     previews,
     projects,
     publications,
+    queue,
     releases,
     reruns,
     schedules,
@@ -91,6 +93,9 @@ from twistedipc.storage.taking import Taken
 from twistedipc.storage.tenures import Tenure
 
 _T = TypeVar("_T")
+
+#: How many builds of a queue are cancelled in one write: others come between two of them.
+MOST_CANCELLED = 100
 
 
 def _always() -> bool:
@@ -161,6 +166,7 @@ class Lifecycle:
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
+        priority: Priority | None = None,
     ) -> tuple[BuildRow, bool]:
         """→ queued, as a new build's first attempt. The build, and whether it is new; raises as `builds.create`."""
 
@@ -179,6 +185,8 @@ class Lifecycle:
                 idempotency=idempotency,
             )
             if new:
+                if priority is not None:
+                    made = builds.prioritise(connection, made.id, priority)
                 _record(connection, "build.request", made.project, _requested(made), by, now)
             return made, attempts.get(connection, attempt_name(made.id, made.attempt)) if new else None
 
@@ -295,6 +303,18 @@ class Lifecycle:
             return row
 
         self._follow_cancel(await self._write(cancel, self._now()))
+
+    async def cancel_queued(self, project: str, reason: str, by: Actor) -> int:
+        """→ cancelled, each build of a project that is queued. Return how many these were."""
+        chosen = await self._ledger.read(queue.queued_of, project)
+        count = 0
+        for first in range(0, len(chosen), MOST_CANCELLED):
+            some = chosen[first : first + MOST_CANCELLED]
+            rows = await self._ledger.write(_cancel_queued, project, some, reason, by, self._now())
+            for row in rows:
+                self._follow_cancel(row)
+            count += len(rows)
+        return count
 
     def _follow_cancel(self, row: AttemptRow) -> None:
         """That an attempt is to be cancelled is committed: tell who must know."""
@@ -830,6 +850,19 @@ def _lose(connection: Connection, row: AttemptRow, reason: str, now: int) -> lis
     return lost
 
 
+def _cancel_queued(
+    connection: Connection, project: str, chosen: Sequence[int], reason: str, by: Actor, now: int
+) -> list[AttemptRow]:
+    rows = builds.cancel_queued(connection, chosen, reason, now)
+    for row in rows:
+        publications.drop(connection, row.name, row.reason, now)
+    if rows:
+        numbers = sorted(row.build for row in rows)
+        detail = {"builds": str(len(rows)), "first": str(numbers[0]), "last": str(numbers[-1])}
+        _record(connection, "queue.cancel", project, detail, by, now)
+    return rows
+
+
 def _requested(build: BuildRow) -> dict[str, str]:
     """What the audit says of a build that was asked for. Parameters may hold secrets: only their names."""
     detail = {"build": str(build.id), "ref": build.ref, "publish": "yes" if build.publish else "no"}
@@ -837,6 +870,8 @@ def _requested(build: BuildRow) -> dict[str, str]:
         detail["live"] = "yes"
     if build.bump:
         detail["bump"] = build.bump
+    if build.priority != "normal":
+        detail["priority"] = build.priority
     if build.parameters:
         detail["parameters"] = ", ".join(sorted(build.parameters))
     return detail

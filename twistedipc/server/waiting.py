@@ -5,8 +5,9 @@ but what is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,34 +20,53 @@ from twistedipc.server.away import Away
 from twistedipc.server.boundaries import Waiting
 from twistedipc.server.linked import Link, LinkedBuilders
 from twistedipc.server.resting import Resting
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import AttemptRow, OfferRow, Place
 
 #: How many builders are named at most.
 NAMED = 3
 
+#: Of how many attempts it is remembered what they need.
+MAX_NEEDS = 1000
+
+#: No builder has a key of its own, as far as it is known.
+NOBODY_KNOWN: Mapping[str, frozenset[str]] = MappingProxyType({})
+
 
 class Reasons:
-    """``now``: milliseconds since the epoch."""
+    """
+    :param now: milliseconds since the epoch
+    :param known: returns what each builder that has a key of its own has by the apiserver's record, by its name
+    """
 
     def __init__(
-        self, clock: IReactorTime, now: Callable[[], int], linked: LinkedBuilders, trouble: Resting, away: Away
+        self,
+        clock: IReactorTime,
+        now: Callable[[], int],
+        linked: LinkedBuilders,
+        trouble: Resting,
+        away: Away,
+        known: Callable[[], Mapping[str, frozenset[str]]],
     ) -> None:
         self._clock = clock
         self._now = now
         self._linked = linked
         self._trouble = trouble
         self._away = away
-        #: what a builder must be able to do for an attempt of the queue, where not every builder can: by attempt
-        self.needs: dict[str, frozenset[str]] = {}
+        self._known = known
+        # What a builder must be able to do for an attempt of the queue, where not every builder can: by attempt.
+        self._needs: dict[str, frozenset[str]] = {}
 
-    def of(self, row: AttemptRow, before: int | None) -> Waiting | None:
-        """
-        Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued
-        before it.
-        """
+    def note_needs(self, looked_at: Sequence[OfferRow]) -> None:
+        """Take note of what these attempts need, which the dispatch has looked at."""
+        self._needs |= {queued.name: queued.needs for queued in looked_at if queued.needs}
+        while len(self._needs) > MAX_NEEDS:
+            del self._needs[next(iter(self._needs))]  # the one that was looked at first
+
+    def of(self, row: AttemptRow, place: Place | None) -> Waiting | None:
+        """Why this attempt doesn't go on now; None if it does, or has ended. ``place``: where it is in the queue."""
         match STATES[row.state].waits:
             case Waits.FOR_BUILDER:
-                return self._queued(row.name, before or 0)
+                return self._queued(row, place or Place())
             case Waits.FOR_ANSWER:
                 return Waiting(code="offered", text=f"builder {row.builder} is being asked to take it")
             case Waits.FOR_LINK:
@@ -62,16 +82,24 @@ class Reasons:
             case never:
                 assert_never(never)
 
-    def _queued(self, attempt: str, before: int) -> Waiting:
-        place = f"position {before + 1} in the queue"
-        ready, needs = self._linked.ready(), self.needs.get(attempt, frozenset())
+    def _queued(self, row: AttemptRow, place: Place) -> Waiting:
+        code, text = self._why_queued(row, place)
+        position = place.before + 1
+        return Waiting(code=code, text=f"{text}; position {position} in the queue of {row.project}", position=position)
+
+    def _why_queued(self, row: AttemptRow, place: Place) -> tuple[str, str]:
+        attempt, project, rules = row.name, row.project, place.rules
+        if rules.paused is not None:
+            return "paused", f"the queue of {project} is paused (twistedipc project resume {project})"
+        if rules.at_once is not None and place.running >= rules.at_once:
+            return "limit", f"as many builds of {project} run as may at once ({rules.at_once})"
+        ready, needs = self._linked.ready(), self._needs.get(attempt, frozenset()) | frozenset(place.needs)
         links = [link for link in ready if not link.draining and not lacked(link.features, needs)]
-        if not links and self._linked.elsewhere:
-            text = f"{_named(self._linked.elsewhere)}, linked at another apiserver, may take it"
-            return Waiting(code="slots", text=f"{text}; {place}", position=before + 1)
         if not links:
-            code, text = why_none(ready, needs)
-            return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
+            code, text = why_none(ready, needs, self._known())
+            if code != "unsatisfiable" and self._linked.elsewhere:
+                return "slots", f"{_named(self._linked.elsewhere)}, linked at another apiserver, may take it"
+            return code, text
         rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
         others = [link for link in links if link not in resting]
@@ -83,8 +111,7 @@ class Reasons:
             code, texts = "slots", ["the only slot of the only builder is taken" if slots == 1 else all_slots]
         else:
             code, texts = "resting", []
-        texts += [self._resting(link.peer.info.name, attempt) for link in resting[:NAMED]]
-        return Waiting(code=code, text="; ".join([*texts, place]), position=before + 1)
+        return code, "; ".join([*texts, *(self._resting(link.peer.info.name, attempt) for link in resting[:NAMED])])
 
     def _resting(self, builder: str, attempt: str) -> str:
         resting = self._trouble
@@ -114,29 +141,56 @@ class Reasons:
         )
 
 
-def why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
-    """Return why none of the builders that are linked takes an attempt that has these needs: a code, a sentence."""
+def why_none(
+    ready: Sequence[Link], needs: frozenset[str], known: Mapping[str, frozenset[str]] = NOBODY_KNOWN
+) -> tuple[str, str]:
+    """
+    Return why none of the builders that are linked takes an attempt that has these needs: a code, a sentence.
+
+    :param known: what each builder that has a key of its own has by the apiserver's record, by its name
+    """
+    bound = {need for need in needs if need.startswith((BUILDER, POOL))}
+    fit = sorted(name for name, features in known.items() if not lacked(features, bound))
+    if bound and known and not fit:
+        return "unsatisfiable", f"{_no_builder(bound)}: {_cure(bound)}"
     if not ready:
         return "no_builder", "no builder is linked: start one (twistd buildipc)"
     links = [link for link in ready if not link.draining]
     if not links:
         return "draining", f"{_named(_names(ready))} takes nothing new, and no other builder is linked"
-    bound = next((need for need in sorted(needs) if need.startswith((BUILDER, POOL))), "")
-    chosen = [link for link in links if not lacked(link.features, {bound} if bound else ())]
+    chosen = [link for link in links if not lacked(link.features, bound)]
     if not chosen:
-        return "no_builder", _why_none_chosen(bound)
+        drained = [link.peer.info.name for link in ready if not lacked(link.features, bound)]
+        if drained:
+            return "draining", f"{_named(drained)} takes nothing new, and {_no_builder(bound, 'no other builder')}"
+        if fit:
+            return "no_builder", f"{_named(fit)} isn't linked, and {_no_builder(bound, 'no other builder')}"
+        return "no_builder", f"{_no_builder(bound)} and is linked by a key of its own: {_cure(bound)}"
     missing = frozenset().union(*(lacked(link.features, needs) for link in chosen))
     return "no_builder", f"{_named(_names(chosen))} can't {_lacking(missing)}, which the project needs: update it"
 
 
-def _why_none_chosen(bound: str) -> str:
-    """Return why there is no builder for a project that is bound to some: ``bound`` says to which."""
-    either = bound.split(EITHER)
-    names = [feature.removeprefix(BUILDER) for feature in either if feature.startswith(BUILDER)]
-    pools = [feature.removeprefix(POOL) for feature in either if feature.startswith(POOL)]
-    said = [*([f"builder {' or '.join(names)}"] if names else []), *(f"one of the pool {pool}" for pool in pools)]
-    how = f"twistedipc builder add NAME --pool {pools[0]}" if pools else "twistedipc builder list"
-    return f"the project is bound to {' or '.join(said)}, and none is linked by a key of its own ({how})"
+def _no_builder(bound: Collection[str], subject: str = "no builder") -> str:
+    """Return that there is none to which a project is bound: ``bound`` says to which."""
+    names, pools = _bound_to(bound)
+    has = f"has the {'pools' if len(pools) > 1 else 'pool'} {' and '.join(pools)}"
+    said = [*([f"is {' or '.join(names)}"] if names else []), *([has] if pools else [])]
+    return f"{subject} {' or '.join(said)}"
+
+
+def _cure(bound: Collection[str]) -> str:
+    names, pools = _bound_to(bound)
+    name = names[0] if names else "NAME"
+    return f"twistedipc builder add {name}{''.join(f' --pool {pool}' for pool in pools)} makes one"
+
+
+def _bound_to(bound: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the builders, and the pools, to which a project is bound."""
+    each = sorted({feature for need in bound for feature in need.split(EITHER)})
+    return (
+        [feature.removeprefix(BUILDER) for feature in each if feature.startswith(BUILDER)],
+        [feature.removeprefix(POOL) for feature in each if feature.startswith(POOL)],
+    )
 
 
 def _lacking(features: frozenset[str]) -> str:

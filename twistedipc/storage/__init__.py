@@ -11,7 +11,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``id_tokens``: what is said of attempts to other services, signed
 - ``access`` (how private repositories are read)
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (by the apiserver itself);
-  ``overview``: how all projects stand, in short
+  ``overview``: how all projects stand, in short; ``queue``: which builds begin next
 - ``logs``; ``sealed_logs`` (what is compressed of them), ``log_archive`` (that in files), ``log_objects`` (that in S3),
   ``outlines`` (where things are in them); ``log_parts`` (what is read of them to search in them)
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live),

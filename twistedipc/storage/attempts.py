@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Exists,
     Row,
     and_,
     bindparam,
@@ -26,7 +25,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    not_,
     or_,
     select,
     update,
@@ -80,8 +78,9 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
+from twistedipc.storage.queue import Features, admits, next_builds
 from twistedipc.storage.rings import Topic
-from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Decision, Holder, OfferRow
+from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Decision, Holder, OfferRow, Passed
 from twistedipc.storage.tables import attempts, builds, projects, said, sealed_chunks, steps
 from twistedipc.storage.versions import canary, versioning
 
@@ -126,8 +125,16 @@ def leased(connection: Connection, builder: str | None) -> list[AttemptRow]:
     return _rows(connection, query)
 
 
-def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
-    """Return up to ``limit`` attempts that may be offered, oldest first."""
+def next_queued(
+    connection: Connection,
+    limit: int,
+    can: Collection[Features] | None = None,
+    passed: Collection[Passed] = (),
+) -> list[OfferRow]:
+    """Return up to ``limit`` attempts that may be offered, in the order of the queue. See `queue.next_builds`."""
+    chosen = next_builds(connection, limit, can=can, passed=passed)
+    if not chosen:
+        return []
     query = (
         select(
             attempts.c.build_id,
@@ -139,6 +146,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             builds.c.publish.label("wants_publish"),
             builds.c.bump,
             builds.c.created.label("asked"),
+            builds.c.due,
             builds.c.parameters,
             builds.c.origin,
             projects.c.id.label("project_id"),
@@ -161,13 +169,12 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
         )
         .join(builds, builds.c.id == attempts.c.build_id)
         .join(projects, projects.c.id == builds.c.project_id)
-        .where(attempts.c.state.in_(sorted(_OFFERABLE)), or_(not_(builds.c.in_turn), not_(_another_goes_on())))
-        .order_by(attempts.c.created, attempts.c.build_id)
-        .limit(limit)
+        .where(builds.c.id.in_(chosen), attempts.c.number == builds.c.attempt)
     )
-    rows = connection.execute(query).all()
-    secrets = build_secrets.of_projects(connection, [row.project_id for row in rows]) if rows else {}
-    accesses = access.of_projects(connection, [row.project_id for row in rows]) if rows else {}
+    found = {row.build_id: row for row in connection.execute(query)}
+    rows = [found[build] for build in chosen if build in found]
+    secrets = build_secrets.of_projects(connection, [row.project_id for row in rows])
+    accesses = access.of_projects(connection, [row.project_id for row in rows])
     return [
         _offer_row(
             row,
@@ -178,21 +185,6 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
         )
         for row in rows
     ]
-
-
-def _another_goes_on() -> Exists:
-    """Whether an earlier build of the same lane goes on."""
-    earlier = builds.alias()
-    return (
-        select(earlier.c.id)
-        .where(
-            earlier.c.project_id == builds.c.project_id,
-            earlier.c.lane == builds.c.lane,
-            earlier.c.id < builds.c.id,
-            earlier.c.state.not_in(sorted(DONE_IN_LANE)),
-        )
-        .exists()
-    )
 
 
 def _hosts_used(connection: Connection, row: Any) -> list[str] | None:
@@ -306,6 +298,7 @@ def _offer_row(
         retention=own_rules(row.retention),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
+        place=Passed(row.project_id, row.due, row.build_id),
     )
 
 
@@ -405,8 +398,10 @@ def offer(
     """
     queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``of``: of which environment the
     attempt is, and why it publishes nothing for users, as it is offered. ``inputs``: with which variables and secrets
-    it is built (`builds.inputs`).
+    it is built (`builds.inputs`). None also if the project's queue doesn't allow it, or the builder is drained.
     """
+    if not admits(connection, attempt, builder):
+        return None
     return change(
         connection,
         attempt,

@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from twistedipc.builds.origin import Origin
-from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation, states_where
+from twistedipc.builds.priorities import LEVELS, Priority, due, priority_of
+from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation
 from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.columns import (
     GIST,
@@ -24,12 +25,13 @@ from twistedipc.storage.columns import (
     from_json,
     gist_row,
     integer,
+    queue_rules,
     row_as,
     text,
     to_json,
 )
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
-from twistedipc.storage.projects import live_id
+from twistedipc.storage.queue import goes_on, places
 from twistedipc.storage.rows import Actor, AttemptRow, BuildRow
 from twistedipc.storage.tables import attempts as attempts_table
 from twistedipc.storage.tables import builds, idempotency, projects, said
@@ -41,11 +43,12 @@ __all__ = [
     "NotPossible",
     "Sought",
     "attempts",
+    "cancel_queued",
     "create",
     "get",
     "list_page",
     "position",
-    "positions",
+    "prioritise",
     "request_cancel",
     "retry",
     "some",
@@ -54,8 +57,6 @@ __all__ = [
 
 #: Joins a build with its newest attempt.
 _NEWEST = and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt)
-
-_OFFERABLE = states_where(lambda info: info.offerable)
 
 #: Of so many builds it is found out how long one usually takes.
 _USUAL = 9
@@ -99,12 +100,15 @@ def create(
     A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
     made, and False. ``may_publish``: who asks has the scope publish. ``bump``: how the versions of its packages are
     raised, as `builds.versions.check_bump` allows it. ``origin``: where it came from; None: a person asks. A
-    stranger's pull request is built of the commit that was allowed, whatever its ref leads to by then. Raises
-    `NotFound` (the project), `IdempotencyConflict`.
+    stranger's pull request is built of the commit that was allowed, whatever its ref leads to by then. Its priority is
+    what the project's rules say. Raises `NotFound` (the project), `IdempotencyConflict`.
     """
-    project_id = live_id(connection, project)
-    if project_id is None:
+    query = select(projects.c.id, projects.c.queue, projects.c.head)
+    about = connection.execute(query.where(projects.c.name == project, projects.c.deleted.is_(None))).first()
+    if about is None:
         raise NotFound(f"there is no project {project}")
+    project_id = about.id
+    priority = queue_rules(about.queue).priority(ref, about.head or "", by_schedule=by.kind == "schedule")
     if idempotency is not None:
         earlier = _earlier(connection, project_id, idempotency, now)
         if earlier is not None:
@@ -125,6 +129,8 @@ def create(
             origin=None if origin is None else to_json(origin),
             lane=None if lane is None else lane.ref,
             in_turn=lane is not None and lane.in_turn,
+            priority=LEVELS[priority],
+            due=due(priority, now),
         )
         .returning(builds.c.id)
     ).scalar_one()
@@ -232,19 +238,9 @@ def attempts(connection: Connection, build: int) -> list[AttemptRow]:
 
 
 def position(connection: Connection, build: int) -> int | None:
-    """Return how many attempts are offered before this build's; None if it isn't to be offered."""
-    return positions(connection, [build]).get(build)
-
-
-def positions(connection: Connection, chosen: Collection[int]) -> dict[int, int]:
-    """Return the same of each of these builds that is to be offered, in one look through the queue."""
-    a = attempts_table
-    place = func.row_number().over(order_by=(a.c.created, a.c.build_id))
-    queue = select(a.c.build_id, place.label("place")).where(a.c.state.in_(sorted(_OFFERABLE))).subquery()
-    found = connection.execute(
-        select(queue.c.build_id, queue.c.place).where(queue.c.build_id.in_(list(map(integer, chosen))))
-    )
-    return {row.build_id: row.place - 1 for row in found}
+    """Return how many builds of the same project are queued before this one; None if it isn't to be offered."""
+    place = places(connection, [build]).get(build)
+    return None if place is None else place.before
 
 
 def usual(connection: Connection, build: int) -> int | None:
@@ -269,9 +265,7 @@ def usual(connection: Connection, build: int) -> int | None:
 
 def going_on(connection: Connection, project_id: int, lane: str) -> list[BuildRow]:
     """Return the builds of a project's lane that haven't ended, oldest first."""
-    which = _SELECT.where(
-        builds.c.project_id == project_id, builds.c.lane == lane, builds.c.state.not_in(sorted(TERMINAL))
-    )
+    which = _SELECT.where(builds.c.project_id == project_id, builds.c.lane == lane, goes_on())
     return [_row(row) for row in connection.execute(which.order_by(builds.c.id))]
 
 
@@ -287,7 +281,7 @@ def turns(connection: Connection, chosen: Collection[int]) -> dict[int, int]:
         select(mine.c.id, func.max(builds.c.id).label("before"))
         .join(builds, and_(mine.c.project_id == builds.c.project_id, mine.c.lane == builds.c.lane))
         .where(mine.c.id.in_(list(map(integer, chosen))), mine.c.in_turn, builds.c.id < mine.c.id)
-        .where(builds.c.state.not_in(sorted(attempt_queries.DONE_IN_LANE)))
+        .where(goes_on(), builds.c.state != AttemptState.WAITING_APPROVAL)
         .group_by(mine.c.id)
     )
     return {row.id: row.before for row in found}
@@ -330,7 +324,13 @@ def retry(
     changed = connection.execute(
         update(builds)
         .where(builds.c.id == build, builds.c.attempt == row.attempt)
-        .values(attempt=number, state=AttemptState.QUEUED, has_log=True, has_archive=True)
+        .values(
+            attempt=number,
+            state=AttemptState.QUEUED,
+            has_log=True,
+            has_archive=True,
+            due=due(row.priority, now),
+        )
     )
     if not changed.rowcount:
         raise NotPossible(f"build {build} is being tried again already")
@@ -357,6 +357,27 @@ def retry(
     if attempt is None:
         raise NotFound(f"there is no build {build}")
     return attempt
+
+
+def prioritise(connection: Connection, build: int, priority: Priority) -> BuildRow:
+    """Give a build this priority, also in the queue if it is in there. Raises `NotFound`."""
+    row = _existing(connection, build)
+    moved = due(priority, 0) - due(row.priority, 0)
+    connection.execute(
+        update(builds).where(builds.c.id == build).values(priority=LEVELS[priority], due=builds.c.due + moved)
+    )
+    return _existing(connection, build)
+
+
+def cancel_queued(connection: Connection, chosen: Collection[int], reason: str, now: int) -> list[AttemptRow]:
+    """Cancel those of these builds that are still queued: what was begun meanwhile goes on."""
+    still = select(builds.c.id, builds.c.attempt).where(
+        builds.c.id.in_(list(map(integer, chosen))), builds.c.state == AttemptState.QUEUED
+    )
+    rows = connection.execute(still.order_by(builds.c.id.desc())).all()
+    wanted = text(reason) or "cancelled"
+    done = (attempt_queries.cancel_at_once(connection, attempt_name(*row), wanted, now) for row in rows)
+    return [row for row in done if row is not None]
 
 
 def request_cancel(connection: Connection, build: int, reason: str, now: int) -> AttemptRow:
@@ -450,5 +471,6 @@ def _row(row: Any) -> BuildRow:
         state=AttemptState(row.state),
         cancel_requested=bool(row.cancel_reason),
         gist=gist_row(row),
+        priority=priority_of(row.priority),
         origin=None if row.origin is None else from_json(row.origin, Origin),
     )

@@ -17,6 +17,7 @@ from twistedipc.builds import names
 from twistedipc.builds.environments import Environment
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.origin import Origin
+from twistedipc.builds.priorities import QueueRules
 from twistedipc.builds.protection import patterns_of
 from twistedipc.builds.retention import Own
 from twistedipc.builds.settings import BuildSettings
@@ -77,6 +78,11 @@ def is_strangers(origin: Any) -> bool:
 def runs_on(text: Any) -> RunsOn:
     """A project's column ``runs_on``; null is any builder."""
     return RunsOn() if text is None else from_json(text, RunsOn)
+
+
+def queue_rules(text: Any) -> QueueRules:
+    """A project's column ``queue``; null is no rules."""
+    return QueueRules() if text is None else from_json(text, QueueRules)
 
 
 def integer(value: int) -> int:

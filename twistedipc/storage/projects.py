@@ -30,6 +30,7 @@ from twistedipc.storage.columns import (
     own_rules,
     project_settings,
     protected_refs,
+    queue_rules,
     runs_on,
     text,
     to_json,
@@ -65,6 +66,7 @@ CHANGEABLE = frozenset(
         "registries",
         "protected",
         "runs_on",
+        "queue",
         "approval",
         "environments",
         "timeout",
@@ -84,6 +86,7 @@ _FORMS: dict[str, Callable[[Any], str | None]] = {
     "registries": to_json,
     "protected": lambda patterns: to_json(patterns) if patterns else None,
     "runs_on": to_json,
+    "queue": to_json,
     "environments": lambda environments: to_json(environments) if environments else None,
     "retention": to_json,
 }
@@ -197,6 +200,8 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
     if not changed.rowcount:
         return None
     rings.note(connection, Topic.PROJECT, name)
+    if changes.keys() & {"queue", "runs_on"}:
+        rings.note(connection, Topic.QUEUE)
     row = _existing(connection, name)
     gone = build_secrets.remove_void(connection, row.id, row.repository)
     gone += access.remove_void(connection, row.id, row.repository)
@@ -414,6 +419,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             head=row.head or "",
             hold=None if row.hold is None else from_json(row.hold, Hold),
             retention=own_rules(row.retention),
+            queue=queue_rules(row.queue),
             created=row.created,
             updated=row.updated,
         )

@@ -20,6 +20,7 @@ from twistedipc.builds.lint import Linted
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.needs import BUILDER, EITHER, POOL
 from twistedipc.builds.origin import Origin
+from twistedipc.builds.priorities import Priority, QueueRules
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -170,6 +171,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     head: str  # the branch that the repository's HEAD stood for last; "": not known
     hold: Hold | None  # releases don't go live by themselves
     retention: Own  # its own rules for how long what its builds leave is kept
+    queue: QueueRules = QueueRules()  # its own rules for which of its builds begin, and when
     created: int
     updated: int
 
@@ -208,16 +210,18 @@ class BuilderRow(Row, frozen=True, kw_only=True):
 
 
 class RunsOn(Row, frozen=True, kw_only=True):
-    """The builders that a project is bound to: one of these names, or one of the pool. Empty: any."""
+    """The builders that a project is bound to: those of these names, and those in all of the pools. Empty: any."""
 
     builders: list[str] = []
-    pool: str = ""
+    pools: list[str] = []
 
     @property
     def needs(self) -> list[str]:
         """What a builder must have that may take its builds: see `builds.needs`."""
         names = [BUILDER + name for name in self.builders]
-        return [EITHER.join([*names, *([POOL + self.pool] if self.pool else [])])] if names or self.pool else []
+        if not self.pools:
+            return [EITHER.join(names)] if names else []
+        return [EITHER.join([*names, POOL + pool]) for pool in self.pools]
 
 
 class PersonRow(Row, frozen=True, kw_only=True):
@@ -319,6 +323,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     gist: GistRow  # by the newest attempt
     origin: Origin | None  # where it came from; None: a person asked for it
     pinned: int | None  # since when a person wants all of it kept; None: nobody does
+    priority: Priority = "normal"
 
 
 class HookRow(Row, frozen=True, kw_only=True):
@@ -615,6 +620,23 @@ def upload_name(attempt: str, target: str, position: int) -> str:
     return f"{attempt}.{target}.{position}"
 
 
+class Passed(Row, frozen=True):
+    """A place in the queue of a project."""
+
+    project: int
+    due: int
+    build: int
+
+
+class Place(Row, frozen=True, kw_only=True):
+    """Where a build is in the queue, and what its project says of it."""
+
+    before: int = 0  # how many of the same project are due before it
+    rules: QueueRules = QueueRules()
+    needs: list[str] = []  # which builders the project is bound to, as `builds.needs` has it
+    running: int = 0  # how many builds of the project run
+
+
 class OfferRow(Row, frozen=True, kw_only=True):
     """All that an offer of a queued attempt needs."""
 
@@ -645,6 +667,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     stranger: bool = False  # it is of a pull request from a fork: it gets no secret, and nothing that builds keep
     timeout: float
     idle_timeout: float
+    place: Passed
 
     @property
     def context(self) -> Context:

@@ -75,6 +75,7 @@ projects = Table(
         comment="how many times what its builds keep was cleared: they use nothing that was kept before",
     ),
     Column("retention", Text, comment="null: as the apiserver's; else JSON: builds.retention.Own"),
+    Column("queue", Text, comment="null: no rules; else JSON: builds.priorities.QueueRules"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -257,11 +258,19 @@ builds = Table(
     Column("has_log", Boolean, nullable=False, server_default=true(), comment="it may have one, as far as is known"),
     Column("has_archive", Boolean, nullable=False, server_default=true(), comment="likewise, in artifacts"),
     Column("lasting", Boolean, nullable=False, server_default=false(), comment="it is known to have to stay for ever"),
+    Column("priority", Integer, nullable=False, server_default="0", comment="as in builds.priorities.LEVELS"),
+    Column("due", BigInteger, nullable=False, server_default="0", comment="when it was queued, moved by its priority"),
     Index(None, "project_id", "id"),
     Index(None, "state", "id"),
     Index(None, "project_id", "state", "id"),
     Index(None, "project_id", "lane", "id"),
     sqlite_autoincrement=True,
+)
+
+#: Of a build that hasn't ended. Queries that are to use the index of these say it in the same words.
+GOES_ON = (
+    "state IN ('accepted', 'delivering', 'disconnected', 'offered', 'publishing', 'queued', 'running', "
+    "'waiting_approval')"
 )
 
 # What is removed one day is found by these, however much is kept. (The column of the condition is in them too: SQLite
@@ -275,6 +284,9 @@ for _name, _columns, _condition in (
     ),
     ("ix_builds_not_lasting", (builds.c.project_id, builds.c.lasting, builds.c.id), "lasting = false"),
     ("ix_builds_succeeded", (builds.c.project_id, builds.c.ref, builds.c.id), "state = 'succeeded'"),
+    # The queue, and what goes on of a lane, are found by these however many builds have ended.
+    ("ix_builds_queue", (builds.c.state, builds.c.project_id, builds.c.due, builds.c.id), "state = 'queued'"),
+    ("ix_builds_lane", (builds.c.project_id, builds.c.lane, builds.c.id), GOES_ON),
 ):
     Index(_name, *_columns, sqlite_where=text(_condition), postgresql_where=text(_condition))
 

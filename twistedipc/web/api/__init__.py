@@ -6,7 +6,7 @@ The way of a request: ``resource`` (who calls, may they, is the request well for
 
 - the functions of the routes, one module for each kind of thing: ``audit``, ``builders``, ``builds``, ``changes``,
   ``domains``, ``downloads``, ``failures``, ``feeds``, ``hooks``, ``logs``, ``packages``, ``people``, ``poll``,
-  ``projects``, ``provenance``, ``receivers``, ``releases``, ``repositories``, ``retention``, ``schedules``,
+  ``projects``, ``provenance``, ``queues``, ``receivers``, ``releases``, ``repositories``, ``retention``, ``schedules``,
   ``searches``, ``service``, ``sign_in``, ``targets``, ``tokens``, ``uploads``
 - ``sessions``: how browsers' sessions begin; ``passwords``: one-time passwords that callers give
 - ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document

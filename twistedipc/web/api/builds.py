@@ -22,12 +22,12 @@ from twistedipc.builds.states import STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import artifacts, builds, packages, people, previews, releases
+from twistedipc.storage import artifacts, builds, packages, people, previews, queue, releases
 from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, LedgerEntry, ProjectRow, ReleaseRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, LedgerEntry, Place, ProjectRow, ReleaseRow
 from twistedipc.storage.standing import Standing, standing
 from twistedipc.storage.versions import canary
 from twistedipc.web.access.auth import forbidden, may
@@ -102,6 +102,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
         parameters=dict(body.parameters),
         by=call.actor,
         idempotency=_idempotency(call),
+        priority=None if isinstance(body.priority, UnsetType) else body.priority,
     )
     headers = {"Location": f"/api/v1/builds/{row.id}"}
     if not created:
@@ -179,19 +180,19 @@ class _WhyWaiting(msgspec.Struct, frozen=True):
     """What the ledger knows of why a build doesn't go on."""
 
     attempt: AttemptRow
-    position: int | None  # in the queue
+    place: Place | None  # in the queue
     turn: int | None  # the build before it of the same ref
 
     def shown(self, context: WebContext) -> schemas.Waiting | None:
-        return _waiting(context.dispatch.why_waiting(self.attempt, self.position), self.turn)
+        return _waiting(context.dispatch.why_waiting(self.attempt, self.place), self.turn)
 
 
 def _why_waiting(connection: Connection, rows: Sequence[BuildRow]) -> dict[int, _WhyWaiting]:
     """Return it of those of these builds that haven't ended, by their numbers."""
     going_on = [row.id for row in rows if row.state not in TERMINAL]
     newest = attempt_queries.newest_of(connection, going_on)
-    positions, turns = builds.positions(connection, going_on), builds.turns(connection, going_on)
-    return {build: _WhyWaiting(attempt, positions.get(build), turns.get(build)) for build, attempt in newest.items()}
+    places, turns = queue.places(connection, going_on), builds.turns(connection, going_on)
+    return {build: _WhyWaiting(attempt, places.get(build), turns.get(build)) for build, attempt in newest.items()}
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
@@ -256,6 +257,8 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
         del body["live"]  # requests without it keep the digest that they had before this member existed
     if not call.body.bump:
         del body["bump"]
+    if isinstance(call.body.priority, UnsetType):
+        del body["priority"]
     return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 
@@ -288,7 +291,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
             list[ReleaseRow],
             list[str],
             list[LedgerEntry],
-            int | None,
+            Place | None,
             int | None,
             int | None,
             dict[int, int],
@@ -303,15 +306,15 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         labelled = _labels(connection, about.project, made, context.now())
         authors, all_attempts = _people_of(connection, [row]), builds.attempts(connection, build)
         published = packages.of_attempt(connection, attempt_name(build, row.attempt))
-        position, turn = builds.position(connection, build), builds.before_in_turn(connection, build)
+        place, turn = queue.places(connection, [build]).get(build), builds.before_in_turn(connection, build)
         usual = builds.usual(connection, build)
         archives = artifacts.sizes(connection, build)
-        return row, authors, about, all_attempts, made, labelled, published, position, turn, usual, archives
+        return row, authors, about, all_attempts, made, labelled, published, place, turn, usual, archives
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, authors, about, attempts, made, labelled, published, position, turn, usual, archives = found
+    row, authors, about, attempts, made, labelled, published, place, turn, usual, archives = found
     now = context.now()
     await _served(context, [build])
     if labelled and not await context.releasing.has(made[-1]):
@@ -322,8 +325,8 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         attempts=[_attempt(attempt, made, about, archives.get(attempt.number), now) for attempt in attempts],
         release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
         previews=[context.release_url(labels.host_name(label, row.project)) for label in labelled],
-        position=position,
-        waiting=_WhyWaiting(attempts[-1], position, turn).shown(context) if attempts else None,
+        position=None if place is None else place.before,
+        waiting=_WhyWaiting(attempts[-1], place, turn).shown(context) if attempts else None,
         publications=[publication(each) for each in published],
         usual=usual,
     )

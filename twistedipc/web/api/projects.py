@@ -22,7 +22,7 @@ from twistedipc.storage import overview, projects
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may
-from twistedipc.web.api import feeds, repositories, retention, schemas
+from twistedipc.web.api import feeds, queues, repositories, retention, schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import RemoveSecret, ShowOverview
@@ -155,7 +155,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     targets = _targets(call.body, before.targets)
     if targets is not None:
         changes["targets"] = targets
-    changes |= _checked_each(call.body)
+    changes |= _checked_each(call.body, before, context.now())
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
     registries.check(after.registries)
@@ -169,6 +169,8 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         if old is None:
             return None
         _check_secrets_left(old, after)
+        if not isinstance(call.body.queue, UnsetType):  # what is left out of it stays as it is now
+            changes["queue"] = queues.changed(old.queue, call.body.queue, now)
         row = projects.update(connection, before.name, changes | _variables(old, changes, some), now)
         if row is None:
             return None
@@ -187,6 +189,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         changed = await context.ledger.write(change, context.now())
     finally:
         context.audience.changed(before.name)  # also if the answer to the commit was lost
+        context.dispatch.wake()
     if changed is None:
         raise not_found()
     old, row = changed
@@ -211,7 +214,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     return Reply(body=_project(call, row, notices))
 
 
-def _checked_each(body: ProjectChange) -> dict[str, Any]:
+def _checked_each(body: ProjectChange, before: ProjectRow, now: int) -> dict[str, Any]:
     """Return those parts of a change that have a form of their own. Raises `BadValue`."""
     changes: dict[str, Any] = {}
     if not isinstance(body.settings, UnsetType):
@@ -220,6 +223,8 @@ def _checked_each(body: ProjectChange) -> dict[str, Any]:
         changes["protected"] = protection.check(body.protected)
     if not isinstance(body.runs_on, UnsetType):
         changes["runs_on"] = _runs_on(body.runs_on)
+    if not isinstance(body.queue, UnsetType):
+        changes["queue"] = queues.changed(before.queue, body.queue, now)
     if not isinstance(body.retention, UnsetType):
         changes["retention"] = retention.own(body.retention)
     if not isinstance(body.environments, UnsetType):
@@ -243,7 +248,8 @@ def _check_secrets_left(old: ProjectRow, new: ProjectRow) -> None:
 def _runs_on(said: schemas.RunsOn) -> RunsOn:
     """Return the builders that a request binds a project to. Raises `BadValue`."""
     return RunsOn(
-        builders=sorted({names.node(name) for name in said.builders}), pool=names.pool(said.pool) if said.pool else ""
+        builders=sorted({names.node(name) for name in said.builders}),
+        pools=sorted({names.pool(pool) for pool in said.pools}),
     )
 
 
@@ -398,7 +404,9 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     said = {f"settings.{name}": str(value) for name, value in msgspec.structs.asdict(row.settings).items()}
     said["registries"] = _registries(row.registries)
     said["protected"] = ", ".join(row.protected)
-    said["runs_on"] = " | ".join([*row.runs_on.builders, *([f"pool {row.runs_on.pool}"] if row.runs_on.pool else [])])
+    pools = f"pools {' '.join(row.runs_on.pools)}"
+    said["runs_on"] = " | ".join([*row.runs_on.builders, *([pools] if row.runs_on.pools else [])])
+    said |= queues.audited(row.queue)
     said["approval"] = str(row.approval)
     said["environments"] = "; ".join(
         f"{each.name} from {' '.join(each.refs)}{' with approval' if each.approval else ''}"
@@ -588,7 +596,8 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
             environments={name: shown(values) for name, values in row.of_contexts.environments.items()},
         ),
         registries=row.registries,
-        runs_on=schemas.BoundTo(builders=row.runs_on.builders, pool=row.runs_on.pool),
+        runs_on=schemas.BoundTo(builders=row.runs_on.builders, pools=row.runs_on.pools),
+        queue=queues.shown(row.queue),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,

@@ -32,6 +32,7 @@ from twistedipc.web.api import (
     poll,
     projects,
     provenance,
+    queues,
     receivers,
     releases,
     repositories,
@@ -90,6 +91,7 @@ ROUTES: tuple[Route, ...] = (
     route("remove_project", f"DELETE {_P}", projects.remove, needs="admin"),
     route("set_secret", f"PUT {_P}/secrets/<secret:secret>", projects.set_secret, needs="admin"),
     route("remove_secret", f"DELETE {_P}/secrets/<secret:secret>", projects.remove_secret, needs="admin"),
+    route("cancel_queue", f"POST {_P}/queue/cancel", queues.cancel, needs="build", status=202),
     route("clear_caches", f"DELETE {_P}/caches", projects.clear_caches, needs="admin"),
     route("list_targets", "GET /api/v1/targets", targets.list_all, needs="read"),
     route(

@@ -24,6 +24,7 @@ from twistedipc.builds.hooks.events import Came, What
 from twistedipc.builds.hooks.settings import HookSettings
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.origin import Origin
+from twistedipc.builds.priorities import MAX_AT_ONCE, MAX_RULES, Priority, PriorityRule
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -194,6 +195,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     variables: Annotated[list[Change], Meta(max_length=256)] | UnsetType = UNSET  # some of them; the others stay
     registries: Annotated[list[NewRegistry], Meta(max_length=20)] | UnsetType = UNSET  # all of them
     runs_on: RunsOn | UnsetType = UNSET  # the builders that it is bound to
+    queue: QueueChange | UnsetType = UNSET  # which of its builds begin, and when
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
@@ -261,6 +263,7 @@ class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
     live: bool = False  # its release is to go live though it isn't of the project's own ref
     bump: Bump = ""  # how the versions of its packages are raised; "": they are those of their package.json
     parameters: Variables = {}
+    priority: Priority | UnsetType = UNSET  # in the queue; what the project's rules say, if it isn't said
 
 
 class NewToken(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -307,10 +310,25 @@ class BuilderChange(Request, frozen=True, kw_only=True):
 
 
 class RunsOn(Request, frozen=True, kw_only=True):
-    """The builders that a project is bound to: those of these names, and those of the pool. Neither: all."""
+    """The builders that a project is bound to: those of these names, and those in all of the pools. Neither: all."""
 
     builders: Annotated[list[NodeName], Meta(max_length=20)] = []
-    pool: Annotated[str, _shown(f"(?:{names.PROJECT})?", 63)] = ""
+    pools: Pools = []
+
+
+class NewPriority(Request, frozen=True, kw_only=True):
+    """Which priority builds of some refs have, unless the request for one says another."""
+
+    ref: Annotated[str, _shown(protection.PATTERN, protection.MAX_PATTERN)]
+    priority: Priority
+
+
+class QueueChange(Request, frozen=True, kw_only=True):
+    """What is to change of what a project says of its queue; what is left out stays."""
+
+    at_once: Annotated[int, Meta(ge=1, le=MAX_AT_ONCE)] | UnsetType | None = UNSET  # null: as many as there are slots
+    paused: bool | UnsetType = UNSET  # whether none of its builds begins; what runs goes on
+    priorities: Annotated[list[NewPriority], Meta(max_length=MAX_RULES)] | UnsetType = UNSET  # all of them
 
 
 class NewPreviewPassword(Request, frozen=True, kw_only=True):
@@ -460,10 +478,24 @@ class BuildSecret(Response, frozen=True, kw_only=True):
 
 
 class BoundTo(Response, frozen=True, kw_only=True):
-    """The builders that a project is bound to: those of these names, and those of the pool."""
+    """The builders that a project is bound to: those of these names, and those that are in all of the pools."""
 
     builders: list[str] = []
-    pool: str = ""
+    pools: list[str] = []
+
+
+class Queue(Response, frozen=True, kw_only=True):
+    """What a project says of its queue."""
+
+    at_once: int | None = None  # so many of its builds run at a time at most; null: as many as there are slots
+    paused: datetime | None = None  # since when none of its builds begins; null: they do
+    priorities: list[PriorityRule] = []  # of refs; the first one that matches counts
+
+
+class QueueCancelled(Response, frozen=True, kw_only=True):
+    """What became of a request to cancel all that is queued of a project."""
+
+    cancelled: int  # so many builds
 
 
 class BuilderKey(Response, frozen=True, kw_only=True):
@@ -677,7 +709,8 @@ class Project(Response, frozen=True, kw_only=True):
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     of_contexts: OfContexts = OfContexts()  # likewise
     registries: list[Registry] = []  # from which builds install
-    runs_on: BoundTo = BoundTo()  # the builders that take its builds; neither names nor a pool: all
+    runs_on: BoundTo = BoundTo()  # the builders that take its builds; neither names nor pools: all
+    queue: Queue = Queue()
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"
@@ -1063,7 +1096,20 @@ class Attempt(Response, frozen=True, kw_only=True):
 
 
 WaitingCode = Literal[
-    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval", "turn"
+    "no_builder",
+    "draining",
+    "slots",
+    "next",
+    "resting",
+    "offered",
+    "away",
+    "syncing",
+    "upload",
+    "approval",
+    "turn",
+    "unsatisfiable",
+    "paused",
+    "limit",
 ]
 
 
@@ -1075,12 +1121,14 @@ class Waiting(Response, frozen=True, kw_only=True):
     ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
     ``turn``: an earlier build of the same ref goes on, and the project wants one after the other. ``approval``: another
     person than who asked is to approve it.
+    ``unsatisfiable``: there is no builder to which its project is bound. ``paused``: the project's queue is. ``limit``:
+    as many builds of the project run as may.
     ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
     """
 
     code: WaitingCode
     text: str  # for people
-    position: int | None  # in the queue, from 1, while it is queued
+    position: int | None  # among the project's builds in the queue, from 1, while it is queued
     until: datetime | None
 
 
@@ -1114,6 +1162,7 @@ class Build(Response, frozen=True, kw_only=True):
     annotations: Annotations  # likewise
     origin: Origin | None = None  # where it came from: a push, a pull request, a schedule; null: a person asked for it
     pinned: datetime | None = None  # since when a person wants all of it kept; null: the rules of retention decide
+    priority: Priority = "normal"  # in the queue
     waiting: Waiting | None = None  # why it doesn't go on now; a listing says it if it is asked to
 
 
@@ -1123,7 +1172,7 @@ class BuildDetail(Build, frozen=True, kw_only=True):
     attempts: list[Attempt]
     release_url: str | None  # where to look at it, if it is (or was) released
     previews: list[str] = []  # addresses of what it made: its ref's (unless a newer build has that by now), its own
-    position: int | None  # while it is queued: how many are before it
+    position: int | None  # while it is queued: how many of the project are before it
     publications: list[Publication] = []  # of its newest attempt, by the apiserver: by target, in their order
     usual: int | None = None  # milliseconds: the median of the project's last 9 that succeeded before it; null: none
 
