@@ -64,6 +64,7 @@ COMMANDS = {
     "verify": ("twistedipc.cli.provenance", "verify"),
     "caches": ("twistedipc.cli.caches", "caches"),
     "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
+    "plan": ("twistedipc.cli.plan", "plan"),
     "mcp": ("twistedipc.cli.mcp.command", "mcp"),
     "completion": ("twistedipc.cli.helping", "completion"),
     "help": ("twistedipc.cli.helping", "help_command"),
