@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from tests.properties import examples
 from tests.storage_fixtures import NOW, add_build, add_project
-from tests.test_server_builders import ADA, Apiserver, Builder, LinkCase, Other, OtherSettings, result
+from tests.test_server_builders import ADA, Builder, LinkCase, Other, OtherSettings, result
 from twistedipc.builds import messages as m
 from twistedipc.builds.priorities import QueueRules
 from twistedipc.builds.states import AttemptState

@@ -2,8 +2,8 @@
 The queue: which builds are to begin next, where a build is in it, and what projects say of theirs. Functions for
 `Ledger.read` and `Ledger.write`; ``storage`` layer. The order is that of `builds.priorities`.
 
-**A look costs as much as there are projects that wait, and not as much as there are builds.** It reads the beginning of
-each project's queue from an index of what is queued, and more of it only of projects whose turn comes again.
+**A look costs as much as there are projects, and not as much as there are builds.** It reads the beginning of each
+project's queue from an index of what is queued, and more of it only of projects whose turn comes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def next_builds(
     left: dict[int, Iterator[tuple[int, int]]] = {}
     room: dict[int, int] = {}  # how many more may begin
     for row in connection.execute(_WAITING):
+        if row.due is None:
+            continue
         rules, needs = queue_rules(row.queue), runs_on(row.runs_on).needs
         mine = running.get(row.id, 0)
         if rules.paused is not None or (rules.at_once is not None and mine >= rules.at_once):
@@ -95,12 +97,13 @@ def admits(connection: Connection, attempt: str, builder: str) -> bool:
 def places(connection: Connection, chosen: Collection[int]) -> dict[int, Place]:
     """Return where each of these builds is in the queue; those that aren't queued are left out."""
     query = (
-        select(builds.c.id, builds.c.project_id, builds.c.due, projects.c.queue, projects.c.runs_on)
+        select(builds.c.id, builds.c.state, builds.c.project_id, builds.c.due, projects.c.queue, projects.c.runs_on)
         .join(projects, projects.c.id == builds.c.project_id)
-        .where(builds.c.id.in_(list(map(integer, chosen))), builds.c.state == AttemptState.QUEUED)
+        .where(builds.c.id.in_(list(map(integer, chosen))))
     )
-    # Sorted here: a database would rather walk along the index of all that is queued.
-    rows = sorted(connection.execute(query), key=lambda row: (row.project_id, row.due, row.id))
+    # Chosen and sorted here: a database would rather walk along the index of all that is queued.
+    queued = [row for row in connection.execute(query) if row.state == AttemptState.QUEUED]
+    rows = sorted(queued, key=lambda row: (row.project_id, row.due, row.id))
     running = _running(connection) if rows else {}
     found: dict[int, Place] = {}
     before, last = 0, None
@@ -121,13 +124,9 @@ def places(connection: Connection, chosen: Collection[int]) -> dict[int, Place]:
 
 def queued_of(connection: Connection, project: str) -> list[int]:
     """Return the numbers of all builds that are queued of a project, the last ones of the queue first."""
-    query = (
-        select(builds.c.id)
-        .join(projects, projects.c.id == builds.c.project_id)
-        .where(projects.c.name == project, projects.c.deleted.is_(None), QUEUED)
-        .order_by(builds.c.due.desc(), builds.c.id.desc())
-    )
-    return list(connection.execute(query).scalars())
+    its = select(projects.c.id).where(projects.c.name == project, projects.c.deleted.is_(None)).scalar_subquery()
+    query = select(builds.c.id).where(QUEUED, builds.c.project_id == its)
+    return list(connection.execute(query.order_by(builds.c.due.desc(), builds.c.id.desc())).scalars())
 
 
 def drained(connection: Connection) -> frozenset[str]:
@@ -180,28 +179,15 @@ def _before(due: Any, build: Any) -> Any:
     return and_(builds.c.due <= due, or_(builds.c.due < due, builds.c.id < build))
 
 
-def _first_after(of: Any) -> Any:
-    """Return the first project after ``of`` of which something is queued, as a question to the index alone."""
-    return select(func.min(builds.c.project_id)).where(QUEUED, builds.c.project_id > of).scalar_subquery()
-
-
 def _waiting() -> Any:
     """
-    Return the query for the projects of which something is queued, and when the first of it is due. It goes from one
-    project to the next in the index, over all that is queued of each.
+    Return the query for all projects, and when the first is due of what is queued of each; null where nothing is. (If
+    it asked for those alone where something is, PostgreSQL would walk through all that is queued.)
     """
-    first = select(func.min(builds.c.project_id).label("project")).where(QUEUED).cte("waiting", recursive=True)
-    waiting = first.union_all(select(_first_after(first.c.project)).where(first.c.project.is_not(None)))
-    due = (
-        select(builds.c.due)
-        .where(QUEUED, builds.c.project_id == projects.c.id)
-        .order_by(builds.c.due, builds.c.id)
-        .limit(1)
-        .correlate(projects)
-        .scalar_subquery()
-    )
-    return select(projects.c.id, projects.c.queue, projects.c.runs_on, due.label("due")).join(
-        waiting, waiting.c.project == projects.c.id
+    queued = select(builds.c.due).where(QUEUED, builds.c.project_id == projects.c.id).correlate(projects)
+    first = queued.order_by(builds.c.due, builds.c.id).limit(1).scalar_subquery()
+    return select(projects.c.id, projects.c.queue, projects.c.runs_on, first.label("due")).where(
+        projects.c.deleted.is_(None)
     )
 
 

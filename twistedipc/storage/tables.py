@@ -285,7 +285,7 @@ for _name, _columns, _condition in (
     ("ix_builds_not_lasting", (builds.c.project_id, builds.c.lasting, builds.c.id), "lasting = false"),
     ("ix_builds_succeeded", (builds.c.project_id, builds.c.ref, builds.c.id), "state = 'succeeded'"),
     # The queue, and what goes on of a lane, are found by these however many builds have ended.
-    ("ix_builds_queue", (builds.c.state, builds.c.project_id, builds.c.due, builds.c.id), "state = 'queued'"),
+    ("ix_builds_queue", (builds.c.project_id, builds.c.due, builds.c.id, builds.c.state), "state = 'queued'"),
     ("ix_builds_lane", (builds.c.project_id, builds.c.lane, builds.c.id), GOES_ON),
 ):
     Index(_name, *_columns, sqlite_where=text(_condition), postgresql_where=text(_condition))

@@ -16,7 +16,7 @@ revision = "0051"
 down_revision = "0050"
 
 _INDEXES = {
-    "ix_builds_queue": (["state", "project_id", "due", "id"], "state = 'queued'"),
+    "ix_builds_queue": (["project_id", "due", "id", "state"], "state = 'queued'"),
     "ix_builds_lane": (
         ["project_id", "lane", "id"],
         "state IN ('accepted', 'delivering', 'disconnected', 'offered', 'publishing', 'queued', 'running', "
