@@ -36,6 +36,7 @@ The modules:
   where no hook can be; ``schedules``: times; ``previews``: their addresses and their password
 - ``domains``: the host names at which a project's release is
 - ``inspect``: what a project is, without building it
+- ``plan``: which machines so many builds need, by ``costs``, which were measured
 - ``machine``: which builder, for the commands on its own machine
 - ``ledger``: work on a ledger without a reactor
 - ``up``: a platform of one's own, from a folder to its release; ``local``: what it has in common with the demo;
