@@ -20,6 +20,7 @@ from twistedipc.server.neighbours import INTERVAL
 from twistedipc.storage import apiservers, builders, logs, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER
 from twistedipc.storage.errors import LedgerLost
+from twistedipc.storage.rows import Place
 
 #: Seconds after which a silent apiserver's builders are another's.
 GONE = DEAD_AFTER // 1000 + 3
@@ -414,7 +415,7 @@ class WhyABuildWaits(SeveralCase):
 
     def why(self, attempt: str) -> str:
         """What an apiserver says that has no builder."""
-        said = self.two.server.dispatch.why_waiting(self.two.server.row(attempt), 0)
+        said = self.two.server.dispatch.why_waiting(self.two.server.row(attempt), Place())
         assert said is not None
         return said.text
 
@@ -424,7 +425,7 @@ class WhyABuildWaits(SeveralCase):
         self.link(self.one, slots=0)
         self.world.advance(2)
         self.assertEqual(
-            "builder b, linked at another apiserver, may take it; position 1 in the queue", self.why(attempt)
+            "builder b, linked at another apiserver, may take it; position 1 in the queue of hello", self.why(attempt)
         )
 
     def test_a_builder_that_another_apiserver_waits_for_is_away(self) -> None:
