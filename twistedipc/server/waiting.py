@@ -100,6 +100,10 @@ class Reasons:
             if code != "unsatisfiable" and self._linked.elsewhere:
                 return "slots", f"{_named(self._linked.elsewhere)}, linked at another apiserver, may take it"
             return code, text
+        return self._why_not_taken(links, attempt)
+
+    def _why_not_taken(self, links: Sequence[Link], attempt: str) -> tuple[str, str]:
+        """Return why none of the builders that could take an attempt has it."""
         rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
         others = [link for link in links if link not in resting]
