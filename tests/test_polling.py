@@ -359,6 +359,23 @@ def test_a_host_that_lists_nothing_ends_nothing(world: World) -> None:
     assert (world.row.reason, [each.event.what for each in world.messages()]) == ("", ["push"])
 
 
+def test_filters_that_come_to_match_no_branch_are_said_and_end_no_look(world: World) -> None:
+    world.ledger.now(hooks.set_settings, world.project_id, HookSettings(branches=["release/*"]))
+    release = "refs/heads/release/1"
+    world.host.refs = {MAIN: A, release: B}
+    world.look()
+    assert (world.row.reason, world.row.failures) == ("", 0)
+    # So many branches that only those of the filters are told, and there is none of these any more.
+    world.host.says = lambda: RefList(refs=[], narrowed=True)
+    for _ in range(2):
+        world.look()
+        assert "no branch matches the project's filters (release/*)" in world.row.reason
+        assert world.row.failures == 0
+    world.host.says = lambda: RefList(refs=[ListedRef(release, C)], narrowed=True)
+    world.look()
+    assert world.row.reason == ""
+
+
 def test_a_host_that_lists_pull_requests_alone_ends_nothing(world: World) -> None:
     world.ledger.now(hooks.set_settings, world.project_id, HookSettings(poll_pull_requests=True))
     world.host.pulls_from = 1

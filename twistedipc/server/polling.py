@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from twistedipc.builds.access import Access
 from twistedipc.builds.counts import counted
-from twistedipc.builds.hooks.events import HookEvent
+from twistedipc.builds.hooks.events import BRANCHES, HookEvent
 from twistedipc.builds.messages import DescribeCommits, ListRefs
 from twistedipc.builds.needs import lacked
 from twistedipc.builds.protection import is_commit
@@ -31,7 +31,9 @@ from twistedipc.builds.remotes import (
     DescribedCommit,
     Moved,
     RefList,
+    RefsQuestion,
     Remote,
+    wants,
 )
 from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected
 from twistedipc.server.boundaries import RandomBytes
@@ -266,7 +268,7 @@ class Polling:
             asked=asked,
             now=now,
             due=usual if whole or any(waiting) else now + polls.PAUSE,
-            reason=_too_many(*waiting) if any(waiting) else "",
+            reason=_too_many(*waiting) if any(waiting) else _no_match(known, seen),
         )
 
     async def _taken(
@@ -381,6 +383,15 @@ def _too_many(refs: int, pulls: int) -> str:
         f"{' and '.join(numbers)} {wait}: a look makes at most {moved.MOST_BUILDS} builds, and those of an hour "
         f"{moved.MOST_BUILDS_AN_HOUR}"
     )
+
+
+def _no_match(question: RefsQuestion, seen: RefList) -> str:
+    """Return that the filters match no branch that there is, where they are about branches at all; "": one does."""
+    if not question.branches or any(
+        each.name.startswith(BRANCHES) and wants(question, each.name, question.known_head) for each in seen.refs
+    ):
+        return ""
+    return f"no branch matches the project's filters ({', '.join(question.branches)}): no push to a branch builds"
 
 
 def _is_busy(error: Exception) -> bool:

@@ -100,7 +100,8 @@ def settle(
         polls.set_scope(connection, now, scope)
         return Settled(first=True)
     known = polls.all_seen(connection, poll.project_id)
-    if missing := _missing(known, there):
+    # A look that was narrowed to the filters has seen that there are branches, even if it tells none of them.
+    if not scope.narrowed and (missing := _missing(known, there)):
         return Settled(refused=missing)
     changes = _changes(known, there)
     told = _told(connection, poll.project_id, [each.ref for each in changes])
