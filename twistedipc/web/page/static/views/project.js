@@ -14,6 +14,7 @@ import { packagesOf } from "../parts/packages.js";
 import { Recognised } from "../parts/recognised.js";
 import { Previews, Releases } from "../parts/releases.js";
 import { publishesTo } from "../parts/publishes.js";
+import { Ago } from "../parts/time.js";
 import { Answer, Empty, Head, Made, Tabs } from "../parts/view.js";
 import { queryOf, TONES } from "./builds.js";
 import { Settings } from "./settings.js";
@@ -46,8 +47,20 @@ export function Project({ address }) {
         <${Previews} name=${name} listed=${listed} reload=${releases.reload} />`}<//>`
       : part === "packages" ? html`<${Made} key="packages" make=${() => madePackages(name)} />`
       : part === "settings" ? html`<${Settings} project=${found} section=${address.section ?? ""} reload=${project.reload} put=${project.put} />`
-      : html`<${Builds} name=${name} query=${address.query} listed=${listed} />`}
+      : html`<${Paused} project=${found} reload=${project.reload} /><${Builds} name=${name} query=${address.query} listed=${listed} />`}
   `}<//></div>`;
+}
+
+/** Whether the project's queue is paused, and a button that changes that, for who may. */
+function Paused({ project: { name, queue }, reload }) {
+  const since = queue?.paused, admin = may("admin", name);
+  const change = ({ currentTarget: button }) => act(button, async () => {
+    await api("PATCH", `/projects/${encodeURIComponent(name)}`, { queue: { paused: !since } });
+    await reload();
+  });
+  const button = admin && html`<button type="button" class="quiet small" onClick=${change}>${since ? "Resume the queue" : "Pause the queue"}</button>`;
+  if (!since) return button ? html`<p class="buttons">${button}</p>` : "";
+  return html`<p class="held warn" role="status"><span>No build begins: the queue is paused since <${Ago} at=${since} />.</span> ${button}</p>`;
 }
 
 /** What a project is, in a line. */

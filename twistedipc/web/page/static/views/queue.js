@@ -37,7 +37,7 @@ export function Queue() {
           <${Table} name="What waits for approval" items=${asked} heads=${["Build", "State", { text: "Commit", wide: true }, "Asked for", ""]} of=${(build) => [
             ...named(build), html`<${Tag} icon="branch">${clean(build.ref)}<//> ${clean(build.subject)}`, html`<${Ago} at=${build.created} /> <span class="soft">by ${clean(build.requested_by)}</span>`,
             html`<span class="buttons">${may("publish", build.project) && html`<a class="button small" href=${`#/builds/${build.id}`} aria-label=${`Look at build ${build.id}, and decide`}>Look and decide</a>`}${cancelOf(build, answer.reload)}</span>`]} /></section>`}
-        ${waits.length > 0 && html`<section><h2>Waiting <span class="count">${waits.length}</span></h2>
+        ${waits.length > 0 && html`<section><h2>Waiting <span class="count">${waits.length}</span></h2>${emptyOf(waits, answer.reload)}
           <${Table} name="What waits" items=${waits} heads=${[{ text: "Place", right: true }, "Build", "State", { text: "Why it waits", wide: true }, "Asked for", ""]} of=${(build) => [
             build.waiting.position ?? "", ...named(build), html`<span title=${clean(build.waiting.text)}>${clean(build.waiting.text)}</span>`,
             html`<${Ago} at=${build.created} /> <span class="soft">by ${clean(build.requested_by)}</span>`, cancelOf(build, answer.reload)]} /></section>`}
@@ -51,6 +51,24 @@ export function Queue() {
 
 const named = (build) => [html`<span data-row><a href=${`#/builds/${build.id}`}>#${build.id}</a> <a class="soft-link" href=${projectAt(build.project)}>${build.project}</a></span>`,
   html`<${Chip} of=${build} />`];
+
+/** For each project of which several builds are queued: a button that cancels all of them, for who may. */
+function emptyOf(waits, done) {
+  const queued = waits.filter(({ state }) => state === "queued").map(({ project }) => project);
+  const projects = [...new Set(queued)].filter((project) => may("build", project) && queued.filter((each) => each === project).length > 1);
+  if (!projects.length) return "";
+  const empty = (project) => ask({
+    title: `Cancel all that is queued of ${project}?`,
+    said: "Also what is queued and not shown here. What has begun goes on.",
+    verb: "Cancel them",
+    danger: true,
+    async action() {
+      await api("POST", `/projects/${encodeURIComponent(project)}/queue/cancel`);
+      await done();
+    },
+  });
+  return html`<p class="buttons">${projects.map((project) => html`<button type="button" class="quiet small" onClick=${() => empty(project)}>Cancel all of ${project}</button> `)}</p>`;
+}
 
 /** A button that cancels a build, for who may. */
 function cancelOf({ id, project, subject, cancel_requested: asked }, done) {
