@@ -209,6 +209,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         },
         "viewers": {"share": 0.25},
         "audit": {"file": f"{tmp_path}/audit.jsonl"},
+        "cluster": {"bell": "", "name": "first", "shared": "common"},
         "database": {"url": f"sqlite:///{tmp_path}/elsewhere.sqlite"},
     }
     builder: dict[str, Any] = {

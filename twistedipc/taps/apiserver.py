@@ -130,7 +130,8 @@ class ApiService(MultiService):
         self._draining = False
         self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (config.data, config.files):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = identity_of(config)
         self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost, identity=identity)
         self._folder_lock = FolderLock(config.data)
