@@ -97,7 +97,7 @@ def test_the_written_files_name_every_key(kind: type[Section], text: str) -> Non
     text = text.replace("{name}", "name = x").replace("{path}", "path = x").replace("{environment}", "[environment]")
     text = text.replace("{first_builder}", "first_builder = x")
     # "environment" is a table whose keys are the operator's own.
-    missing = {key for key in keys_of(kind) if not re.search(rf"^#? ?\[{{0,2}}(sign_in\.)?{key}\b", text, re.MULTILINE)}
+    missing = {key for key in keys_of(kind) if not re.search(rf"^#? ?\[{{0,2}}((sign_in|stores)\.)?{key}\b", text, re.MULTILINE)}
     assert missing == set()
 
 

@@ -101,8 +101,10 @@ listen = {releases_listen}
 # share = 0.5
 
 [logs]
-# Where the logs of builds are kept once they are sealed: in the "database", or in "files" in the data folder.
+# Where the logs of builds are kept once they are sealed: in the "database", in "files" in the data folder, or in "s3".
 # archive = "database"
+# Whether logs that were sealed before are moved to where new ones go, in the background.
+# move = false
 # The largest share of its time, above 0 and up to 1, for sealing them.
 # share = 0.1
 
@@ -160,6 +162,11 @@ audit = "5 years"
 [database]
 # As SQLAlchemy has it; "" is SQLite in the data folder.
 # url = ""
+
+# A bucket of S3 for logs; docs/configuration.md has what else can be said of it. An example:
+# [stores.s3]
+# bucket = "twistedipc-logs"
+# endpoint = "https://s3.example.org"
 
 [cluster]
 # Of several apiservers on one PostgreSQL, by what they wake one another; "" is the database.
