@@ -17,10 +17,14 @@ from tests.postgres import PostgreSQL, running_postgresql
 from tests.storage_fixtures import NOW
 from twistedipc.cli.ledger import Turns
 from twistedipc.storage import postgresql, projects
+from twistedipc.storage.apiservers import Identity
 from twistedipc.storage.engines import engine_for
 from twistedipc.storage.errors import LedgerUnavailable, LedgerUnreachable, LedgerUnusable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.migrations import is_behind, upgrade
+
+#: The apiserver that opens the ledger.
+ME = Identity(name="apiserver", folder="data", files="all", url="", host="here", pid=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def address(server: PostgreSQL) -> URL:
 def why_not(url: URL | str) -> LedgerUnavailable:
     """Open a ledger there as an apiserver does. Return what it is refused with."""
     turns = Turns()
-    ledger = Ledger(turns, url, now=lambda: NOW, lost=lambda reason: None)
+    ledger = Ledger(turns, url, now=lambda: NOW, lost=lambda reason: None, identity=ME)
     with pytest.raises(LedgerUnavailable) as refused:
         turns.run(ledger.open())
     return refused.value
@@ -56,7 +60,8 @@ def why_not(url: URL | str) -> LedgerUnavailable:
 def use(url: URL | str, *, alone: bool = True) -> None:
     """Open a ledger there, read and write."""
     turns = Turns()
-    ledger = Ledger(turns, url, now=lambda: NOW, lost=(lambda reason: None) if alone else None)
+    lost = (lambda reason: None) if alone else None
+    ledger = Ledger(turns, url, now=lambda: NOW, lost=lost, identity=ME if alone else None)
 
     async def work() -> None:
         await ledger.open()

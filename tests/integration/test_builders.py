@@ -90,7 +90,7 @@ def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
         first = platform.build("slow", publish=False)
         platform.wait(first, {"running"})
         second = platform.build("slow", publish=False)
-        text = "the only slot of the only builder is taken; position 1 in the queue of shop"
+        text = "the only slot of the only builder is taken; position 1 in the queue of slow"
         waiting = platform.api("GET", f"/api/v1/builds/{second}")["waiting"]
         assert waiting == {"code": "slots", "text": text, "position": 1, "until": None}
         assert text in platform.command("show", str(second)).stdout
@@ -163,7 +163,17 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         },
         "certificates": [{"chain": "apiserver.pem", "key": "apiserver.key"}],
         "domains": {"allowed": ["*.acme.example"]},
-        "logs": {"archive": "files", "share": 0.2},
+        "logs": {"archive": "files", "move": True, "share": 0.2},
+        "stores": {
+            "s3": {
+                "bucket": "logs",
+                "endpoint": f"http://127.0.0.1:{free_port()}",  # nobody's: no log was ever put there
+                "region": "eu-1",
+                "prefix": "team",
+                "access_key": "key",
+                "secret_key_file": "s3.secret",
+            }
+        },
         "retention": {
             "logs": "90 days",
             "artifacts": 30,
@@ -249,6 +259,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "publint": False,
         },
     }
+    (tmp_path / "s3.secret").write_text("secret")
     (tmp_path / "apiserver.toml").write_text(toml(apiserver))
     (tmp_path / "builder.toml").write_text(toml(builder))
     assert missing_keys(ApiserverConfig, apiserver) == missing_keys(BuilderConfig, builder) == []

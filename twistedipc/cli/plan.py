@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from twistedipc.cli import costs
-from twistedipc.cli.output import print_fields
+from twistedipc.cli.output import print_fields, whole_json_option
 
 _DAY = 86_400
 
@@ -157,7 +157,7 @@ def _assumptions(load: Load) -> list[str]:
 @click.option("--keep-archives", type=click.IntRange(0), default=30, show_default=True, help="Days.")
 @click.option("--cores", type=click.IntRange(1), default=8, show_default=True, help="Of one machine for builds.")
 @click.option("--memory", "memory_gib", type=click.IntRange(1), default=32, show_default=True, help="GiB, likewise.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@whole_json_option
 def plan(as_json: bool, **said: float) -> None:
     """Reckon which machines so many builds a day need, from what was measured. Asks no server.
 

@@ -16,13 +16,21 @@ from typing import Any, Final
 from sqlalchemy import Connection, TextClause, and_, bindparam, func, not_, or_, select, text
 
 from twistedipc.builds.needs import lacked
-from twistedipc.builds.states import LEASED, AttemptState
+from twistedipc.builds.states import LEASED, AttemptState, states_where
 from twistedipc.storage.columns import integer, queue_rules, runs_on, split_attempt
 from twistedipc.storage.rows import Passed, Place
 from twistedipc.storage.tables import GOES_ON, builders, builds, projects
 
-#: In these words, and not as a parameter: else no partial index is used.
-QUEUED: Final = text("builds.state = 'queued'")
+_OFFERABLE: Final = states_where(lambda info: info.offerable)
+
+
+def _is_queued() -> TextClause:
+    """Return the condition in the words of the index of what is queued, without parameters: else it isn't used."""
+    names = ", ".join(f"'{state}'" for state in sorted(_OFFERABLE))
+    return text(f"builds.state = {names}" if len(_OFFERABLE) == 1 else f"builds.state IN ({names})")
+
+
+QUEUED: Final = _is_queued()
 
 #: What a builder can do, as `builds.needs` compares it.
 Features = frozenset[str]
@@ -102,7 +110,7 @@ def places(connection: Connection, chosen: Collection[int]) -> dict[int, Place]:
         .where(builds.c.id.in_(list(map(integer, chosen))))
     )
     # Chosen and sorted here: a database would rather walk along the index of all that is queued.
-    queued = [row for row in connection.execute(query) if row.state == AttemptState.QUEUED]
+    queued = [row for row in connection.execute(query) if row.state in _OFFERABLE]
     rows = sorted(queued, key=lambda row: (row.project_id, row.due, row.id))
     running = _running(connection) if rows else {}
     found: dict[int, Place] = {}

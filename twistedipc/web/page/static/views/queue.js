@@ -54,7 +54,7 @@ const named = (build) => [html`<span data-row><a href=${`#/builds/${build.id}`}>
 
 /** For each project of which several builds are queued: a button that cancels all of them, for who may. */
 function emptyOf(waits, done) {
-  const queued = waits.filter(({ state }) => state === "queued").map(({ project }) => project);
+  const queued = waits.filter(({ waiting }) => waiting.position).map(({ project }) => project);
   const projects = [...new Set(queued)].filter((project) => may("build", project) && queued.filter((each) => each === project).length > 1);
   if (!projects.length) return "";
   const empty = (project) => ask({
