@@ -292,6 +292,7 @@ def test_a_folder_of_no_project(server: Server) -> None:
         ("https://git.example.org/team/shop", "https://git.example.org/Team/shop", False),
         ("https://git.example.org/team/shop", "https://git.example.com/team/shop", False),
         ("file:///srv/a%20b.git", "/srv/a b", True),
+        ("git@git.example.org:/srv/a@b.git", "git@git.example.org:/srv/a@b", True),
         ("", "", False),
         ("https://[", "https://[", False),
     ],

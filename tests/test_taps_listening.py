@@ -135,6 +135,21 @@ def test_a_link_is_listened_for_at_what_systemd_hands_over(tmp_path: Path, endpo
             "`listen` in the configuration",
         ),
         (
+            CannotListenError("::1", 8080, OSError(errno.EADDRINUSE, "Address already in use")),
+            "twistd apiserver can't start: another program listens at [::1]:8080 already. Stop it, or change this "
+            "`listen` in the configuration",
+        ),
+        (
+            CannotListenError("", 8080, OSError(errno.EADDRINUSE, "Address already in use")),
+            "twistd apiserver can't start: another program listens at port 8080 already. Stop it, or change this "
+            "`listen` in the configuration",
+        ),
+        (
+            CannotListenError(None, b"/run/api.sock", OSError(errno.EADDRINUSE, "Address already in use")),
+            "twistd apiserver can't start: /run/api.sock is there already. Stop the program that listens at it, or "
+            "delete the file if there is none",
+        ),
+        (
             CannotListenError("10.9.9.9", 80, OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")),
             "twistd apiserver can't start: Couldn't listen on 10.9.9.9:80: "
             f"[Errno {errno.EADDRNOTAVAIL}] Cannot assign requested address.",

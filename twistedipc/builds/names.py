@@ -27,9 +27,10 @@ IN_PATH = rf"[^{_HIDDEN}\\]"  # a character of a path in a repository, which has
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}@"
-# Not a folder of Windows (C:/src), and not what begins like a URL.
+# Not a folder of Windows (C:/src), and no URL that lacks a slash (https:/host/path).
+_NO_HOST = r"(?:(?:[A-Za-z]|https?|ssh|git|ext|ftp):/|file:)"
 _SCP_PATH = rf"(?!//|-)(?:[A-Za-z0-9_.~/+%@-]|[^\x00-\x7f{_HIDDEN}])+"
-_SCP_LIKE = rf"(?![A-Za-z]:/)(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:{_SCP_PATH}"
+_SCP_LIKE = rf"(?!{_NO_HOST})(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:{_SCP_PATH}"
 # A user's name before an https host, as hosts' "Clone" buttons give it: not what looks like a token.
 _TOKEN = r"(?:gh[a-z]_|github_pat_|gl[a-z]{2,8}-|ATATT|ATCTT|x-oauth-basic)"
 _WEB_USER = rf"(?!{_TOKEN})[A-Za-z0-9_](?:[A-Za-z0-9_.+~-]|%[0-9A-Fa-f]{{2}}){{0,38}}@"

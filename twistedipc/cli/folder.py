@@ -116,7 +116,8 @@ def _place(address: str) -> str:
     if address.startswith("/"):
         return _local(address)
     if "://" not in address:
-        host, _, path = address.rpartition("@")[2].partition(":")
+        place, _, path = address.partition(":")
+        host = place.rpartition("@")[2]
     else:
         try:
             parts = urlsplit(address)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from sqlalchemy import Connection
@@ -126,6 +127,9 @@ class Provenance:
 #: How many statements about one package are looked at.
 _MOST = 100
 
+#: What stays as it is in a URI, beside letters and digits.
+_IN_URI = "/:@%~[]+,;=!$&'()*"
+
 
 def _is_known(connection: Connection, name: str, digest: Mapping[str, str]) -> bool:
     """Return whether there is a statement about a package of this content."""
@@ -147,14 +151,14 @@ def _conditions(ended: AttemptRow) -> dict[str, Any]:
 
 
 def _uri(repository: str, ref: str) -> str:
-    """Return a repository's address as SPDX and SLSA have it. What is behind a question mark may be a secret."""
+    """Return a repository's address as SPDX and SLSA have it: a URI. What is behind a question mark may be a secret."""
     plain = repository.partition("?")[0]
     if plain.startswith("/"):
         plain = f"file://{plain}"
     elif "://" not in plain:
         host, _, path = plain.partition(":")
         plain = f"ssh://{host}/{path.lstrip('/')}"
-    return f"git+{plain}@{ref}"
+    return f"git+{quote(plain, safe=_IN_URI)}@{ref}"
 
 
 def _moment(milliseconds: int) -> str:

@@ -236,7 +236,11 @@ def _sentence(failure: Failure) -> str:
     error = failure.value
     if not isinstance(error, CannotListenError) or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
         return failure.getErrorMessage()
-    at = f"{error.interface}:{error.port}" if error.port is not None else error.interface
+    if not isinstance(error.port, int):  # a UNIX socket
+        path = os.fsdecode(error.port or error.interface)
+        return f"{path} is there already. Stop the program that listens at it, or delete the file if there is none"
+    host = f"[{error.interface}]" if ":" in error.interface else error.interface
+    at = f"{host}:{error.port}" if host else f"port {error.port}"
     return f"another program listens at {at} already. Stop it, or change this `listen` in the configuration"
 
 
