@@ -501,6 +501,20 @@ class LinkTests(TestCase):
         await self.dial(DOUBLER, key=b"k" * 32).linked()
         await self.dial(STORE).linked()
 
+    async def test_what_is_shared_opens_none_that_has_its_own(self) -> None:
+        named = Keys(NamedKey("k1", SECOND))
+        shared = b"s" * 32
+        for alone, for_all, own, common in (
+            ({"keys": named}, {"key": shared}, {"keys": named}, {"key": shared}),
+            ({"key": shared}, {"keys": named}, {"key": shared}, {"keys": named}),
+        ):
+            listening = await self.listen(Doubler(), Offer(service=Warehouse(), **alone), **for_all)
+            await self.dial(DOUBLER, **common).linked()
+            with pytest.raises(LinkRefused):
+                await self.dial(STORE, **common).linked()
+            await self.dial(STORE, **own).linked()
+            await listening.close()
+
     async def test_streams_to_the_peers_of_one(self) -> None:
         listening = await self.listen(Offer(service=Doubler(), calls=STORE), Warehouse())
         warehouse = Warehouse()

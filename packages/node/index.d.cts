@@ -220,7 +220,10 @@ export function listen<D extends Declared = Declared, Asks extends Declared = De
   options?: ListenOptions<NoInfer<Asks>>,
 ): Promise<Listening<Asks>>;
 
-/** One of several services at an endpoint. What it leaves out is as it is in the options. */
+/**
+ * One of several services at an endpoint. What it leaves out is as it is in the options; but with a `key` or with `keys`
+ * it has neither of theirs.
+ */
 export interface Offer {
   interface: Interface<any> | string;
   service: Service<any, any>;

@@ -104,7 +104,7 @@ def side_settings(
 class Offer:
     """
     One of several services at one endpoint, for `listen`, with what isn't the same for all of them. What is None is as
-    it was given to `listen`.
+    it was given to `listen`; but an offer with a ``key`` or with ``keys`` has neither of `listen`'s.
 
     :param service: the service
     :param calls: the interface that this service's peers answer
@@ -123,12 +123,16 @@ class Offer:
     same_name: SameName | None = None
 
     def filled_from(self, given: Offer) -> Offer:
-        """Return the offer with what is None from that one. Internal to the library."""
+        """
+        Return the offer with what is None from that one; but with nothing of its secrets where this one has its own,
+        which the shared key would open otherwise. Internal to the library.
+        """
+        secrets = given if self.key is None and self.keys is None else self
         return Offer(
             service=self.service,
             calls=given.calls if self.calls is None else self.calls,
-            key=given.key if self.key is None else self.key,
-            keys=given.keys if self.keys is None else self.keys,
+            key=secrets.key,
+            keys=secrets.keys,
             accept=given.accept if self.accept is None else self.accept,
             same_name=given.same_name if self.same_name is None else self.same_name,
         )

@@ -75,7 +75,9 @@ class Served extends EventEmitter {
     const answered = interfaceOf(offer.interface);
     this.name = answered.name;
     this._answers = answersOf(offer.service, answered);
-    const { key = options.key, keys = options.keys, accept = options.accept, calls = options.calls } = offer;
+    // With secrets of its own it has none of the shared ones, which would open it otherwise.
+    const { key, keys } = offer.key === undefined && offer.keys === undefined ? options : offer;
+    const { accept = options.accept, calls = options.calls } = offer;
     const asked = calls === undefined ? undefined : interfaceOf(calls);
     const roles = { role: `${answered.name}-server`, peerRole: `${answered.name}-client` };
     this._settings = settingsOf(roles, this._answers, { answered, asked }, { ...options, key, keys, accept });

@@ -131,6 +131,7 @@ test('each has its keys, its handlers, its peers and its streams', { timeout: 10
   assert.deepEqual(told.sort(), ['calc-client', ...stores, ...stores].sort());
   const refused = [
     dialled(STORE, { key: KEYS[1] }),
+    dialled(STORE, { key: KEYS[0], name: 'anybody' }),
     dialled(CALC, { keys: named }),
     dialled(STORE, { keys: new Keys(new NamedKey('k1', KEYS[1])), name: 'mallory' }),
     dialled('bakery', { key: KEYS[0] }),
