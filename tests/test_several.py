@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.test_server_builders import ADA, BATCH, Builder, result
 from twistedipc.builds import messages as m
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import AttemptState
-from twistedipc.ipc import CallFailed
+from twistedipc.ipc import CallFailed, PeerInfo
 from twistedipc.server.neighbours import INTERVAL
 from twistedipc.storage import apiservers, builders, logs, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER
@@ -308,6 +309,63 @@ class WhatIsHeard(SeveralCase):
         self.successResultOf(self.two.ledger.write(builders.revoke, "b", 7))
         self.world.advance(2)
         self.assertEqual(["unauthorized"], builder.closed)
+
+    def test_a_key_that_is_revoked_while_keys_are_read_is_not_good_again(self) -> None:
+        """It was read before it was revoked, and added after that, for good."""
+        self._add_key()
+        keys = self.one.server.server.keys
+        self._when_keys_are_read(lambda: self.two.ledger.write(builders.revoke, "b", 7))
+        self.done(keys.refresh())
+        self.world.advance(3)
+        self.assertIsNone(keys.keys.get("k1"))
+
+    def test_a_key_that_is_revoked_here_while_keys_are_read_is_not_good_again(self) -> None:
+        self._add_key()
+        server = self.one.server.server
+
+        def revoke() -> None:
+            server.builders.revoked(self.successResultOf(self.one.ledger.write(builders.revoke, "b", 7)))
+
+        self._when_keys_are_read(revoke)
+        self.done(server.keys.refresh())
+        self.assertIsNone(server.keys.keys.get("k1"))
+        peer = PeerInfo("b", "builder", "i1", 1, "here", key="k1")
+        self.assertEqual("the key k1 of builder b was revoked", server.keys.refuse(peer))
+
+    def test_a_drain_that_is_set_while_keys_are_read_stays(self) -> None:
+        self._add_key(shared=True)
+        builder = self.link(self.one)
+        server = self.one.server.server
+
+        def drain() -> None:
+            row = self.successResultOf(self.one.ledger.write(builders.set_drained, "b", True, 9))
+            server.keys.changed(row)  # no round of the queue, which reads drains too
+
+        self._when_keys_are_read(drain)
+        self.done(server.keys.refresh())
+        self.assertTrue(builder.link.draining)
+
+    def _add_key(self, *, shared: bool = False) -> None:
+        """Builder b has a key, which both apiservers know."""
+        key: Any = {"name": "b", "pools": (), "id": "k1", "now": 5}
+        sealed = self.one.server.secret_box.seal("ab" * 32)
+        self.successResultOf(self.two.ledger.write(builders.add, shared=shared, sealed=sealed, **key))
+        self.world.advance(2)
+        self.assertIsNotNone(self.one.server.server.keys.keys.get("k1"))
+
+    def _when_keys_are_read(self, happens: Callable[[], object]) -> None:
+        """Have something happen once, while what was read of the keys is on its way."""
+        read = self.one.ledger.read
+        answers: list[object] = []
+
+        def slow(query: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = read(query, *args, **kwargs)
+            if not answers:
+                answers.append(answer)
+                happens()
+            return answer
+
+        self.patch(self.one.ledger, "read", slow)
 
     def test_what_fails_to_be_read_again_keeps_nothing_else_from_being_heard(self) -> None:
         async def fail() -> None:

@@ -22,7 +22,7 @@ from twistedipc.ipc import BadKey, Keys, NamedKey, PeerInfo
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import audit, builders
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import APISERVER, BuilderRow
+from twistedipc.storage.rows import APISERVER, BuilderKeyRow, BuilderRow
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
 #: Milliseconds.
@@ -42,11 +42,12 @@ class BuilderKeys:
         self._workflows = workflows
         self._now = now
         self._rows: dict[str, BuilderRow] = {}
+        self._changes = 0  # of what is known here
 
     async def load(self) -> None:
         """Read all keys from the ledger. Called before the links begin."""
-        sealed = await self._ledger.read(builders.sealed_keys)
-        self._rows = {row.name: row for row in await self._ledger.read(builders.list_all)}
+        rows, sealed = await self._ledger.read(_everything)
+        self._rows = {row.name: row for row in rows}
         for id_, name, secret in sealed:
             self._add_sealed(id_, name, secret)
 
@@ -58,8 +59,12 @@ class BuilderKeys:
 
     async def refresh(self) -> None:
         """Read again what other apiservers may have changed. Links by a key that has ended are closed."""
-        sealed = await self._ledger.read(builders.sealed_keys)
-        for row in await self._ledger.read(builders.list_all):
+        while True:
+            changes = self._changes
+            rows, sealed = await self._ledger.read(_everything)
+            if changes == self._changes:  # else what was read may be from before the change
+                break
+        for row in rows:
             if row != self._rows.get(row.name):
                 self.changed(row)
         for id_, name, secret in sealed:
@@ -88,11 +93,13 @@ class BuilderKeys:
 
     def added(self, row: BuilderRow, key: NamedKey) -> None:
         """Take note that a key was made, and is committed."""
+        self._changes += 1
         self._rows[row.name] = row
         self._add(key.id, row.name, key.secret.hex())
 
     def changed(self, row: BuilderRow) -> None:
         """Take note of a builder's row as it is now. Links that were made by a key that has ended are closed."""
+        self._changes += 1
         self._rows[row.name] = row
         for key in row.keys:
             if key.revoked is not None:
@@ -100,15 +107,23 @@ class BuilderKeys:
 
     def ends(self, peer: PeerInfo) -> int | None:
         """Return when the key ends by which a peer has proven itself, in milliseconds since the epoch; None: never."""
+        key = self._key_of(peer)
+        return None if key is None else key.expires
+
+    def _key_of(self, peer: PeerInfo) -> BuilderKeyRow | None:
         row = self._rows.get(peer.name) if peer.key else None
-        return None if row is None else next((key.expires for key in row.keys if key.id == peer.key), None)
+        return None if row is None else next((key for key in row.keys if key.id == peer.key), None)
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """
-        Why a peer may not have its name: it isn't proven by a key of its own, or its key has expired; None if it may.
+        Why a peer may not have its name: it isn't proven by a key of its own, or its key was revoked or has expired;
+        None if it may.
         """
         row = self._rows.get(peer.name)
         if peer.key:
+            key = self._key_of(peer)
+            if key is not None and key.revoked is not None:
+                return f"the key {peer.key} of builder {peer.name} was revoked"
             ends = self.ends(peer)
             return None if ends is None or ends > self._now() else self._expired(peer, ends)
         if row is None or row.shared:
@@ -162,6 +177,7 @@ class BuilderKeys:
         """Take note of which builders are drained, by the ledger: a person may have said it to another apiserver."""
         for name, row in self._rows.items():
             if (row.drained is not None) != (name in names):
+                self._changes += 1
                 self._rows[name] = msgspec.structs.replace(row, drained=self._now() if name in names else None)
 
     async def note_tools(self, peer: PeerInfo, tools: list[StoredTool]) -> None:
@@ -191,7 +207,14 @@ class BuilderKeys:
 
     def _add(self, id_: str, name: str, secret: str, row: BuilderRow | None = None) -> None:
         row = row or self._rows[name]
+        if any(key.id == id_ and key.revoked is not None for key in row.keys):
+            return
         self.keys.add(NamedKey(id_, bytes.fromhex(secret), name, "builder", sole=not row.shared))
+
+
+def _everything(connection: Connection) -> tuple[list[BuilderRow], list[tuple[str, str, bytes]]]:
+    """Return all builders and their sealed keys as of one moment: a key that is revoked between is in neither."""
+    return builders.list_all(connection), builders.sealed_keys(connection)
 
 
 def _features(row: BuilderRow) -> frozenset[str]:
