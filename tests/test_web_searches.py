@@ -203,14 +203,24 @@ class Searches(World):
 
     async def test_a_reader_that_goes_away(self) -> None:
         await self.say("error")
-        for form, self.held_compiling in (("json", False), ("ndjson", False), ("json", True)):
+        headers = {"Authorization": f"Bearer {self.admin}"}
+        tool = {"name": "search_log", "arguments": {"query": "error", "build": self.number}}
+        said = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool})
+        by_get = [
+            request_bytes("GET", f"{self.path}?q=error&format={form}", headers, b"") for form in ("json", "ndjson")
+        ]
+        by_tool = request_bytes("POST", "/mcp", {**headers, "Content-Type": "application/json"}, said)
+        for request, self.held_compiling in (
+            *((each, False) for each in (*by_get, by_tool)),
+            (by_get[0], True),
+            (by_tool, True),
+        ):
             self.held = []
             clients = []
             for _ in range(MAX_RUNNING):
                 client = await connect(self.port)
                 assert client.transport is not None
-                headers = {"Authorization": f"Bearer {self.admin}"}
-                client.transport.write(request_bytes("GET", f"{self.path}?q=error&format={form}", headers, b""))
+                client.transport.write(request)
                 clients.append(client)
             await eventually(lambda: len(self.held or ()) == MAX_RUNNING)
             held, self.held = self.held, None

@@ -3,7 +3,8 @@ The API as one leaf resource: method and path → route → caller → query and
 ``web.api``; ``web.site`` puts it on a port.
 
 A request that only reads is given up when its caller goes away. A request that changes something is not: the change
-may be committed already, and what follows a commit (telling the builders, say) must happen.
+may be committed already, and what follows a commit (telling the builders, say) must happen. What such a request asks
+other routes (`Call.ask`) is given up alike, where that only reads.
 """
 
 from __future__ import annotations
@@ -168,8 +169,14 @@ class Api(Resource):
         """See `Call.ask`."""
         found = match(method, uri.partition("?")[0].encode())
         assert isinstance(found, Match), "nobody asks for options"
+        # A request that changes something isn't given up, but what it reads on its way is.
+        if found.route.safe and (request.gone or request.finished):
+            raise CancelledError
+        answering = Deferred.fromCoroutine(self._answer(request, uri.encode(), body, found, token))
+        if found.route.safe:
+            request.notifyFinish().addBoth(lambda _: answering.cancel())
         try:
-            return await self._answer(request, uri.encode(), body, found, token)
+            return await answering
         except Exception as error:
             if (problem := _problem(Failure())) is None:
                 raise
