@@ -226,6 +226,54 @@ class WhoHasABuilder(SeveralCase):
         self.assertEqual(AttemptState.LOST, self.state(offer))
         self.assertEqual([], builder.closed)
 
+    def test_an_adoption_while_the_builder_links_waits_for_nobody(self) -> None:
+        """It waited for a builder that was there, and lost what ran elsewhere by then."""
+        builder, offer = self.running(self.one)
+        builder.log(offer, BATCH)
+        self.world.kill(self.one)
+        self.world.ledger.now(apiservers.leave, self.one.me, self.world.now)
+        self.two.ledger.held = []
+        self.two.clock.advance(INTERVAL)  # it sees the orphan, and adopts it
+        link = Builder(self.two.server, "b", "i1")
+        self.two.ledger.let_go()
+        link.sync(self.held(offer, 3), slots=2)
+        self.assertIsNone(self.two.server.builders.away.since("b"))
+        self.goes_on_at_a_third(link, offer)
+
+    def test_a_builder_that_is_about_to_sync_is_not_adopted(self) -> None:
+        """Its row was this apiserver's, and seemed to be one that it didn't know."""
+        old, offer = self.running(self.one)
+        old.log(offer, BATCH)
+        old.lose()
+        before = self.owner().epoch
+        slow = Builder(self.one.server, "b", "i1")
+        self.world.advance(4)
+        self.assertEqual(before, self.owner().epoch)
+        slow.sync(self.held(offer, 3), slots=2)
+        self.assertEqual(before + 1, self.owner().epoch)
+        self.goes_on_at_a_third(slow, offer)
+
+    def test_a_builder_that_links_and_never_syncs_is_lost_in_the_end(self) -> None:
+        old, offer = self.running(self.one)
+        old.lose()
+        silent = Builder(self.one.server, "b", "i1")
+        self.world.advance(5)
+        silent.lose()
+        self.world.advance(59)
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        self.world.advance(6)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+
+    def goes_on_at_a_third(self, link: Builder, offer: m.Offer) -> None:
+        """The builder moves to another apiserver, and nothing of it is lost, however long it runs there."""
+        moved = self.link(self.world.start("third"), self.held(offer, 3))
+        self.world.advance(2)
+        self.assertEqual(["superseded"], link.closed)
+        self.world.advance(70)
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        moved.log(offer, Lines(3, 20, 0, ["three"]))
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=4)], moved.take(m.Ack))
+
     def test_leases_from_before_there_were_rows_are_waited_for(self) -> None:
         """The database comes from a version that had one apiserver."""
         _, offer = self.running(self.one)

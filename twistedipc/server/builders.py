@@ -106,10 +106,12 @@ class Builders:
 
         adopted = await self._with.ledger.write(adopt)
         crash_point(CrashPoint.APISERVER_BUILDERS_ADOPTED)
-        for tenure in adopted:
+        # One that has linked meanwhile isn't away: its sync takes the row.
+        away = [tenure for tenure in adopted if not self.is_linked(tenure.builder)]
+        for tenure in away:
             self._waited[tenure.builder] = tenure
             self.away.expect(tenure.builder)
-        for tenure in adopted:
+        for tenure in away:
             self._with.workflows.launch(
                 self._while_ours(tenure, self._disconnect(tenure)), f"adopting builder {tenure.builder}"
             )
@@ -126,6 +128,10 @@ class Builders:
         """These builders are linked at other apiservers."""
         self._with.linked.elsewhere = names
 
+    def is_linked(self, name: str) -> bool:
+        """Return whether this builder is linked here; it may not have synced yet."""
+        return self._with.linked.link_of(name) is not None
+
     def held(self) -> list[Tenure]:
         """Return under what this apiserver writes about builders."""
         linked = [link.tenure for link in self._with.linked.all() if link.tenure is not None and link.tenure.epoch]
@@ -138,8 +144,7 @@ class Builders:
             link.moved()
         if self._waited.get(tenure.builder) == tenure:
             del self._waited[tenure.builder]
-            if link is None:
-                self.away.back(tenure.builder)
+            self.away.back(tenure.builder)
 
     async def _while_ours(self, tenure: Tenure, work: Awaitable[None]) -> None:
         try:
@@ -200,7 +205,7 @@ class Builders:
 
     def _is_away(self, name: str) -> Callable[[], bool]:
         # Asked before each try: while the ledger was away the builder may have come back.
-        return lambda: self._with.linked.link_of(name) is None
+        return lambda: not self.is_linked(name)
 
     def linked(self) -> list[LinkedBuilder]:
         """See `boundaries.KnownBuilders`."""
@@ -239,6 +244,8 @@ class Builders:
     def _give_up(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._lost_after:.0f} s"
         tenure = self._waited.pop(name, None)
+        if tenure is None and self._with.here() is not None:
+            return  # another apiserver may have the builder: without a tenure nothing would keep this from its attempts
         work = self._lose_all(name, reason, self._is_away(name), tenure)
         if tenure is not None:
             work = self._while_ours(tenure, work)

@@ -139,8 +139,10 @@ class Neighbours:
             for gone in await self._ledger.write(_bury, here, self._time):
                 self._log.warn("apiserver {name} is silent: others go on with what it had", name=gone.name)
         before, self._before = self._before, look
-        # What is being taken now isn't known here yet: a stray is one in the next round too.
-        strays = [] if before is None else [each for each in look.strays if each in before.strays]
+        # What is being taken now isn't known here yet: a stray is one in the next round too. A builder that has linked
+        # and hasn't synced is none either, however long that takes.
+        known = () if before is None else before.strays
+        strays = [each for each in look.strays if each in known and not self._builders.is_linked(each.builder)]
         if look.orphans or look.silent or strays:
             await self._builders.adopt(strays=strays)
         if before is not None and before.living - look.living:
