@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.postgres import DEADLINE, PostgreSQL, running_postgresql
-from twistedipc.storage import apiservers, changes
+from twistedipc.storage import apiservers, changes, presence
 from twistedipc.storage.apiservers import DEAD_AFTER, Identity, database_now
 from twistedipc.storage.engines import engine_for
 from twistedipc.storage.errors import LedgerLost, LedgerTaken
@@ -258,6 +258,18 @@ def test_no_schema_is_changed_below_one_that_lives(world: World) -> None:
     world.server.sql("UPDATE alembic_version SET version_num = '0048'; DROP TABLE changes")
     with pytest.raises(LedgerTaken, match="with the schema of an older version: stop all apiservers"):
         world.start("two")
+
+
+def test_an_older_version_that_was_silent_writes_nothing_on_a_newer_schema(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended, and the others saw nobody who knew the old schema."""
+    old = world.start("old")
+    world.sleep()
+    monkeypatch.setattr(presence, "is_behind", lambda connection: True)
+    write(*world.start("new"))
+    with pytest.raises(LedgerLost, match="apiserver old was silent"):
+        write(*old)
 
 
 def test_a_migration_may_compute_for_longer_than_a_transaction_may_idle(world: World) -> None:

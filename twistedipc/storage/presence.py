@@ -72,7 +72,7 @@ class Presence:
             try:
                 with writer.connect() as connection, connection.begin():
                     pen(connection)
-                    self._refuse(connection)
+                    self._make_room(connection)
                     upgrade(connection)
                     self.incarnation = register(connection, self._me, self._time(connection))
                 return
@@ -120,19 +120,26 @@ class Presence:
                 leave(connection, incarnation, self._time(connection))
         self._engine.dispose()
 
-    def _refuse(self, connection: Connection) -> None:
-        """Raise `LedgerTaken` if an older version has the database, and this one would have to change its schema."""
+    def _make_room(self, connection: Connection) -> None:
+        """
+        Before the schema is changed: no apiserver of an older version goes on. Raises `LedgerTaken` if one has the
+        database now; one that was silent is given up, since it would write on a schema that it doesn't know.
+        """
         if not _old_lock_is_free(connection):
             raise LedgerTaken(_taken(_old_owner(connection)))
         if not inspect(connection).has_table("apiservers"):
             return
         now = self._time(connection)
-        others = [each for each in living(connection) if each.name != self._me.name and now - each.seen < DEAD_AFTER]
-        if others and is_behind(connection):
-            raise LedgerTaken(
-                f"apiserver {others[0].name} (process {others[0].pid} on {others[0].host}) has this database with the "
-                "schema of an older version: stop all apiservers of that version before the first of this one starts"
-            )
+        others = [each for each in living(connection) if each.name != self._me.name]
+        if not others or not is_behind(connection):
+            return
+        for each in others:
+            if now - each.seen < DEAD_AFTER:
+                raise LedgerTaken(
+                    f"apiserver {each.name} (process {each.pid} on {each.host}) has this database with the schema of "
+                    "an older version: stop all apiservers of that version before the first of this one starts"
+                )
+            leave(connection, each.itself, now)
 
 
 class Beside:
