@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.several import One, Several
@@ -20,7 +20,7 @@ from twistedipc.ipc import CallFailed, PeerInfo
 from twistedipc.server.neighbours import INTERVAL
 from twistedipc.storage import apiservers, builders, logs, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER
-from twistedipc.storage.errors import LedgerLost
+from twistedipc.storage.errors import LedgerLost, LedgerUnavailable
 from twistedipc.storage.rows import Place
 
 #: Seconds after which a silent apiserver's builders are another's.
@@ -568,3 +568,24 @@ class Duties(SeveralCase):
         self.link(self.one, name="c")
         self.world.advance(3)
         self.assertEqual((True, False), ("polling" in self.does(self.one), "polling" in self.does(self.two)))
+
+    def test_what_could_not_be_let_go_of_is_let_go_of_later(self) -> None:
+        """The write failed, and then nobody looked at repositories as long as that apiserver lived."""
+        builder = self.link(self.one)
+        self.world.advance(3)
+        self.assertIn("polling", self.does(self.one))
+        self.link(self.two, name="c")
+        write = self.one.ledger.write
+
+        def failing(query: Any, *args: Any, **kwargs: Any) -> Any:
+            if query is apiservers.leave_duty:
+                return fail(LedgerUnavailable("not now"))
+            return write(query, *args, **kwargs)
+
+        self.one.ledger.write = failing  # type: ignore[method-assign]
+        builder.lose()
+        self.world.advance(2)
+        self.assertNotIn("polling", self.does(self.one) | self.does(self.two))
+        self.one.ledger.write = write  # type: ignore[method-assign]
+        self.world.advance(3)
+        self.assertIn("polling", self.does(self.two))

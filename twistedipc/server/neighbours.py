@@ -44,7 +44,8 @@ class _Look(msgspec.Struct, frozen=True, kw_only=True):
     orphans: bool  # there are builders of one that doesn't live
     lost: Sequence[Tenure]  # of ours: others have these
     strays: Sequence[Tenure]  # of this apiserver by the ledger, and not known here
-    free: Sequence[str]  # duties that nobody has
+    free: Sequence[str]  # duties that nobody has, or this apiserver
+    mine: Sequence[str]  # duties that this apiserver has
     elsewhere: Sequence[str]  # builders that are linked at others
 
 
@@ -149,7 +150,7 @@ class Neighbours:
             # It may have ended between the commit of a release and its switch.
             reconciling = self._workflows.retry_until_available(self._releasing.reconcile)
             self._workflows.launch(reconciling, "making live what the ledger says")
-        await self._duties.see_to(here, look.free)
+        await self._duties.see_to(here, look.free, look.mine)
         if self._clock.seconds() - self._forgot >= FORGET_INTERVAL:
             self._forgot = self._clock.seconds()
             await self._ledger.write(_forget, self._time)
@@ -175,6 +176,7 @@ def _look(
         strays=[tenure for row in mine if (tenure := Tenure(row.builder, row.epoch)) not in held],
         # One of its own may be, after a write whose answer was lost.
         free=[name for name in names if taken.get(name, here) == here],
+        mine=[name for name in names if taken.get(name) == here],
     )
 
 

@@ -72,12 +72,20 @@ class SharedDuties:
         """Take no more."""
         self._stopped = True
 
-    async def see_to(self, here: Incarnation, free: Collection[str]) -> None:
-        """Begin what nobody does, and let go of what can't be done here. Raises `LedgerUnavailable`."""
+    async def see_to(self, here: Incarnation, free: Collection[str], mine: Collection[str]) -> None:
+        """
+        Begin what nobody does, and let go of what can't be done here. Raises `LedgerUnavailable`: then the next time
+        does it.
+
+        :param free: what nobody has, or this apiserver
+        :param mine: what this apiserver has by the ledger, also if it doesn't do it
+        """
         for duty in self._duties:
-            if duty.held and not duty.wanted():
+            stops = duty.held and not duty.wanted()
+            if stops:
                 duty.held = False
                 duty.stop()
+            if stops or (not duty.held and duty.name in mine and not duty.wanted()):
                 await self._ledger.write(apiservers.leave_duty, duty.name, here)
             elif not duty.held and duty.name in free and duty.wanted() and not self._stopped:
                 await self._take(duty, here)
