@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.postgres import DEADLINE, PostgreSQL, running_postgresql
-from twistedipc.storage import apiservers, changes, presence
+from twistedipc.storage import apiservers, changes
 from twistedipc.storage.apiservers import DEAD_AFTER, Identity, database_now
 from twistedipc.storage.engines import engine_for
 from twistedipc.storage.errors import LedgerLost, LedgerTaken
@@ -266,7 +266,7 @@ def test_an_older_version_that_was_silent_writes_nothing_on_a_newer_schema(
     """It was suspended, and the others saw nobody who knew the old schema."""
     old = world.start("old")
     world.sleep()
-    monkeypatch.setattr(presence, "is_behind", lambda connection: True)
+    monkeypatch.setattr("twistedipc.storage.presence.is_behind", lambda connection: True)
     write(*world.start("new"))
     with pytest.raises(LedgerLost, match="apiserver old was silent"):
         write(*old)
