@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, update
@@ -16,8 +18,12 @@ from twistedipc.builds.logs import Lines, Record, StepEnded, StepStarted, encode
 from twistedipc.sealed.outline import marked_of
 from twistedipc.storage import logs
 from twistedipc.storage.tables import attempts, builds
-from twistedipc.web.api.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES
+from twistedipc.web.api.call import Reply
+from twistedipc.web.api.mcp.at_once import MOST, MOST_EACH, CallsAtOnce
+from twistedipc.web.api.mcp.budget import FEWEST_TOKENS, TOKEN_BYTES, Budget
 from twistedipc.web.api.mcp.protocol import HANDSHAKE, STATELESS
+from twistedipc.web.api.mcp.tools import ReadLog, read_log
+from twistedipc.web.api.mcp.within import PAGE_RECORDS, AskingWithin
 from twistedipc.web.site import api_site
 
 ERROR = "src/cart.ts(3,29): error TS2322: Type 'string' is not assignable to type 'number'."
@@ -32,7 +38,8 @@ VERSION = "io.modelcontextprotocol/protocolVersion"
 
 class Mcp(World):
     async def prepare(self) -> None:
-        self.port = self.listen(api_site(replace(self.context, logs=self.server.logs)))
+        self.calls = CallsAtOnce()
+        self.port = self.listen(api_site(replace(self.context, logs=self.server.logs, mcp_calls=self.calls)))
         await self.project()
         await self.build()
         item = logs.ChunkItem(
@@ -165,6 +172,42 @@ class Mcp(World):
         assert f">1500: {ERROR}" in text
         text, _ = await self.call("build_failure", {"project": "shop"})
         assert f">1500  {ERROR}" in text
+
+    async def test_no_more_of_a_log_is_read_than_there_is_room_for(self) -> None:
+        asked: list[str] = []
+
+        async def ask(method: str, uri: str, body: bytes = b"") -> Reply[bytes]:
+            answer = await self.ask(method, uri)
+            asked.append(uri)
+            return Reply(body=answer.body)
+
+        asking = AskingWithin(cast(Any, SimpleNamespace(ask=ask)))
+        budget = Budget(FEWEST_TOKENS)
+        await read_log(asking, ReadLog(build=1, first=1, records=1400), budget)
+        assert "Go on with first=" in budget.text()
+        pages = [uri for uri in asked if "/log?" in uri]
+        assert [f"limit={PAGE_RECORDS}" in uri for uri in pages] == [True]
+        whole = Budget(10_000)
+        await read_log(asking, ReadLog(build=1, first=1, records=1400), whole)
+        assert len([uri for uri in asked if "/log?" in uri]) == 1 + 1400 / PAGE_RECORDS
+
+    async def test_calls_at_once_are_bounded(self) -> None:
+        eve = await self.person("eve", {"shop": "reader"})
+        mine, other = await self.token("laptop", "read", person=eve), await self.token("other", "read", service=True)
+        calls = self.calls
+        with ExitStack() as going_on:
+            for _ in range(MOST_EACH):
+                going_on.enter_context(calls.one(f"person {eve}"))
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_projects"}}
+            error = (await self.say(message, token=mine)).json["error"]
+            assert (error["code"], f"{MOST_EACH} of your calls go on" in error["message"]) == (-32000, True)
+            assert (await self.say({**message, "method": "tools/list"}, token=mine)).json["result"]["tools"]
+            assert not (await self.call("list_projects", {}, token=other))[1]
+            for number in range(MOST - MOST_EACH):
+                going_on.enter_context(calls.one(f"somebody {number // MOST_EACH}"))
+            error = (await self.say(message, token=other)).json["error"]
+            assert (error["code"], f"{MOST} calls go on here" in error["message"]) == (-32000, True)
+        assert not (await self.call("list_projects", {}, token=mine))[1]
 
     async def test_the_official_client(self) -> None:
         """Without a handshake, as new clients begin, and with one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,11 +42,13 @@ class AskingByClient:
                 return self._client.post(path(*parts)).decode(kind)
             return self._client.post_once(path(*parts), body, uuid.uuid4().hex).decode(kind)
 
-    async def log_text(self, build: int, attempt: int, after: int, limit: int) -> str:
+    async def log_lines(self, build: int, attempt: int, after: int, limit: int) -> AsyncGenerator[str]:
         """See `Asking`."""
         query: Query = {"attempt": attempt, "after": after, "limit": limit, "format": "text", "numbers": "true"}
         with _refusals():
-            return self._client.get(path("builds", build, "log"), query).body.decode("utf-8", "replace")
+            text = self._client.get(path("builds", build, "log"), query).body.decode("utf-8", "replace")
+        for line in text.removesuffix("\n").split("\n"):
+            yield line
 
     async def project_here(self) -> str | None:
         """See `Asking`."""

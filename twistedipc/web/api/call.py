@@ -64,6 +64,12 @@ class Call(Generic[Q_co, B_co]):
         """The caller, for records of the audit that are written elsewhere."""
         return self.actor_of(self.token)
 
+    @property
+    def counted_as(self) -> str:
+        """As whom the caller's share of what is bounded is counted: a person has one, with all tokens together."""
+        actor = self.actor
+        return f"token {actor.token}" if actor.person is None else f"person {actor.person}"
+
     def actor_of(self, token: TokenRow) -> Actor:
         """Return the same for a caller that proves this token in the body of the request."""
         person = token.person

@@ -49,6 +49,7 @@ from twistedipc.web.access.guests import Guests
 from twistedipc.web.access.held import Holding
 from twistedipc.web.access.provider import Provider
 from twistedipc.web.access.visits import Visits
+from twistedipc.web.api.mcp.at_once import CallsAtOnce
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.logs.stream import Pace
@@ -208,6 +209,7 @@ class WebContext:
     release_url: Callable[[str], str]  # project -> where its live release is served
     log_pace: Pace = field(default_factory=Pace)
     downloading: DeferredLock = field(default_factory=DeferredLock)  # one archive is put together at a time
+    mcp_calls: CallsAtOnce = field(default_factory=CallsAtOnce)
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False

@@ -58,9 +58,9 @@ async def of_project(call: Call[SearchLogs, None]) -> Reply[LogSearchPage] | Log
 
 
 def _asked(call: Call[SearchLog, None] | Call[SearchLogs, None], *, newest: bool) -> Asked:
-    query, actor = call.query, call.actor
+    query = call.query
     return Asked(
-        who=f"token {actor.token}" if actor.person is None else f"person {actor.person}",
+        who=call.counted_as,
         query=Query(text=query.q, kind=query.kind, case=query.case == "1"),
         newest=newest,
         most=query.limit,

@@ -9,6 +9,7 @@ The modules, from the bottom up:
 - ``asking``: the few calls of the API that tools stand on, whoever makes them; ``failure``: a failure as text
 - ``tools``: what can be asked for: the names, the arguments, what is asked of the API
 - ``protocol``: what each method answers, in each version of the protocol (no I/O)
+- ``at_once``: how many calls of tools go on at once over HTTP (no I/O)
 - ``within``: those calls, made in the apiserver itself
 - ``posted``: the route's function: one message in, one answer out
 """

@@ -6,7 +6,7 @@ What tools stand on: a few calls of the API in the name of one caller. ``web.api
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -39,8 +39,11 @@ class Asking(Protocol):
     async def post(self, parts: Parts, kind: type[_T], body: msgspec.Struct | None = None) -> _T:
         """``POST``, and return the answer as a ``kind``. With a body it takes effect once, however often it is sent."""
 
-    async def log_text(self, build: int, attempt: int, after: int, limit: int) -> str:
-        """Return up to ``limit`` records of a log behind the record ``after`` as text, each line with its number."""
+    def log_lines(self, build: int, attempt: int, after: int, limit: int) -> AsyncGenerator[str]:
+        """
+        Yield up to ``limit`` records of a log behind the record ``after`` as lines of text, each with its number. No
+        more is read than is taken, about.
+        """
 
     async def project_here(self) -> str | None:
         """Return the project that is meant where none is named; None if there is none."""

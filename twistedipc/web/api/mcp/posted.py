@@ -8,6 +8,7 @@ them, and a restart breaks nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from twistedipc.ipc import Asked, CallFailed, JsonRpcConversation, JsonRpcFormat, Refused
 from twistedipc.web.access.auth import check_origin
 from twistedipc.web.api.call import Call, Reply
-from twistedipc.web.api.mcp.methods import MCP
+from twistedipc.web.api.mcp.methods import MCP, CallTool
 from twistedipc.web.api.mcp.protocol import HANDSHAKE, STATELESS, Protocol, stated_version
 from twistedipc.web.api.mcp.within import AskingWithin
 from twistedipc.web.api.queries import AskByMcp
@@ -82,7 +83,9 @@ async def _answered(call: Call[AskByMcp, None], version: str | None) -> bytes:
             case Asked():
                 try:
                     _check_headers(call.request, version, event.request)
-                    return conversation.reply(event, await protocol.answer(event.request))
+                    tool = isinstance(event.request, CallTool)
+                    with call.context.mcp_calls.one(call.counted_as) if tool else nullcontext():
+                        return conversation.reply(event, await protocol.answer(event.request))
                 except CallFailed as error:
                     return conversation.refusal(event, error.code, error.message, error.data)
             case Refused(line=line):

@@ -9,6 +9,7 @@ with its digest, and has the number of each line.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -275,14 +276,14 @@ async def read_log(asking: Asking, given: ReadLog, budget: Budget) -> None:
         budget.add(f"It has no record {first} yet." if attempt.ended is None else f"It has no record {first}.")
         return
     limit = min(given.records, records - first + 1)
-    text = await asking.log_text(given.build, attempt.number, first - 1, limit)
     last = first - 1
-    for line in text.removesuffix("\n").split("\n"):
-        number, colon, _ = line.partition(":")
-        numbered = bool(colon) and number.isascii() and number.isdigit()
-        if not budget.add(line):
-            break
-        last = int(number) if numbered else last
+    async with aclosing(asking.log_lines(given.build, attempt.number, last, limit)) as lines:
+        async for line in lines:
+            number, colon, _ = line.partition(":")
+            numbered = bool(colon) and number.isascii() and number.isdigit()
+            if not budget.add(line):
+                break
+            last = int(number) if numbered else last
     wanted = min(records, first + given.records - 1)
     if budget.full:
         budget.note(f"Records {last + 1} to {wanted} are left out: there is no room. Go on with first={last + 1}.")

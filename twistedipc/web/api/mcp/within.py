@@ -5,15 +5,20 @@ whose request is being answered. ``web.api.mcp``.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from twistedipc.web.api.call import Call, Reply
 from twistedipc.web.api.mcp.asking import Parts, Query, Refused
+from twistedipc.web.api.mcp.budget import MAX_LINE
 from twistedipc.web.http.problems import ProblemError
 from twistedipc.web.logs.forms import form_of
+
+#: Records of a log that are read at a time: most answers have room for few.
+PAGE_RECORDS: Final = 200
 
 _T = TypeVar("_T")
 
@@ -42,19 +47,22 @@ class AskingWithin:
         """See `Asking`. Nothing is sent, so nothing is sent twice."""
         return await self._answer("POST", parts, kind, None, b"" if body is None else msgspec.json.encode(body))
 
-    async def log_text(self, build: int, attempt: int, after: int, limit: int) -> str:
+    async def log_lines(self, build: int, attempt: int, after: int, limit: int) -> AsyncGenerator[str]:
         """See `Asking`."""
-        form, text, last = form_of("text", numbers=True), b"", after + limit
-        while after < last:  # a page has a bounded size
-            query: Query = {"attempt": attempt, "after": after, "limit": last - after}
+        form, rest, last = form_of("text", numbers=True), "", after + limit
+        goes_on = True
+        while goes_on and after < last:
+            query: Query = {"attempt": attempt, "after": after, "limit": min(last - after, PAGE_RECORDS)}
             page = await self.get(["builds", build, "log"], _Page, query)
-            text += b"".join(form.render(bytes(batch)) for batch in page.batches)
-            if page.end is not None:
-                text += form.render(bytes(page.end))
-            if page.end is not None or page.after <= after:
-                break
-            after = page.after
-        return (text + form.finish()).decode()
+            messages = [*page.batches, *([] if page.end is None else [page.end])]
+            goes_on, after = page.end is None and page.after > after, page.after
+            *lines, rest = (rest + b"".join(form.render(bytes(each)) for each in messages).decode()).split("\n")
+            for line in lines:
+                yield line
+            rest = rest[: MAX_LINE + 1]  # no more of a line is shown, and one may have any number of records
+        if rest := rest + form.finish().decode():
+            for line in rest.removesuffix("\n").split("\n"):
+                yield line
 
     async def project_here(self) -> str | None:
         """See `Asking`: there is no folder that could say."""
