@@ -26,6 +26,7 @@ from twistedipc.server.workflows import MAX_WORKFLOWS
 from twistedipc.storage import attempts
 from twistedipc.storage.apiservers import Incarnation, database_now
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.file_locks import FileLocks
 from twistedipc.storage.id_tokens import Issuer
 from twistedipc.storage.log_archive import LogArchive
 from twistedipc.storage.rows import AttemptRow
@@ -51,6 +52,7 @@ class Apiserver:
         lost_after: float = 600.0,
         here: Incarnation | None = None,
         database_time: Callable[[Connection], int] = database_now,
+        file_locks: FileLocks | None = None,
     ) -> None:
         self.ledger = ledger
         self.clock = clock
@@ -84,6 +86,7 @@ class Apiserver:
                 mail=self.letters,
                 here=lambda: here,
                 database_time=database_time,
+                file_locks=file_locks,
             ),
             ServerSettings(
                 release_url=lambda name: f"http://{name}.test/",

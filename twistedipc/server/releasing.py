@@ -10,7 +10,8 @@ itself is decided by ``storage.releases``, in the transaction that ends the atte
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,7 @@ from twistedipc.publish.targets.registry import TARGETS, name_of
 from twistedipc.publish.targets.target import DiskUse, NotUnpacked, Pooled, Releases
 from twistedipc.server.boundaries import InThread
 from twistedipc.server.precedence import Precedence
-from twistedipc.server.project_locks import ProjectLocks
+from twistedipc.server.project_locks import LockedElsewhere, ProjectLocks
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import artifacts, audit, builds, previews, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
@@ -224,7 +225,8 @@ class Releasing:
         if a crash came between: it would go on being served.
 
         Everybody waits for this. So the ledger is asked once for all projects, and those that have nothing here are
-        left out; what is too old is deleted by `tidy`, a little later.
+        left out; what is too old is deleted by `tidy`, a little later. A project whose lock another apiserver has is
+        done when that one lets it go: one that is stopped must not keep this one from starting.
         """
         known, live = await self._ledger.read(_known_and_live)
         left: set[str] = set()
@@ -232,14 +234,27 @@ class Releasing:
             here = set(await self._in_thread(kept.projects))
             wanted = live.get(target, {})
             for name in sorted(known & (here | wanted.keys())):
-                async with self._alone(name):
-                    if self._locks.are_shared:  # another apiserver may have made another one live since
-                        await self._follow(name, target)
-                    else:
+                if self._locks.are_shared:  # another apiserver may have made another one live since
+                    await self._now_or_later(name, partial(self._follow_alone, name, target))
+                else:
+                    async with self._alone(name):
                         await self._switch(name, target, wanted.get(name))
             left |= here - known
         for name in sorted(left):
-            await self._remove_forgotten(name)
+            await self._now_or_later(name, partial(self._remove_forgotten, name))
+
+    async def _now_or_later(self, project: str, work: Callable[[Callable[[], bool]], Awaitable[object]]) -> None:
+        """Do what needs the project's lock; in a workflow, if another apiserver has that now. Raises what it does."""
+
+        async def later() -> None:
+            with suppress(LockedElsewhere):  # the service stops: the next start does it
+                await self._workflows.retry_until_available(lambda: work(lambda: self._workflows.stopping))
+
+        try:
+            await work(lambda: True)
+        except LockedElsewhere:
+            self._log.info("another apiserver has {project} locked: its releases are looked at later", project=project)
+            self._workflows.launch(later(), f"making live what the ledger says of {project}")
 
     async def tidy(self, project: str) -> None:
         """
@@ -400,8 +415,12 @@ class Releasing:
                         project=project,
                     )
 
-    async def _remove_forgotten(self, project: str) -> None:
-        async with self._alone(project):
+    async def _follow_alone(self, project: str, target: str, give_up: Callable[[], bool]) -> None:
+        async with self._locks.hold(project, give_up):
+            await self._follow(project, target)
+
+    async def _remove_forgotten(self, project: str, give_up: Callable[[], bool]) -> None:
+        async with self._locks.hold(project, give_up):
             if await self._ledger.read(projects.get, project) is None:  # it may have been made a moment ago
                 await self._remove(project)
 

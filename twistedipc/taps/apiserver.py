@@ -165,7 +165,7 @@ class ApiService(MultiService):
                 mail=SmtpMail(reactor, config.mail_server()),
                 wire=_wire(reactor, config),
                 elsewhere=self._ledger.listeners,
-                file_locks=None if identity is None else FileLocks(config.files / "locks"),
+                file_locks=None if identity is None else FileLocks(config.files / "locks", identity.name),
                 here=lambda: self._ledger.incarnation,
             ),
             ServerSettings(
