@@ -52,7 +52,7 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.database_url == make_url(f"sqlite:///{tmp_path}/data/ledger.sqlite")
     assert config.artifacts == tmp_path / "data/artifacts"
     assert config.secret_key == tmp_path / "data/secret.key"
-    assert config.link.name == "apiserver"
+    assert config.link.name == ""
     assert config.link.listen == []
     assert config.link.dial == [f"unix:{tmp_path}/link.sock"]
     assert config.link.key is None
@@ -497,6 +497,7 @@ LONG = "x" * 120
         ),
         (APISERVER + "link.tls.certificate = 'c'", "link.tls: certificate and private_key need one another"),
         (APISERVER + "link.name = '../x'", "link.name: a node's name has"),
+        (APISERVER + "cluster.name = 'the second'", "cluster.name: a node's name has"),
         (APISERVER + "http.public_url = 'builds'", "http.public_url: 'builds' isn't an address"),
         (APISERVER + "http.public_url = 'http://x:y'", "http.public_url: Port could not be cast"),
         (APISERVER + "http.public_url = 'http://a?b'", "http.public_url: 'http://a?b' may only have"),

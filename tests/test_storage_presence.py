@@ -39,10 +39,14 @@ class World:
         """The database's clock."""
         return database_now(connection) + self.later
 
-    def start(self, name: str, *, folder: str = "", files: str = "all", options: str = "") -> tuple[Presence, Engine]:
+    def start(
+        self, name: str, *, folder: str = "", files: str = "all", link: str = "", options: str = ""
+    ) -> tuple[Presence, Engine]:
         """An apiserver that has started."""
         url = make_url(self.server.url + options)
-        me = Identity(name=name, folder=folder or name, files=files, url="", host="here", pid=len(self._made))
+        me = Identity(
+            name=name, folder=folder or name, files=files, url="", host="here", pid=len(self._made), link=link
+        )
         presence = Presence(url, me, busy_timeout=1, database_time=self.time)
         engine = engine_for(url, writes=True, busy_timeout=1, clock=time)
         self._made.append((presence, engine))
@@ -120,6 +124,26 @@ def test_all_have_one_folder_for_what_they_serve(world: World) -> None:
     write(*world.start("two", files="others"))
     with pytest.raises(LedgerLost):
         write(*one)
+
+
+def test_two_that_live_have_two_names_for_their_builders(world: World) -> None:
+    """A builder took the second for the first that links again: each ended the other's link, for ever."""
+    one = world.start("one", link="apiserver")
+    with pytest.raises(LedgerTaken, match=r"apiserver one .* has the name apiserver for its builders too.*link\.name"):
+        world.start("two", link="apiserver")
+    world.start("one", link="apiserver")  # its successor
+    world.start("three", link="third")
+    world.sleep()
+    write(*world.start("two", link="apiserver"))
+    with pytest.raises(LedgerLost):
+        write(*one)
+
+
+def test_a_start_reads_who_lives_before_it_brings_the_schema_up_to_date(world: World) -> None:
+    """With the columns that the first version had that knew of several."""
+    world.start("one")[0].release()
+    world.server.sql("ALTER TABLE apiservers DROP COLUMN link; UPDATE alembic_version SET version_num = '0051'")
+    write(*world.start("two", link="two"))
 
 
 def test_a_successor_starts_at_once(world: World) -> None:

@@ -50,7 +50,7 @@ class Second:
                     "cluster": {"name": "second", "shared": "apiserver-data"},
                     "http": {"listen": f"tcp:{self.port}:interface=127.0.0.1", "local_repositories": True},
                     "releases": {"listen": f"tcp:{self.releases_port}:interface=127.0.0.1"},
-                    "link": {"name": "second", "dial": ["unix:link.sock"]},
+                    "link": {"dial": ["unix:link.sock"]},
                     "database": {"url": database},
                 }
             )

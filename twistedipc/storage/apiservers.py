@@ -60,6 +60,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     host: str
     pid: int
+    link: str = ""  # its name for its builders, for which two of one name are the same; "": not known
 
 
 class Incarnation(msgspec.Struct, frozen=True):
@@ -138,6 +139,15 @@ def register(connection: Connection, me: Identity, now: int) -> Incarnation:
                 "and releases in another folder. All apiservers of a database have one folder for these: say which "
                 "(cluster.shared)"
             )
+        elif me.link and other.name in _linking_as(connection, me.link):
+            if now - other.seen >= DEAD_AFTER:
+                leave(connection, other.itself, now)  # as above
+                continue
+            raise LedgerTaken(
+                f"apiserver {other.name} (process {other.pid} on {other.host}) has this database, and has the name "
+                f"{me.link} for its builders too: they would take the two for one. Give each a name of its own "
+                "(link.name)"
+            )
     connection.execute(delete(apiservers).where(apiservers.c.ended < now - _REMEMBERED, apiservers.c.name != me.name))
     before = connection.execute(select(apiservers.c.incarnation).where(apiservers.c.name == me.name)).scalar()
     row = msgspec.structs.asdict(me) | {
@@ -199,15 +209,23 @@ def silent(connection: Connection, me: Incarnation, now: int) -> bool:
 
 def living(connection: Connection) -> list[ApiserverRow]:
     """Return the apiservers that live, as far as the ledger knows."""
-    query = select(apiservers).where(apiservers.c.ended.is_(None)).order_by(apiservers.c.name)
+    query = select(*_ROW).where(apiservers.c.ended.is_(None)).order_by(apiservers.c.name)
     return [ApiserverRow(**row) for row in connection.execute(query).mappings()]
 
 
 def get(connection: Connection, name: str) -> ApiserverRow | None:
     """Return the apiserver of this name, also one that has ended."""
-    row = connection.execute(select(apiservers).where(apiservers.c.name == name)).mappings().first()
+    row = connection.execute(select(*_ROW).where(apiservers.c.name == name)).mappings().first()
     return None if row is None else ApiserverRow(**row)
 
+
+def _linking_as(connection: Connection, link: str) -> list[str]:
+    query = select(apiservers.c.name).where(apiservers.c.ended.is_(None), apiservers.c.link == link)
+    return list(connection.execute(query).scalars())
+
+
+#: What these tables have had from the first. A start reads who lives before it brings the schema up to date.
+_ROW = [apiservers.c[name] for name in ApiserverRow.__struct_fields__]
 
 _ALIVE = select(apiservers.c.name, apiservers.c.incarnation).where(apiservers.c.ended.is_(None))
 

@@ -800,6 +800,7 @@ apiservers = Table(
     Column("seen", BigInteger, nullable=False, comment="when it last said that it is there"),
     Column("steady", BigInteger, nullable=False, comment="since when it has said so without a pause"),
     Column("ended", BigInteger, comment="null: it is alive; else when it ended or was given up"),
+    Column("link", Text, comment="its name for its builders (link.name); null: an older version's"),
 )
 
 builder_links = Table(

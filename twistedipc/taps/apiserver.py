@@ -236,7 +236,7 @@ class ApiService(MultiService):
         for link in links(
             reactor,
             config.link,
-            name=config.link.name,
+            name=config.link.name or ("apiserver" if identity is None else identity.link),
             role="apiserver",
             peer_role="builder",
             vocabulary=VOCABULARY,

@@ -108,7 +108,7 @@ class FirstBuilder(Section, frozen=True, kw_only=True):
 class ApiserverLink(_Link, frozen=True, kw_only=True):
     """``[link]`` of an apiserver: how it and its builders find one another."""
 
-    name: str = "apiserver"
+    name: str = ""  # for its builders; "": on SQLite "apiserver", on PostgreSQL its name among several
     first_builder: FirstBuilder | None = None
     lost_after: Positive = 600.0  # seconds that a builder may be away before its attempts are given up as lost
 
@@ -619,11 +619,7 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         source.key = "domains.allowed"
         for text in config.domains.allowed:
             pattern(text)
-        source.key = "link.name"
-        names.node(config.link.name)
-        source.key = "link.first_builder.name"
-        if config.link.first_builder is not None:
-            names.node(config.link.first_builder.name)
+        _check_nodes(source, config)
         source.key = "sign_in.oidc"
         if config.sign_in.oidc is not None:
             _check_oidc(config.sign_in.oidc)
@@ -1017,6 +1013,18 @@ def _check_database(url: str) -> None:
 
 #: The schemes of a Valkey's or a Redis' address; those with "s" by TLS.
 VALKEY_SCHEMES = ("valkey", "valkeys", "redis", "rediss")
+
+
+def _check_nodes(source: _Source, config: ApiserverConfig) -> None:
+    """The names by which builders and other apiservers know this one, and its first builder's."""
+    first = config.link.first_builder
+    for source.key, name in (
+        ("link.name", config.link.name or None),
+        ("cluster.name", config.cluster.name or None),
+        ("link.first_builder.name", None if first is None else first.name),
+    ):
+        if name is not None:
+            names.node(name)
 
 
 def _check_bell(address: str) -> None:

@@ -23,13 +23,16 @@ def identity_of(config: ApiserverConfig) -> Identity | None:
     if config.database_url.get_backend_name() == "sqlite":
         return None
     folder = _mark(config.data, _FOLDER)
+    name = config.cluster.name or f"apiserver-{folder[:8]}"
     return Identity(
-        name=config.cluster.name or f"apiserver-{folder[:8]}",
+        name=name,
         folder=folder,
         files=_mark(config.files, _FILES),
         url=config.api_url,
         host=socket.gethostname(),
         pid=os.getpid(),
+        # Builders take two of one name for the same, so each of several has its own.
+        link=config.link.name or name,
     )
 
 
