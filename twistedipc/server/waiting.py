@@ -168,6 +168,9 @@ def why_none(
         if drained:
             return "draining", f"{_named(drained)} takes nothing new, and {_no_builder(bound, 'no other builder')}"
         if fit:
+            names, pools = _bound_to(bound)
+            if not pools:
+                return "no_builder", f"the project is bound to builder {' or '.join(names)}, and none is linked"
             return "no_builder", f"{_named(fit)} isn't linked, and {_no_builder(bound, 'no other builder')}"
         return "no_builder", f"{_no_builder(bound)} and is linked by a key of its own: {_cure(bound)}"
     missing = frozenset().union(*(lacked(link.features, needs) for link in chosen))

@@ -131,7 +131,11 @@ export function buildView(id, wanted, lines) {
         head.querySelector(".all-facts").focus();
       } }, allFacts ? "Fewer facts" : "All facts");
     const held = head.contains(document.activeElement) ? document.activeElement.textContent : null;
-    head.replaceChildren(actions, facts, all);
+    // What is the same stays: a click that begins on what is drawn anew meanwhile is lost.
+    const before = head.firstElementChild;
+    if (before?.isEqualNode(actions)) while (before.nextSibling) before.nextSibling.remove();
+    else head.replaceChildren(actions);
+    head.append(facts, all);
     // Who is at a button by the keyboard stays there: a build that waits draws this every few seconds.
     if (held !== null) [...head.querySelectorAll("a, button")].find((each) => each.textContent === held)?.focus();
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
