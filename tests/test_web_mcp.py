@@ -96,6 +96,8 @@ class Mcp(World):
     async def test_what_is_no_message(self) -> None:
         for body, status, code in (
             (b"{", 400, -32700),
+            (b"", 400, -32700),
+            (b"\r\n", 400, -32700),
             (b'{"jsonrpc":"2.0","id":1}', 400, -32600),
             (b"[]", 400, -32600),
             (b'{"jsonrpc":"2.0","id":1,"method":"resources/list"}', 200, -32601),
@@ -104,7 +106,6 @@ class Mcp(World):
             answer = await self.say(body, headers={"Content-Type": "application/json"})
             assert (answer.status, answer.json["error"]["code"]) == (status, code), body
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-        self.problem(await self.say(ping, headers={"MCP-Protocol-Version": "2020-01-01"}), 400, "2025-06-18")
         self.problem(await self.say(b"{}", headers={"Content-Type": "text/plain"}), 415)
         self.problem(await self.say(ping, "?token=5"), 422)
 
@@ -130,6 +131,30 @@ class Mcp(World):
             assert (answer.json["error"]["code"], name in answer.json["error"]["message"]) == (-32020, True)
         answer = await self.say({**message, "method": "x/y"}, headers={**right, "Mcp-Method": "x/y"})
         assert (answer.status, answer.json["error"]["code"]) == (404, -32601)
+
+    async def test_a_version_that_is_not_known(self) -> None:
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        by_header, said = {"MCP-Protocol-Version": "2031-01-01"}, {**ping, "params": {"_meta": {VERSION: "2031-01-01"}}}
+        told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+        for message, headers, id_ in (
+            (ping, by_header, 1),
+            (said, {}, 1),
+            (said, by_header, 1),
+            (told, by_header, None),
+        ):
+            answer = await self.say(message, headers=headers)
+            assert (answer.status, answer.headers["Content-Type"]) == (400, "application/json")
+            assert (answer.json["id"], answer.json["error"]["code"]) == (id_, -32022)
+            assert answer.json["error"]["data"] == {
+                "supported": [*STATELESS, *reversed(HANDSHAKE)],
+                "requested": "2031-01-01",
+            }
+
+    async def test_a_later_version_without_its_header(self) -> None:
+        for method, status, code in (("ping", 400, -32020), ("x/y", 404, -32601)):
+            message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": {VERSION: STATELESS[-1]}}}
+            answer = await self.say(message)
+            assert (answer.status, answer.json["error"]["code"]) == (status, code)
 
     async def test_what_tools_see_is_what_the_token_sees(self) -> None:
         await self.project("other")

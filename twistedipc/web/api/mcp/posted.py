@@ -13,16 +13,22 @@ from typing import Any, Final
 
 import msgspec
 
-from twistedipc.ipc import Asked, CallFailed, JsonRpcConversation, JsonRpcFormat, Refused
+from twistedipc.ipc import Asked, CallFailed, Code, Ended, JsonRpcConversation, JsonRpcFormat, Refused
 from twistedipc.web.access.auth import check_origin
 from twistedipc.web.api.call import Call, Reply
-from twistedipc.web.api.mcp.methods import MCP, CallTool
-from twistedipc.web.api.mcp.protocol import HANDSHAKE, STATELESS, Protocol, stated_version
+from twistedipc.web.api.mcp.methods import MCP, CallTool, Meta
+from twistedipc.web.api.mcp.protocol import (
+    HANDSHAKE,
+    STATELESS,
+    UNSUPPORTED_VERSION,
+    Protocol,
+    stated_version,
+    unsupported,
+)
 from twistedipc.web.api.mcp.within import AskingWithin
 from twistedipc.web.api.queries import AskByMcp
 from twistedipc.web.http.bodies import check_json
 from twistedipc.web.http.channel import BoundedRequest
-from twistedipc.web.http.problems import ProblemError
 
 _VERSION: Final = "MCP-Protocol-Version"
 
@@ -32,9 +38,19 @@ _LIMIT: Final = 8 << 20
 #: The protocol's own error for headers that say something else than the message.
 _HEADER_MISMATCH: Final = -32020
 
-#: The status of answers that are errors. Older versions have theirs in a success, but for what is no message.
-_STATUS: Final = {-32700: 400, -32600: 400}
-_STATUS_STATELESS: Final = _STATUS | {-32601: 404, -32602: 400, -32022: 400, _HEADER_MISMATCH: 400}
+#: The status of answers that are errors. Older versions have theirs in a success, but for what is no message of theirs.
+_STATUS: Final = {-32700: 400, -32600: 400, UNSUPPORTED_VERSION: 400, _HEADER_MISMATCH: 400}
+_STATUS_STATELESS: Final = _STATUS | {-32601: 404, -32602: 400}
+
+
+class _Params(msgspec.Struct, frozen=True):
+    meta: Meta = msgspec.field(default=None, name="_meta")
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """As much of a message as says of which version it is."""
+
+    params: _Params | None = None
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -55,10 +71,9 @@ async def answer(call: Call[AskByMcp, None]) -> Reply[bytes]:
     request = call.request
     check_origin(request, None, call.context.allowed_origins, websocket=False)
     check_json(request)
-    version = request.getHeader(_VERSION)
-    if version is not None and version not in (*HANDSHAKE, *STATELESS):
-        known = ", ".join([*HANDSHAKE, *STATELESS])
-        raise ProblemError(400, f"{_VERSION}: {version[:100]!r} isn't known here; known are {known}")
+    version = _stated(call.content)
+    if version is None:
+        version = request.getHeader(_VERSION)
     body = await _answered(call, version)
     if not body:
         return Reply(body=b"", status=202)
@@ -67,8 +82,21 @@ async def answer(call: Call[AskByMcp, None]) -> Reply[bytes]:
     return Reply(body=body, status=None if outcome.error is None else statuses.get(outcome.error.code))
 
 
-async def _answered(call: Call[AskByMcp, None], version: str | None) -> bytes:
-    """Return the answer to the one message of a request; b"" if it has none."""
+def _stated(content: bytes) -> object:
+    """Return the version that a message names; None if it names none, or is no message."""
+    try:
+        params = msgspec.json.decode(content, type=_Message).params
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if params is None else stated_version(params.meta)
+
+
+async def _answered(call: Call[AskByMcp, None], version: object) -> bytes:
+    """
+    Return the answer to the one message of a request; b"" if it has none.
+
+    :param version: the one that it names, or else its header; None: neither does.
+    """
     query = call.query
     protocol = Protocol(
         AskingWithin(call),
@@ -78,10 +106,16 @@ async def _answered(call: Call[AskByMcp, None], version: str | None) -> bytes:
     )
     conversation = JsonRpcConversation(MCP, how=JsonRpcFormat(batch_limit=0, frame_limit=_LIMIT))
     # The library takes a message on each line. Within JSON a newline is but space between two parts.
-    for event in conversation.receive(call.content.translate(_LINES) + b"\n"):
+    line = call.content.translate(_LINES)
+    if not line.strip():
+        return conversation.bye(Code.BAD_MESSAGE, "there is no message")
+    is_known = version is None or version in (*HANDSHAKE, *STATELESS)
+    for event in conversation.receive(line + b"\n"):
         match event:
             case Asked():
                 try:
+                    if not is_known:
+                        raise unsupported(version)
                     _check_headers(call.request, version, event.request)
                     tool = isinstance(event.request, CallTool)
                     with call.context.mcp_calls.one(call.counted_as) if tool else nullcontext():
@@ -90,13 +124,19 @@ async def _answered(call: Call[AskByMcp, None], version: str | None) -> bytes:
                     return conversation.refusal(event, error.code, error.message, error.data)
             case Refused(line=line):
                 return line
+            case Ended(code=code, reason=reason):
+                return conversation.bye(code, reason)
+    if not is_known:  # a notification, which has no id to answer with
+        fault = unsupported(version)
+        said = {"code": int(fault.code), "message": fault.message, "data": fault.data}
+        return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": said})
     return b""
 
 
 _LINES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-def _check_headers(request: BoundedRequest, version: str | None, asked: Any) -> None:
+def _check_headers(request: BoundedRequest, version: object, asked: Any) -> None:
     """
     Refuse a message without a handshake whose headers, by which proxies decide, say something else. Raises
     `CallFailed`.
@@ -110,5 +150,6 @@ def _check_headers(request: BoundedRequest, version: str | None, asked: Any) -> 
         "Mcp-Name": getattr(asked, "name", None),
     }
     for name, value in wanted.items():
-        if (value is not None and request.getHeader(name) != value) or (name == _VERSION and value != version):
+        given = request.getHeader(name)
+        if given != value and (value is not None or name == _VERSION):
             raise CallFailed(str(_HEADER_MISMATCH), f"the header {name} isn't what the message says: {value}")

@@ -132,15 +132,20 @@ def stated_version(meta: Meta) -> Any:
     return None if meta is None else meta.get(_VERSION)
 
 
+def unsupported(version: object) -> CallFailed:
+    """Return the error for a version that isn't known, with those that are."""
+    asked = str(version)[:100]
+    said = f"the version {asked!r} of the protocol isn't known here"
+    return CallFailed(str(UNSUPPORTED_VERSION), said, {"supported": _all_versions(), "requested": asked})
+
+
 def _is_stateless(meta: Meta) -> bool:
     """Return whether a request names its version. Raises `CallFailed` if it is none that is known."""
     version = stated_version(meta)
     if version is None:
         return False
     if version not in STATELESS:
-        asked = str(version)[:100]
-        said = f"the version {asked!r} of the protocol isn't known here"
-        raise CallFailed(str(UNSUPPORTED_VERSION), said, {"supported": _all_versions(), "requested": asked})
+        raise unsupported(version)
     return True
 
 
