@@ -9,7 +9,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 import pytest
@@ -291,6 +291,18 @@ def test_it_is_run_as_a_module(tmp_path: Path) -> None:
     assert json.loads(found.stdout)["interface"] == "mine", found.stderr
 
 
+T = TypeVar("T")
+
+
+class Leaf(msgspec.Struct):
+    a: int
+
+
+class Boxed(msgspec.Struct, Generic[T], omit_defaults=True):
+    inside: T
+    b: int = 1
+
+
 def test_times_are_texts_but_not_all_texts_are_times() -> None:
     """msgspec's own schema doesn't tell a text from a time that needs no zone."""
     kinds: list[tuple[Any, Any]] = [
@@ -298,6 +310,9 @@ def test_times_are_texts_but_not_all_texts_are_times() -> None:
         (list[str], list[datetime.datetime]),
         (dict[str, str | None], dict[str, datetime.datetime | None]),
         (tuple[int, str], tuple[int, datetime.time]),
+        (dict[str, int], dict[datetime.datetime, int]),
+        (Leaf | str, Leaf | datetime.datetime),
+        (Boxed[str], Boxed[datetime.datetime]),
         (datetime.datetime, datetime.time),
         (datetime.datetime, Annotated[datetime.datetime, msgspec.Meta(tz=True)]),
     ]

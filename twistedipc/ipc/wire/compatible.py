@@ -197,6 +197,9 @@ class _Fit:
                 found += self.problems(part, others, f"{path}.{name}")
         values = sent.get("additionalProperties")
         if isinstance(values, dict):
+            if "propertyNames" in taken:
+                names, wanted = ({"type": "string", **each.get("propertyNames", {})} for each in (sent, taken))
+                found += self.problems(names, wanted, f"a name in {path}")
             if isinstance(others, dict):
                 found += self.problems(values, others, f"{path}[…]")
             for name, part in known.items():

@@ -188,7 +188,7 @@ class Interface:
         kinds = [*self.messages, *self.calls, *self.calls.values(), *items, *self.streamed, *self.streamed.values()]
         try:
             found, definitions = schemas(kinds)
-            mark_left_out(kinds, definitions)
+            mark_left_out(kinds, found, definitions)
             mark_times(kinds, found, definitions)
         except Exception as error:
             raise BadVocabulary(f"the interface {self.name} has no JSON Schema: {error}") from error

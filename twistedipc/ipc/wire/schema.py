@@ -62,78 +62,115 @@ def schemas(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return list(found), definitions
 
 
-#: Types that may hold themselves.
-_HOLDERS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType)
-
-
-def mark_left_out(kinds: list[Any], definitions: dict[str, Any]) -> None:
-    """Mark the fields in ``definitions`` that the structs in these types may leave out when they are encoded."""
-    seen: set[type] = set()
-    waiting: list[Any] = list(inspect.multi_type_info(kinds))
-    while waiting:
-        kind = waiting.pop()
-        if isinstance(kind, _HOLDERS):
-            if kind.cls in seen:
-                continue  # it may hold itself
-            seen.add(kind.cls)
+def mark_left_out(kinds: list[Any], found: list[dict[str, Any]], definitions: dict[str, Any]) -> None:
+    """Mark the fields that the structs in these types may leave out when they are encoded."""
+    for kind, schema in _parts(kinds, found, definitions):
         if isinstance(kind, inspect.StructType):
-            _mark_struct(kind, definitions)
-        if isinstance(kind, msgspec.Struct):
-            for name in kind.__struct_fields__:
-                value = getattr(kind, name)
-                waiting += value if isinstance(value, tuple) else [value]
+            # Of a generic type, the struct is what it was made of.
+            omits = getattr(kind.cls, "__origin__", kind.cls).__struct_config__.omit_defaults
+            for field in kind.fields:
+                is_unset = field.default is field.default_factory is msgspec.NODEFAULT
+                if not field.required and (omits or is_unset) and field.encode_name in schema.get("properties", ()):
+                    schema["properties"][field.encode_name][LEFT_OUT] = True
 
 
 def mark_times(kinds: list[Any], found: list[dict[str, Any]], definitions: dict[str, Any]) -> None:
     """
     Mark the texts that are times in the schemas ``found`` of these types: msgspec's own are like those of any text,
-    unless a time must have a zone.
+    unless a time must have a zone. Of keys that are times it says nothing at all.
+    """
+    for kind, schema in _parts(kinds, found, definitions):
+        if isinstance(kind, _TIMES):
+            _mark_time(kind, schema)
+        elif (key := getattr(kind, "key_type", None)) is not None:
+            for each in filter(_is_time, _alternatives(key)):
+                names = schema.setdefault("propertyNames", {})
+                _mark_time(each, names)
+                if each.tz:
+                    names["format"] = names[TIME]
+
+
+_TIMES = (inspect.DateTimeType, inspect.TimeType)
+
+
+def _is_time(kind: Any) -> bool:
+    return isinstance(kind, _TIMES)
+
+
+def _mark_time(kind: Any, schema: dict[str, Any]) -> None:
+    schema[TIME] = "date-time" if isinstance(kind, inspect.DateTimeType) else "time"
+
+
+def _bare(kind: Any) -> Any:
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    return kind
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    kind = _bare(kind)
+    return [_bare(each) for each in kind.types] if isinstance(kind, inspect.UnionType) else [kind]
+
+
+def _parts(
+    kinds: list[Any], found: list[dict[str, Any]], definitions: dict[str, Any]
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """
+    Yield all types in these ones, each with its schema. Those with a definition are found by what refers to it, as
+    several may have one title; their schema is the definition, and they come once.
     """
     waiting: list[tuple[Any, Any]] = list(zip(inspect.multi_type_info(kinds), found, strict=True))
-    seen: set[type] = set()
+    seen: set[str] = set()
     while waiting:
         kind, schema = waiting.pop()
+        kind = _bare(kind)
+        if "$ref" in schema:
+            name = schema["$ref"].removeprefix(REF)
+            if name in seen:
+                continue  # it may hold itself
+            seen.add(name)
+            schema = definitions[name]
+        yield kind, schema
         match kind:
-            case inspect.Metadata():
-                waiting.append((kind.type, schema))
-            case inspect.DateTimeType() | inspect.TimeType():
-                schema[TIME] = "date-time" if isinstance(kind, inspect.DateTimeType) else "time"
             case inspect.UnionType():
-                waiting += zip(kind.types, schema.get("anyOf", ()), strict=False)
+                waiting += _of_union(kind, schema)
             case inspect.TupleType():
-                waiting += zip(kind.item_types, schema.get("prefixItems", ()), strict=False)
-            case inspect.DictType():
-                waiting.append((kind.value_type, schema.get("additionalProperties")))
-            case inspect.CollectionType():
-                waiting.append((kind.item_type, schema.get("items")))
+                waiting += zip(kind.item_types, schema.get("prefixItems", ()), strict=True)
+            case inspect.CollectionType() if "items" in schema:
+                waiting.append((kind.item_type, schema["items"]))
             case inspect.StructType() | inspect.DataclassType() | inspect.TypedDictType() | inspect.NamedTupleType():
-                if kind.cls not in seen:
-                    seen.add(kind.cls)
-                    waiting += _fields(kind, definitions)
+                waiting += _fields(kind, schema)
+            case _ if hasattr(kind, "value_type") and "additionalProperties" in schema:
+                waiting.append((kind.value_type, schema["additionalProperties"]))
 
 
-def _fields(kind: Any, definitions: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+def _of_union(kind: inspect.UnionType, schema: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """
+    Yield the alternatives, but for None, whose place isn't the same in all versions of msgspec. Structs that are
+    objects come last there, and are together if they are several.
+    """
+    others: list[Any] = []
+    structs: dict[Any, Any] = {}  # by their tags: beside Any there may be several without one, and the last counts
+    for each in kind.types:
+        found = _bare(each)
+        if isinstance(found, inspect.StructType) and not found.array_like:
+            structs[found.tag] = each
+        elif not isinstance(found, inspect.NoneType):
+            others.append(each)
+    options: list[Any] = []
+    for each in schema["anyOf"]:
+        options += each["anyOf"] if "discriminator" in each else [each]
+    given = [each for each in options if each.get("type") != "null"]
+    return zip([*others, *structs.values()], given, strict=True)
+
+
+def _fields(kind: Any, definition: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the type and the schema of each field of what has some."""
-    for definition in definitions.values():
-        if definition.get("title") == kind.cls.__name__:
-            properties, places = definition.get("properties", {}), iter(definition.get("prefixItems", ()))
-            if properties.keys() >= {field.encode_name for field in kind.fields}:
-                yield from ((field.type, properties[field.encode_name]) for field in kind.fields)
-            elif not properties:
-                yield from zip((field.type for field in kind.fields), places, strict=False)
-
-
-def _mark_struct(kind: inspect.StructType, definitions: dict[str, Any]) -> None:
-    omits = kind.cls.__struct_config__.omit_defaults
-    names = {
-        field.encode_name
-        for field in kind.fields
-        if not field.required and (omits or field.default is field.default_factory is msgspec.NODEFAULT)
-    }
-    for definition in definitions.values():
-        if names and definition.get("title") == kind.cls.__name__:
-            for name in names & definition.get("properties", {}).keys():
-                definition["properties"][name][LEFT_OUT] = True
+    if (places := definition.get("prefixItems")) is not None:  # before the fields there may be a tag
+        behind_tag = places[len(places) - len(kind.fields) :]
+        yield from zip((field.type for field in kind.fields), behind_tag, strict=True)
+    else:
+        yield from ((field.type, definition["properties"][field.encode_name]) for field in kind.fields)
 
 
 def fingerprint(kind: Any) -> str:
