@@ -17,11 +17,13 @@ from twistedipc.builds import messages as m
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, PeerInfo
+from twistedipc.publish.targets.static.target import StaticSettings
 from twistedipc.server.neighbours import INTERVAL
-from twistedipc.storage import apiservers, builders, logs, tenures
+from twistedipc.storage import apiservers, builders, logs, projects, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER
 from twistedipc.storage.errors import LedgerLost, LedgerUnavailable
 from twistedipc.storage.rows import Place
+from twistedipc.web.access.audience import Audience
 
 #: Seconds after which a silent apiserver's builders are another's.
 GONE = DEAD_AFTER // 1000 + 3
@@ -424,6 +426,32 @@ class WhatIsHeard(SeveralCase):
         self.world.advance(2)
         self.assertEqual((offer.attempt, "running"), self._last(self.two))
         self.assertTrue(self.flushLoggedErrors(OSError))
+
+    def test_for_whom_releases_are_is_read_again_until_that_was_possible(self) -> None:
+        """The ledger couldn't be asked in that moment, and the change was taken for heard."""
+        self.world.ledger.project("shop")
+        audience = Audience(self.two.ledger.as_ledger(), lambda: 5)
+        self.two.server.server.hearing.on_change(audience.read_again)
+        self.world.advance(2)
+        found = self.done(audience.look_up("shop"))
+        self.assertFalse(found.for_team)
+        read = self.two.ledger.read
+        failed: list[object] = []
+
+        def failing(query: Any, *args: Any, **kwargs: Any) -> Any:
+            if query.__name__ == "_seek_all" and not failed:
+                failed.append(query)
+                return fail(LedgerUnavailable("not now"))
+            return read(query, *args, **kwargs)
+
+        self.patch(self.two.ledger, "read", failing)
+        targets = (StaticSettings(access="team"),)
+        self.successResultOf(self.one.ledger.write(projects.update, "shop", {"targets": targets}, 9))
+        self.world.advance(3)
+        self.assertTrue(failed)
+        found = audience.known("shop")
+        assert found is not None
+        self.assertTrue(found.for_team)
 
     def test_nothing_is_noted_while_there_is_no_other(self) -> None:
         self.world.ledger.now(apiservers.leave, self.two.me, self.world.now)

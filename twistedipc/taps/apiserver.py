@@ -223,7 +223,9 @@ class ApiService(MultiService):
             partial(listen_at, reactor, endpoints, site, self._ports, self._log, certificates)
             for endpoints, site in (([config.http.listen], self._api_site), (config.releases.endpoints, releases))
         ]
-        server.hearing.on_change(partial(self._refresh, context.audience))
+        # Not `_refresh`, which doesn't say that the ledger couldn't be asked: a change is heard once it was read again.
+        server.hearing.on_change(partial(self._domains.load, self._ledger))
+        server.hearing.on_change(context.audience.read_again)
         refreshing = TimerService(REFRESH, lambda: Deferred.fromCoroutine(self._refresh(context.audience)))
         refreshing.clock = reactor
         refreshing.setServiceParent(self)

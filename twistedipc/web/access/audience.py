@@ -94,16 +94,20 @@ class Audience:
         Read again what is known, as far as that is possible now: a change can be committed whose answer was lost, also
         after `changed` was called for it.
         """
-        names = [(project, name) for project, known in self._known.items() for name in known]
         try:
-            for start in range(0, len(names), self.AT_ONCE):
-                await self._refresh(names[start : start + self.AT_ONCE])
+            await self.read_again()
         except LedgerUnavailable as error:
             self._log.info("for whom releases are can't be read again now: {error}", error=error)
         except Exception:
             self._log.failure("for whom releases are can't be read again")
 
-    async def _refresh(self, names: Sequence[tuple[str, str]]) -> None:
+    async def read_again(self) -> None:
+        """Read again what is known. Raises `LedgerUnavailable`."""
+        names = [(project, name) for project, known in self._known.items() for name in known]
+        for start in range(0, len(names), self.AT_ONCE):
+            await self._read_again(names[start : start + self.AT_ONCE])
+
+    async def _read_again(self, names: Sequence[tuple[str, str]]) -> None:
         while True:
             changes = self._changes
             reading: Deferred[list[Sought | None]] = self._ledger.read(

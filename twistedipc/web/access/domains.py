@@ -38,7 +38,7 @@ class Domains:
         self.hosts = hosts.with_domains(self._project_at)
 
     async def load(self, ledger: Ledger) -> None:
-        """Read all of them, at the start. Raises `LedgerUnavailable`."""
+        """Read all of them: at the start, and when others have changed anything. Raises `LedgerUnavailable`."""
         while True:
             changes = self._changes
             reading: Deferred[list[DomainRow]] = ledger.read(domains.everything)
