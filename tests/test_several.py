@@ -18,10 +18,11 @@ from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, PeerInfo
 from twistedipc.publish.targets.static.target import StaticSettings
-from twistedipc.server.neighbours import INTERVAL
+from twistedipc.server.neighbours import INTERVAL, LEAST_INTERVAL
 from twistedipc.storage import apiservers, builders, logs, projects, tenures
-from twistedipc.storage.apiservers import DEAD_AFTER
+from twistedipc.storage.apiservers import DEAD_AFTER, Incarnation
 from twistedipc.storage.errors import LedgerLost, LedgerUnavailable
+from twistedipc.storage.rings import Topic
 from twistedipc.storage.rows import Place
 from twistedipc.web.access.audience import Audience
 
@@ -459,6 +460,28 @@ class WhatIsHeard(SeveralCase):
         before = self._count()
         self.running(self.one)
         self.assertEqual(before, self._count())
+
+    def test_an_idle_pair_changes_nothing(self) -> None:
+        """Each look for packages that aren't needed any more was a write, of which the other heard, once a second."""
+        self.world.advance(3)
+        before = self._count()
+        for one in (self.one, self.two):
+            one.server.server.bell.resync()
+        self.world.advance(3)
+        self.assertEqual(before, self._count())
+
+    def test_however_often_it_is_woken_rounds_have_a_least_interval(self) -> None:
+        self.world.advance(3)
+        heard: list[float] = []
+
+        async def hear(here: Incarnation) -> None:
+            heard.append(self.one.clock.seconds())
+
+        self.patch(self.one.server.server.hearing, "hear", hear)
+        for _ in range(100):
+            self.one.clock.advance(LEAST_INTERVAL / 10)
+            self.one.server.server.bell.ring(Topic.STATE)
+        self.assertIn(len(heard), (9, 10))
 
     def test_log_records_alone_are_not_noted(self) -> None:
         builder, offer = self.running(self.one)

@@ -152,16 +152,16 @@ class Delivering:
     async def _tidy(self) -> None:
         """Forget files that nothing needs any more, and once that is committed, delete them."""
 
-        def forget(connection: Connection) -> int:
+        def forget(connection: Connection) -> None:
             gone = publications.no_longer_needed(connection, TIDIED)
             for sha256 in gone:
                 publications.forget_file(connection, sha256)
             retention.note_files(connection, gone)
-            return len(gone)
 
         try:
-            while await self._ledger.write(forget):
-                pass
+            # Read first: other apiservers hear of each write, and the bell rings once a second where there are any.
+            while await self._ledger.read(publications.no_longer_needed, 1):
+                await self._ledger.write(forget)
         except LedgerUnavailable as error:
             if self._stopped:
                 return

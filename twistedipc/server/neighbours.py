@@ -32,6 +32,9 @@ from twistedipc.storage.tenures import Tenure
 #: Seconds from one round to the next, if nothing wakes it.
 INTERVAL = 1.0
 
+#: Seconds from the end of a round to the next at least, however often it is woken: each reads what is kept in memory.
+LEAST_INTERVAL = 0.05
+
 #: Seconds between two times that what everybody has read is deleted.
 FORGET_INTERVAL = 60.0
 
@@ -101,7 +104,9 @@ class Neighbours:
     def wake(self) -> None:
         """Others may have changed something: look, now or once more after the look that is under way."""
         if self._timer is not None and self._timer.active():
-            self._timer.reset(0)
+            left = self._timer.getTime() - self._clock.seconds()
+            if left > 2 * LEAST_INTERVAL:  # else it was woken before, or comes soon anyway
+                self._timer.reset(max(0.0, left - INTERVAL + LEAST_INTERVAL))
         else:
             self._again = True
 
@@ -129,7 +134,7 @@ class Neighbours:
             self._log.info("what other apiservers do can't be read now: {error}", error=error)
         finally:
             if not self._stopped:
-                self._timer = self._clock.callLater(0 if self._again else INTERVAL, self._begin)
+                self._timer = self._clock.callLater(LEAST_INTERVAL if self._again else INTERVAL, self._begin)
 
     async def _look(self, here: Incarnation) -> None:
         look: _Look = await self._ledger.read(_look, here, self._builders.held(), self._duties.names, self._time)
