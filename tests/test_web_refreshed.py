@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.instant import InstantLedger
+from twistedipc.server.boundaries import DELIVERING, REQUESTING
 from twistedipc.storage import people, projects, tokens
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.auth import Authentication, Tickets
@@ -85,10 +86,17 @@ class Refreshed(SynchronousTestCase):
 
     def test_a_one_time_password_is_taken_where_packages_are_published(self) -> None:
         def context(other: object) -> Any:
-            return SimpleNamespace(publishes_elsewhere=lambda: succeed(other))
+            return SimpleNamespace(does_elsewhere=lambda duty: succeed(other if duty == REQUESTING else None))
 
         other = SimpleNamespace(name="second", url="http://second.example")
         for given, found in (("123456\n", None), ("", other)):
-            self.assertEqual(given.strip(), self.successResultOf(Deferred.fromCoroutine(taken(context(found), given))))
-        refused = self.failureResultOf(Deferred.fromCoroutine(taken(context(other), "123456")), ProblemError).value
+            self.assertEqual(given.strip(), self.successResultOf(self.taken(context(found), given)))
+        refused = self.failureResultOf(self.taken(context(other), "123456"), ProblemError).value
         self.assertIn("ask the same at http://second.example", str(refused))
+        # The other one does what is asked about packages, and builds are published here.
+        self.assertEqual("123456", self.successResultOf(self.taken(context(other), "123456", DELIVERING)))
+
+    @staticmethod
+    def taken(context: Any, given: str, duty: str = REQUESTING) -> Deferred[str]:
+        """What a password is taken for."""
+        return Deferred.fromCoroutine(taken(context, given, duty))

@@ -30,6 +30,11 @@ from twistedipc.storage.taking import Taken
 
 _T = TypeVar("_T")
 
+#: Names of the duties (``shared_duties``) that use one-time passwords: publishing what builds have stored, and doing
+#: what is asked about packages. Two apiservers may have them.
+DELIVERING: Final = "delivering"
+REQUESTING: Final = "requesting"
+
 #: Returns so many unpredictable bytes, as `os.urandom` does.
 RandomBytes = Callable[[int], bytes]
 

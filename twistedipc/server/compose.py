@@ -19,7 +19,7 @@ from twistedipc.publish.targets.target import Releases
 from twistedipc.server.archived import Archived
 from twistedipc.server.asking import Asking, AskProgram
 from twistedipc.server.bell import Bell, Wire
-from twistedipc.server.boundaries import InThread, MailSending, RandomBytes, Requests
+from twistedipc.server.boundaries import DELIVERING, REQUESTING, InThread, MailSending, RandomBytes, Requests
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
@@ -380,8 +380,8 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         linked=linked,
     )
     all_duties = [
-        Duty("delivering", lambda: delivering.start(bell), delivering.stop),
-        Duty("requesting", requesting.start, requesting.stop),
+        Duty(DELIVERING, lambda: delivering.start(bell), delivering.stop),
+        Duty(REQUESTING, requesting.start, requesting.stop),
         Duty("watching", watching.start, watching.stop),
         Duty("scheduling", scheduling.start, scheduling.stop),
         # By a builder that is linked here.

@@ -78,5 +78,5 @@ def web_context(
         hosts=domains.hosts,
         api_url=api_url,
         proxies=proxies or Proxies(),
-        publishes_elsewhere=lambda: server.duties.elsewhere("delivering"),
+        does_elsewhere=server.duties.elsewhere,
     )

@@ -21,7 +21,7 @@ from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets
 from twistedipc.publish.targets.static.target import Static
-from twistedipc.server.boundaries import Waiting
+from twistedipc.server.boundaries import DELIVERING, Waiting
 from twistedipc.storage import artifacts, builds, packages, people, previews, queue, releases
 from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.builds import Idempotency
@@ -230,7 +230,7 @@ async def approve(call: Call[None, Approval]) -> Reply[BuildDetail]:
     context, build = call.context, call.build
     if call.token.service:
         raise forbidden(f"the token {call.token.name} is a program's: a person approves builds")
-    await context.requests.approve_build(build.id, call.actor, await taken(context, call.body.otp))
+    await context.requests.approve_build(build.id, call.actor, await taken(context, call.body.otp, DELIVERING))
     return Reply(body=await _detail(context, build.id))
 
 
@@ -241,7 +241,7 @@ async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
     """
     context, build = call.context, call.build
     reason = names.shown(call.body.reason.strip(), MAX_REFUSAL)
-    await context.requests.refuse_build(build.id, reason, call.actor, await taken(context, call.body.otp))
+    await context.requests.refuse_build(build.id, reason, call.actor, await taken(context, call.body.otp, DELIVERING))
     return Reply(body=await _detail(context, build.id))
 
 

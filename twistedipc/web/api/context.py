@@ -167,7 +167,7 @@ class WebSocketRoutes(Protocol):
         """Return the resource of one log, from behind record ``after``. ``compress``: see `stream_resource`."""
 
 
-async def _nowhere() -> ApiserverRow | None:
+async def _nowhere(duty: str) -> ApiserverRow | None:
     """Return that there is no other apiserver."""
     return None
 
@@ -223,5 +223,6 @@ class WebContext:
     proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client
     may_add_domain: Callable[[str], bool] = lambda name: False  # whether an admin of any project may add this one
     certificate_ends: Callable[[str], datetime | None] = lambda name: None  # of the one for a host; None: there is none
-    publishes_elsewhere: Callable[[], Awaitable[ApiserverRow | None]] = _nowhere  # the apiserver that publishes for all
+    # The other apiserver that has a duty (`server.shared_duties`); None: it is this one's, or nobody's.
+    does_elsewhere: Callable[[str], Awaitable[ApiserverRow | None]] = _nowhere
     publishing: Mapping[str, str] = field(default_factory=dict)  # the variables of the step that publishes here

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import PUBLICATION_TONES, REQUEST_TONES
+from twistedipc.server.boundaries import REQUESTING
 from twistedipc.storage import package_requests, package_tags, packages
 from twistedipc.storage.columns import attempt_name, split_attempt
 from twistedipc.storage.rows import LedgerEntry, MovedTagRow, PackageRequestRow, PublicationStepRow
@@ -121,7 +122,7 @@ async def request(call: Call[None, NewPackageRequest]) -> Reply[PackageRequest]:
         tag=body.tag.strip() if tags else "",
         version=version,
         message=message,
-        otp=await taken(call.context, body.otp),
+        otp=await taken(call.context, body.otp, REQUESTING),
         by=call.actor,
     )
     location = {"Location": f"/api/v1/projects/{project}/package-requests/{row.id}"}
@@ -140,7 +141,7 @@ async def show_request(call: Call[None, None]) -> Reply[PackageRequest]:
 async def give_password(call: Call[None, Password]) -> Reply[PackageRequest]:
     """Give a one-time password to a request that waits for one. It is used once, and nothing keeps it."""
     project, number = call.project.name, call.path["request"]
-    otp = await taken(call.context, call.body.otp)
+    otp = await taken(call.context, call.body.otp, REQUESTING)
     row = await call.context.packages.give_password(project, number, otp, call.actor)
     return Reply(body=_request(row))
 

@@ -11,10 +11,13 @@ from twistedipc.web.api.context import WebContext
 from twistedipc.web.http.problems import ProblemError
 
 
-async def taken(context: WebContext, given: str | UnsetType) -> str:
-    """Return the password; "" if none is given. Raises 421 if another apiserver would have to use it."""
+async def taken(context: WebContext, given: str | UnsetType, duty: str) -> str:
+    """
+    Return the password; "" if none is given. Raises 421 if another apiserver would have to use it, which has this duty:
+    `DELIVERING`, or `REQUESTING`.
+    """
     otp = "" if isinstance(given, UnsetType) else given.strip()  # a pattern's $ lets a newline pass
-    other = await context.publishes_elsewhere() if otp else None
+    other = await context.does_elsewhere(duty) if otp else None
     if other is not None:
         raise ProblemError(
             421,
