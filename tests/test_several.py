@@ -19,7 +19,7 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, PeerInfo
 from twistedipc.publish.targets.static.target import StaticSettings
 from twistedipc.server.neighbours import INTERVAL, LEAST_INTERVAL
-from twistedipc.storage import apiservers, builders, logs, projects, tenures
+from twistedipc.storage import apiservers, builders, changes, logs, projects, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER, Incarnation
 from twistedipc.storage.errors import LedgerLost, LedgerUnavailable
 from twistedipc.storage.rings import Topic
@@ -482,6 +482,19 @@ class WhatIsHeard(SeveralCase):
             self.one.clock.advance(LEAST_INTERVAL / 10)
             self.one.server.server.bell.ring(Topic.STATE)
         self.assertIn(len(heard), (9, 10))
+
+    def test_what_was_forgotten_before_it_was_read_is_looked_for(self) -> None:
+        """An apiserver said all the time that it lives, and couldn't read for minutes."""
+        self.world.ledger.project("shop")
+        self.world.advance(3)
+        before = self.world.ledger.now(changes.newest)
+        for one in (self.one, self.two):  # the newest change is its own, so it would hear of no other
+            self.successResultOf(one.ledger.write(projects.clear_caches, "shop"))
+        last = self.world.ledger.now(changes.newest)
+        self.world.ledger.now(changes.forget, self.world.now + changes.KEPT + 1)
+        heard = self.world.ledger.now(changes.after, before, "two")
+        self.assertEqual((True, last), (heard.any, heard.last))
+        self.assertFalse(self.world.ledger.now(changes.after, last, "two").any)
 
     def test_log_records_alone_are_not_noted(self) -> None:
         builder, offer = self.running(self.one)

@@ -98,13 +98,17 @@ def newest(connection: Connection) -> int:
 
 
 def after(connection: Connection, last: int, name: str) -> Heard:
-    """Return what others than the apiserver of this name have changed since ``last``; at most `MOST` rows."""
+    """
+    Return what others than the apiserver of this name have changed since ``last``; at most `MOST` rows. If some may
+    have been forgotten before they were read here, others have changed anything.
+    """
+    oldest = connection.execute(select(func.min(changes.c.number))).scalar()
     query = select(changes).where(changes.c.number > last).order_by(changes.c.number).limit(MOST)
     rows = connection.execute(query).all()
     theirs = [row.what for row in rows if row.apiserver != name]
     return Heard(
         last=rows[-1].number if rows else last,
-        any=bool(theirs),
+        any=bool(theirs) or (oldest is not None and oldest > last + 1),
         attempts=_of("attempt ", theirs),
         gists=[int(build) for build in _of("gist ", theirs)],
         more=len(rows) == MOST,
@@ -112,8 +116,9 @@ def after(connection: Connection, last: int, name: str) -> Heard:
 
 
 def forget(connection: Connection, now: int) -> None:
-    """Delete what everybody has read by now."""
-    connection.execute(delete(changes).where(changes.c.time < now - KEPT))
+    """Delete what everybody has read by now. The newest one stays: by it `after` sees that there were others."""
+    newest = select(func.max(changes.c.number)).scalar_subquery()
+    connection.execute(delete(changes).where(changes.c.time < now - KEPT, changes.c.number < newest))
 
 
 def _note(connection: Connection, what: str) -> None:
