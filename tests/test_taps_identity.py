@@ -41,7 +41,8 @@ def test_marks_stay(tmp_path: Path) -> None:
 
 def test_two_first_starts_at_once_with_the_same_process_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In containers: one took the other's unfinished file away, and that one didn't start."""
-    link, others = os.link, []
+    link = os.link
+    others: list[Identity | None] = []
 
     def slow(made: Any, path: Any) -> None:
         if Path(path).name == "files.id" and not others:
@@ -52,6 +53,7 @@ def test_two_first_starts_at_once_with_the_same_process_number(tmp_path: Path, m
     monkeypatch.setattr(os, "link", slow)
     monkeypatch.setattr(os, "getpid", lambda: 1)
     one = identity(tmp_path, "one")
+    assert others[0] is not None
     assert one.files == others[0].files
 
 
