@@ -454,6 +454,33 @@ class Both(Request[None]):
     anything: Any
 
 
+class Part(msgspec.Struct):
+    name: str = ""
+
+
+class LargePart(Part):
+    more: Blob | None = None
+
+
+class Parts(Request[Part]):
+    content: Blob
+    part: Part
+    name: str = ""
+    other: LargePart | None = None
+
+
+class Found(msgspec.Struct):
+    content: Blob
+
+
+class FoundMore(Found):
+    more: Blob | None = None
+
+
+class Find(Request[Found]):
+    pass
+
+
 class Said(Message):
     anything: Any
 
@@ -466,7 +493,7 @@ class Rows(StreamedRequest[Any]):
     pass
 
 
-LOOSE = Interface("loose", Loose, Both, Said, Rows, streams=[StreamOf("rows", Row)])
+LOOSE = Interface("loose", Loose, Both, Parts, Find, Said, Rows, streams=[StreamOf("rows", Row)])
 
 
 class NothingComes:
@@ -488,6 +515,15 @@ class LooseService(Service):
     @handles(Both)
     async def both(self, request: Both, peer: Peer) -> None:
         await request.content.read()
+
+    @handles(Parts)
+    async def parts(self, request: Parts, peer: Peer) -> Part:
+        await request.content.read()
+        return request.part
+
+    @handles(Find)
+    def find(self, request: Find, peer: Peer) -> Found:
+        return FoundMore(Blob.of(b"x"), Blob.of(b"y"))
 
     @handles(Said)
     def said(self, message: Said, peer: Peer) -> None: ...
@@ -534,6 +570,18 @@ class ElsewhereTests(SynchronousTestCase):
         for each in (reply, items):
             self.assertEqual(self.failureResultOf(each, CallFailed).value.code, "internal")
         self.assertEqual(len(self.flushLoggedErrors()), 2)
+
+    def test_a_field_that_only_a_subclass_has(self) -> None:
+        self.refused(lambda: self.remote.call(Parts(Blob.of(b"x"), LargePart("a", Blob.of(b"y")))))
+        self.refused(
+            lambda: self.remote.call(Parts(Blob.of(b"x"), LargePart("a", Blob.of(b"y")), other=LargePart("b")))
+        )
+        done = self.remote.call(Parts(Blob.of(b"x"), LargePart("a")))
+        found = self.remote.call(Find())
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(done).name, "a")
+        self.assertEqual(self.failureResultOf(found, CallFailed).value.code, "internal")
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_one_that_was_sent_or_received_before(self) -> None:
         content = Blob.of(b"y")

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc.connections.body_reader import Arriving, BodyReader
 from twistedipc.ipc.connections.body_sender import Sending, close_pieces
 from twistedipc.ipc.connections.gate import start
-from twistedipc.ipc.wire.blob import MOST_BODIES, Blob, blobs_in, may_hold_anything, numbered_for_size
+from twistedipc.ipc.wire.blob import MOST_BODIES, Blob, blobs_in, may_hold_undeclared, numbered_for_size
 from twistedipc.ipc.wire.bodies import BodyChunk, BodyDone, BodyEnded, BodyFailed, BodyWanted
 from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.messages import Frame, tag_of, to_json
@@ -251,7 +251,7 @@ class Bodies:
         for blob in blobs:
             self._last += 1
             blob.body = self._last
-        if may_hold_anything(declared):
+        if may_hold_undeclared(declared) or type(message) is not declared:
             _check_declared(message, declared, blobs)
         return blobs
 

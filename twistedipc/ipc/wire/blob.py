@@ -92,7 +92,8 @@ class Blob(_Ends, msgspec.Struct, dict=True, eq=False, omit_defaults=True):
 
     Both ends must know blobs: a call with one fails with the code ``no-bodies`` if the peer doesn't. At most 64
     bodies are open on a link, each way. Not for messages, streams and streamed replies, nor for formats without a link,
-    nor in fields of another type, such as ``Any``: what has one there can't be sent.
+    nor in fields of another type, such as ``Any``, or that only a subclass of what is declared has: what has one there
+    can't be sent.
     """
 
     body: _Number = 0  # the number of its body, which the link gives it
@@ -338,15 +339,28 @@ def numbered_for_size(value: Any) -> Iterator[None]:
 
 
 @functools.cache
-def may_hold_anything(kind: Any) -> bool:
-    """Return whether there may be something in a value of this type that isn't declared."""
+def may_hold_undeclared(kind: Any) -> bool:
+    """
+    Return whether there may be something in a value of this type that isn't declared: where it may be anything, or an
+    object, which may be one of a subclass with more fields. The value itself is of this very type.
+    """
     try:
-        return _has(inspect.type_info(kind), set(), lambda each: isinstance(each, _ANYTHING))
+        found: Any = inspect.type_info(kind)
+        parts = [field.type for field in found.fields] if isinstance(found, inspect.StructType) else found
+        return _has(parts, set(), lambda each: isinstance(each, _OPEN) and not _is_blob(each))
     except Exception:
         return True
 
 
-_ANYTHING = (inspect.AnyType, inspect.RawType, inspect.CustomType)
+_OPEN = (
+    inspect.AnyType,
+    inspect.RawType,
+    inspect.CustomType,
+    inspect.StructType,
+    inspect.DataclassType,
+    inspect.TypedDictType,
+    inspect.NamedTupleType,
+)
 
 
 def may_have_blobs(kind: Any) -> bool:
