@@ -335,6 +335,9 @@ def test_search(server: Server) -> None:
     text, _ = call(protocol(server), "search_log", project="shop", query="e+", regex=True)
     assert "log of build 7" in text
     assert server.asked[-2].query["kind"] == "regex"
+    assert "order" not in server.asked[-2].query, "the newest builds come first, by default, as the API has it"
+    call(protocol(server), "search_log", project="shop", query="e", order="oldest")
+    assert server.asked[-2].query["order"] == "oldest"
     server.on("GET /api/v1/builds/7/log/search", page(matches=0))
     assert call(protocol(server), "search_log", build=7, query="x")[0].startswith("Nothing matches.")
 

@@ -183,6 +183,16 @@ class Mcp(World):
             "builder",
         ]
 
+    async def test_a_build_is_requested_once(self) -> None:
+        once = {"Idempotency-Key": "k1"}
+        for _ in range(2):
+            text, _ = await self.call("request_build", {"project": "shop", "ref": "next"}, "?changes=1", headers=once)
+            assert text.startswith("Build 2 of shop at next is queued.")
+        text, failed = await self.call("request_build", {"project": "shop"}, "?changes=1", headers=once)
+        assert (failed, "Idempotency-Key" in text) == (True, True)
+        text, _ = await self.call("request_build", {"project": "shop", "ref": "next"}, "?changes=1")
+        assert text.startswith("Build 3 of shop")
+
     async def test_a_log_is_quoted_as_it_is_over_http(self) -> None:
         text, failed = await self.call("read_log", {"build": 1, "first": 1, "records": 1400})
         assert not failed
@@ -195,6 +205,13 @@ class Mcp(World):
         assert len(text.encode()) <= FEWEST_TOKENS * TOKEN_BYTES
         text, _ = await self.call("search_log", {"build": 1, "query": "TS2322"})
         assert f">1500: {ERROR}" in text
+        newer = await self.build()
+        again = logs.ChunkItem(
+            attempt=f"{newer}-1", first=1, count=1, data=encoder.encode(Lines(1, 1, 0, [ERROR])) + b"\n"
+        )
+        await self.ledger.write(logs.append, [again])
+        text, _ = await self.call("search_log", {"project": "shop", "query": "TS2322"})
+        assert text.index(f"log of build {newer},") < text.index("log of build 1,")
         text, _ = await self.call("build_failure", {"project": "shop"})
         assert f">1500  {ERROR}" in text
 

@@ -175,6 +175,7 @@ ROUTES: tuple[Route, ...] = (
         "POST /mcp",
         posted.answer,
         needs="read",
+        headers=(_IDEMPOTENCY_KEY,),  # for the tool request_build, which asks the route for it within this request
         other_statuses=frozenset({202}),
         problems=frozenset({400, 403, 404, 415}),
     ),

@@ -88,7 +88,12 @@ class SearchLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     case: Annotated[bool, Meta(description="Capital and small letters differ.")] = False
     context: Annotated[int, Meta(ge=0, le=10, description="Lines before and after each hit.")] = 2
     limit: Annotated[int, Meta(ge=1, le=200, description="At most so many hits.")] = 50
-    order: Annotated[Literal["oldest", "newest"], Meta(description="Which hits, or builds, come first.")] = "oldest"
+    order: Annotated[
+        Literal["oldest", "newest"] | None,
+        Meta(
+            description="What comes first; by default the oldest hits of a build, and the newest builds of a project."
+        ),
+    ] = None
     after: Annotated[int, Meta(ge=0, description="Of a build's log: only records with a larger number.")] = 0
 
 
