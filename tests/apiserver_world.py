@@ -57,6 +57,7 @@ class Apiserver:
         self.ledger = ledger
         self.clock = clock
         self.time = 1000
+        self.cut_off: Callable[[], bool] = lambda: False
         self.changes: list[StateChange] = []
         self.artifacts = ArtifactStore(folder / "artifacts")
         self.release_store = ReleaseStore(folder / "releases")
@@ -85,6 +86,7 @@ class Apiserver:
                 requests=self.outside,
                 mail=self.letters,
                 here=lambda: here,
+                cut_off=lambda: self.cut_off(),
                 database_time=database_time,
                 file_locks=file_locks,
             ),

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from twistedipc.storage import apiservers, changes
-from twistedipc.storage.apiservers import Identity, Incarnation
+from twistedipc.storage.apiservers import DEAD_AFTER, Identity, Incarnation
 from twistedipc.storage.errors import LedgerLost
 
 
@@ -53,9 +53,21 @@ class One:
         self.me = world.ledger.now(lambda connection: apiservers.register(connection, me, world.now))
         self.ledger = OneLedger(world.ledger, self.me, world.time)
         self.server = Apiserver(
-            world.folder, self.ledger, self.clock, lost_after=60.0, here=self.me, database_time=world.time
+            world.folder,
+            self.ledger,
+            self.clock,
+            lost_after=60.0,
+            here=self.me,
+            database_time=world.time,
         )
         self.lost = ""
+        self.said = 0.0  # when it said last that it is there, by its own clock
+        self.beside_others = False  # whether others lived then
+        self.server.cut_off = lambda: self.beside_others and self.clock.seconds() - self.said >= DEAD_AFTER / 1000
+
+    def cut(self, cut: bool) -> None:
+        """It can't reach the database, or can again."""
+        self.ledger.available = not cut
 
 
 class Several:
@@ -94,7 +106,10 @@ class Several:
 
     def renew(self, one: One) -> None:
         """As the thread does that says that it lives."""
+        if not one.ledger.available:
+            return
         try:
             self.ledger.now(apiservers.renew, one.me, self.now)
+            one.said, one.beside_others = one.clock.seconds(), len(self.ledger.now(apiservers.living)) > 1
         except LedgerLost as error:
             one.lost = str(error)

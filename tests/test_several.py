@@ -304,6 +304,58 @@ class WhoHasABuilder(SeveralCase):
         self.assertEqual(["two"], reconciled)
 
 
+class CutOff(SeveralCase):
+    """An apiserver that doesn't reach the database, and its builders."""
+
+    def test_its_builder_goes_on_at_another(self) -> None:
+        """It kept the builder's link for ever, so the builder came to no other, and the build was lost there."""
+        builder, offer = self.running(self.one)
+        builder.log(offer, BATCH)
+        self.world.advance(2)
+        self.one.cut(True)
+        self.world.advance(7)
+        self.assertEqual([], builder.closed)
+        self.world.advance(5)
+        self.assertEqual(["cut_off"], builder.closed)
+        self.assertIn("can't reach the database", str(Builder(self.one.server, "b").refused))
+        self.world.advance(3)
+        moved = self.link(self.two, self.held(offer, 3))
+        self.one.cut(False)
+        self.world.advance(70)
+        self.assertIn("was silent for 10 s", self.one.lost)
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        moved.log(offer, Lines(3, 11, 0, ["three"]))
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=4)], moved.take(m.Ack))
+
+    def test_nothing_is_lost_while_the_database_is_away_for_all(self) -> None:
+        """No builder can come back meanwhile, so that time doesn't count."""
+        builder, offer = self.running(self.one)
+        self.world.advance(2)
+        for cut in (True, False):
+            for one in (self.one, self.two):
+                one.cut(cut)
+            self.world.advance(300 if cut else 20)
+        self.assertEqual((["cut_off"], "", ""), (builder.closed, self.one.lost, self.two.lost))
+        self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
+        again = self.link(self.one, self.held(offer))
+        self.assertEqual(AttemptState.RUNNING, self.state(offer))
+        again.lose()
+        self.world.advance(65)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+
+    def test_one_that_is_alone_keeps_its_builder(self) -> None:
+        self.world.kill(self.two)
+        self.world.ledger.now(apiservers.leave, self.two.me, self.world.now)
+        builder, offer = self.running(self.one)
+        self.world.advance(3)
+        self.one.cut(True)
+        self.world.advance(300)
+        self.one.cut(False)
+        self.assertEqual(([], None), (builder.closed, Builder(self.one.server, "c").refused))
+        builder.log(offer, BATCH)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], builder.take(m.Ack))
+
+
 class WhatIsHeard(SeveralCase):
     """Each apiserver tells what the other has changed."""
 

@@ -27,12 +27,25 @@ def running() -> Iterator[PostgreSQL]:
         yield server
 
 
+class Clock:
+    """Of an apiserver's own: it goes on as that of the database does, and further where that is put forward."""
+
+    later = 0.0
+
+    def monotonic(self) -> float:
+        """As that of the module ``time``."""
+        return time.monotonic() + self.later
+
+    sleep = staticmethod(time.sleep)
+
+
 class World:
     """A server, a clock of its database that can be put forward, and the apiservers that were started."""
 
     def __init__(self, server: PostgreSQL) -> None:
         self.server = server
         self.later = 0
+        self.clock = Clock()
         self._made: list[tuple[Presence, Engine]] = []
 
     def time(self, connection: Connection) -> int:
@@ -47,7 +60,7 @@ class World:
         me = Identity(
             name=name, folder=folder or name, files=files, url="", host="here", pid=len(self._made), link=link
         )
-        presence = Presence(url, me, busy_timeout=1, database_time=self.time)
+        presence = Presence(url, me, busy_timeout=1, clock=self.clock, database_time=self.time)
         engine = engine_for(url, writes=True, busy_timeout=1, clock=time)
         self._made.append((presence, engine))
         presence.start(engine)
@@ -57,6 +70,7 @@ class World:
         """So much time passes that only those live that say so meanwhile."""
         for _ in range(DEAD_AFTER // 2000 + 1):
             self.later += 2000
+            self.clock.later += 2
             for each in awake:
                 each.watch()
 
@@ -173,6 +187,21 @@ def test_one_that_was_silent_itself_gives_nobody_up(world: World) -> None:
     one[0].watch()
     world.sleep(one[0], two[0])
     assert bury(*two, world) == []
+
+
+def test_one_that_cannot_say_that_it_is_there_knows_that_others_may_have_given_it_up(world: World) -> None:
+    one, two = world.start("one"), world.start("two")
+    write(*one)
+    assert not one[0].cut_off()
+    world.sleep(two[0])
+    assert one[0].cut_off()
+    assert not two[0].cut_off()
+    one[0].watch()
+    assert not one[0].cut_off()
+    two[0].release()
+    one[0].watch()
+    world.sleep()
+    assert not one[0].cut_off()  # there is nobody who could
 
 
 def test_one_that_has_ended_is_gone_at_once(world: World) -> None:

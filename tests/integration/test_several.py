@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +133,91 @@ def test_a_build_goes_on_where_its_apiserver_was_frozen(tmp_path: Path, database
         finally:
             first.end(signal.SIGKILL)
             second.service.end(signal.SIGTERM)
+
+
+class Cable:
+    """Leads to the database's socket, until it is cut: then it stays open, and nothing goes through."""
+
+    def __init__(self, folder: Path, socket_of: Path) -> None:
+        self._whole = threading.Event()
+        self._whole.set()
+        self._to = str(socket_of)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(folder / socket_of.name))
+        self._listening.listen(50)
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def cut(self) -> None:
+        """Let nothing through."""
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Let everything through again."""
+        self._whole.set()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listening.close()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                here, _ = self._listening.accept()
+            except OSError:
+                return
+            there = socket.socket(socket.AF_UNIX)
+            there.connect(self._to)
+            for ends in ((here, there), (there, here)):
+                threading.Thread(target=self._lead, args=ends, daemon=True).start()
+
+    def _lead(self, from_: socket.socket, to: socket.socket) -> None:
+        try:
+            while data := from_.recv(65536):
+                self._whole.wait()
+                to.sendall(data)
+        except OSError:
+            pass
+        for end in (from_, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.long
+def test_a_build_goes_on_where_its_apiserver_is_cut_off_from_the_database(tmp_path: Path, database: str) -> None:
+    """It lets its builder go, which links at another; and it ends when it reaches the database again."""
+    place = Path(database.split("host=")[1])
+    (socket_of,) = (path for path in place.glob(".s.PGSQL.*") if path.suffix != ".lock")
+    with tempfile.TemporaryDirectory() as folder:
+        cable = Cable(Path(folder), socket_of)
+        with Platform(tmp_path, isolation=BARE, database=database.replace(str(place), folder)) as platform:
+            first = platform.apiserver
+            first.crashes = True
+            second = Second(platform, database)
+            second.service.start()
+            try:
+                wait_until_it_says(second.service, "serving ")
+                platform.add_project("long", platform.repository(LONG), publish={"static": True})
+                build = platform.build("long")
+                platform.wait(build, {"running"})
+                cable.cut()
+                platform.apiserver = second.service
+                second.ask(platform)
+                wait_until_it_says(first, "builder builder is let go")
+                platform.linked()
+                assert platform.api("GET", f"/api/v1/builds/{build}")["state"] == "running"
+                (held,) = (tmp_path / "builder-data" / "attempts").glob("*/work")
+                (held / "go").touch()
+                platform.succeed(build)
+                lines = lines_of(platform, build)
+                assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+                cable.mend()
+                wait_for("the first ends", lambda: first.exited() is not None)
+                assert first.exited() == 1
+            finally:
+                cable.mend()
+                first.end(signal.SIGKILL)
+                second.service.end(signal.SIGTERM)
+                cable.close()
 
 
 @pytest.mark.long

@@ -26,14 +26,21 @@ class Away:
     :param now: milliseconds since the epoch.
     :param lost_after: seconds that a builder may be away.
     :param give_up: called with a builder's name when that time is over.
+    :param may_come: false while no builder can come back here: that time doesn't count.
     """
 
     def __init__(
-        self, clock: IReactorTime, now: Callable[[], int], lost_after: float, give_up: Callable[[str], None]
+        self,
+        clock: IReactorTime,
+        now: Callable[[], int],
+        lost_after: float,
+        give_up: Callable[[str], None],
+        may_come: Callable[[], bool] = lambda: True,
     ) -> None:
         self._clock = clock
         self._now = now
         self._give_up = give_up
+        self._may_come = may_come
         self._part = lost_after / AWAY_PARTS
         self._absences: dict[str, _Absence] = {}
 
@@ -68,9 +75,11 @@ class Away:
 
     def _absence_tick(self, builder: str) -> None:
         absence = self._absences[builder]
-        if absence.left:
-            absence.left -= 1
-            absence.timer = self._clock.callLater(self._part, self._absence_tick, builder)
-        else:
+        counts = self._may_come()
+        if counts and not absence.left:
             del self._absences[builder]
             self._give_up(builder)
+            return
+        if counts:
+            absence.left -= 1
+        absence.timer = self._clock.callLater(self._part, self._absence_tick, builder)

@@ -91,6 +91,7 @@ class Collaborators:
     clock: IReactorTime
     now: Callable[[], int]  # milliseconds since the epoch
     here: Callable[[], Incarnation | None]  # which of several apiservers this is; None: the only one
+    cut_off: Callable[[], bool]  # others may have given this one up without its knowing
     database_time: Callable[[Connection], int]
     ledger: Ledger
     logs: LogStore

@@ -29,6 +29,12 @@ __all__ = ["Builders", "Collaborators"]
 #: The most seconds until a link's key is looked at again: the clock that says when it ends may be set meanwhile.
 LOOK_AT_KEY = 3600.0
 
+#: Seconds between two looks whether this apiserver is cut off from the database that it shares.
+WATCH_CUT_OFF = 1.0
+
+#: Why builders are let go, and refused, by an apiserver that doesn't reach the database that it shares.
+CUT_OFF = "this apiserver can't reach the database that it shares with others: link with one of these"
+
 
 class Builders:
     """All builders. ``lost_after``: seconds that a builder may be away before its attempts are lost."""
@@ -38,16 +44,21 @@ class Builders:
     def __init__(self, collaborators: Collaborators, lost_after: float) -> None:
         self._with = collaborators
         self._lost_after = lost_after
-        self.away = Away(collaborators.clock, collaborators.now, lost_after, self._give_up)
+        self.away = Away(
+            collaborators.clock, collaborators.now, lost_after, self._give_up, lambda: not collaborators.cut_off()
+        )
         self._ends: dict[BuilderLink, IDelayedCall] = {}  # until the key of a link expires
         # Of builders that are away, under what this apiserver answers for them, if several share the database.
         self._waited: dict[str, Tenure] = {}
+        self._watching: IDelayedCall | None = None  # until the next look whether it is cut off
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
         why = self._with.keys.refuse(peer)
         if why is not None:
             return why
+        if self._with.cut_off():
+            return CUT_OFF
         linked = self._with.linked.link_of(peer.name)
         if linked is not None and linked.peer.info.incarnation != peer.incarnation:
             return f"a builder named {peer.name} is linked already"
@@ -124,6 +135,17 @@ class Builders:
             if why is not None:
                 link.peer.close("unauthorized", why)
 
+    def watch_cut_off(self) -> None:
+        """
+        From now on let all builders go when others may have given this apiserver up, which can store nothing: while it
+        has their links, none of the others gets them, and gives up what they run in the end.
+        """
+        self._watching = self._with.clock.callLater(WATCH_CUT_OFF, self.watch_cut_off)
+        if self._with.cut_off():
+            for link in self._with.linked.all():
+                self._log.warn("builder {name} is let go: {why}", name=link.peer.info.name, why=CUT_OFF)
+                link.peer.close("cut_off", CUT_OFF)
+
     def are_elsewhere(self, names: Sequence[str]) -> None:
         """These builders are linked at other apiservers."""
         self._with.linked.elsewhere = names
@@ -161,6 +183,8 @@ class Builders:
         """Wait for the workflows that are under way. The links are closed by then."""
         workflows = self._with.workflows
         workflows.end_retries()
+        if self._watching is not None:
+            self._watching.cancel()
         self.away.stop()
         self._with.resting.stop()
         await self._with.writers.commits.stop()

@@ -107,6 +107,8 @@ class Outside:
     elsewhere: Callable[[], frozenset[Topic]] = frozenset
     file_locks: FileLocks | None = None  # of what several apiservers have on disk; None: there is one
     here: Callable[[], Incarnation | None] = lambda: None  # which of several apiservers on the ledger this is
+    #: Whether others may have given this one up without its knowing, since it doesn't reach the ledger.
+    cut_off: Callable[[], bool] = lambda: False
     database_time: Callable[[Connection], int] = database_now
 
 
@@ -261,6 +263,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             clock=clock,
             now=now,
             here=outside.here,
+            cut_off=outside.cut_off,
             database_time=outside.database_time,
             ledger=ledger,
             logs=logs,

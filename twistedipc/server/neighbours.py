@@ -93,6 +93,7 @@ class Neighbours:
     def start(self) -> None:
         """Begin, with a round at once."""
         self._begin()
+        self._builders.watch_cut_off()  # not in the rounds: they wait for the ledger, which doesn't answer then
 
     def stop(self) -> None:
         """End. The duties are others' as soon as this apiserver has left the ledger."""

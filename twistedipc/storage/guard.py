@@ -104,6 +104,10 @@ class Guard:
         """To be called every `WATCH_INTERVAL`: set `lost` if it was."""
         self.lost = self.lost or self._lock.why_lost()
 
+    def cut_off(self) -> bool:
+        """As `Presence.cut_off`: there are no others."""
+        return False
+
     def release(self) -> None:
         """Let the database go. Idempotent."""
         self._lock.release()

@@ -308,6 +308,10 @@ class Ledger:
         """Return to what other apiservers listen: to everything, if there are any. It may be called in any thread."""
         return frozenset(Topic) if self._guard is not None and self._guard.others else frozenset()
 
+    def cut_off(self) -> bool:
+        """Return whether other apiservers may have given this one up without its knowing. See `Presence.cut_off`."""
+        return self._guard is not None and self._guard.cut_off()
+
     # -- in the reactor's thread -------------------------------------------------------------------------------------
 
     @property

@@ -61,7 +61,9 @@ class Presence:
         self._engine = engine_for(url, writes=True, busy_timeout=busy_timeout, clock=clock)
         self.incarnation: Incarnation | None = None  # None before `start`
         self.lost = ""  # why this apiserver must end
-        self.others = False  # whether others lived when this one wrote last
+        self.others = False  # whether others lived when this one wrote last; set by the thread that writes
+        self._said = 0.0  # when it said last that it is there, by its own clock
+        self._beside_others = False  # whether others lived when it wrote or said so last
 
     # All of these block, and are for the ledger's threads.
 
@@ -74,7 +76,9 @@ class Presence:
                     pen(connection)
                     self._make_room(connection)
                     upgrade(connection)
+                    now = self._clock.monotonic()
                     self.incarnation = register(connection, self._me, self._time(connection))
+                    self._note_said(connection, now)
                 return
             except LedgerTaken:
                 if self._clock.monotonic() >= end:
@@ -90,7 +94,7 @@ class Presence:
             raise LedgerLost(self.lost)
         pen(connection)
         try:
-            self.others = check(connection, self.incarnation)
+            self.others = self._beside_others = check(connection, self.incarnation)
         except LedgerLost as error:
             self.lost = str(error)
             raise
@@ -106,11 +110,24 @@ class Presence:
             return
         try:
             with self._engine.connect() as connection, connection.begin():
+                now = self._clock.monotonic()
                 renew(connection, self.incarnation, self._time(connection))
+                self._note_said(connection, now)
         except LedgerLost as error:
             self.lost = self.lost or str(error)
         except DBAPIError:
             return  # it can't be asked now; no write can be made either
+
+    def _note_said(self, connection: Connection, now: float) -> None:
+        self._said, self._beside_others = now, len(living(connection)) > 1
+
+    def cut_off(self) -> bool:
+        """
+        Return whether others may have given this apiserver up without its knowing: for as long as that takes it
+        couldn't say that it is there. By its own clock, and without asking anybody: it may be called in any thread.
+        """
+        silent = self._clock.monotonic() - self._said
+        return self.incarnation is not None and self._beside_others and silent >= DEAD_AFTER / 1000
 
     def release(self) -> None:
         """End: what this apiserver had is free. Idempotent."""

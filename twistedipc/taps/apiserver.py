@@ -167,6 +167,7 @@ class ApiService(MultiService):
                 elsewhere=self._ledger.listeners,
                 file_locks=None if identity is None else FileLocks(config.files / "locks", identity.name),
                 here=lambda: self._ledger.incarnation,
+                cut_off=self._ledger.cut_off,
             ),
             ServerSettings(
                 uploads_url=config.api_url,
