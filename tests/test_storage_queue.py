@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from tests import databases
 from tests.plans import explained
 from tests.properties import examples
 from tests.storage_fixtures import HOLDER, NOW, add_build, add_project, as_of_0050, database, run
@@ -206,9 +205,8 @@ def test_what_goes_on_is_what_has_not_ended() -> None:
     assert {each for each in AttemptState if each in DELIVERS} <= named
 
 
+@pytest.mark.sqlite  # the schema is taken back in its words
 def test_a_queue_of_before_keeps_its_order_and_a_pool_is_one_of_several(tmp_path: Path) -> None:
-    if databases.ON_POSTGRESQL:
-        pytest.skip("the schema is taken back in SQLite's words")
     with database(tmp_path) as connection:
         add_project(connection, "a")
         some = [add_build(connection, "a", now=NOW + when).id for when in (5, 1)]
