@@ -180,8 +180,15 @@ def _before_builders_keys(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE projects DROP COLUMN runs_on"))
 
 
+def as_of_0051(connection: Connection) -> None:
+    """Make the schema what it was before an apiserver had a name of its own for builders."""
+    connection.execute(text("ALTER TABLE apiservers DROP COLUMN link"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0051'"))
+
+
 def as_of_0050(connection: Connection) -> None:
     """Make the schema what it was before the queue had an order of its own."""
+    as_of_0051(connection)
     for index in ("queue", "lane"):
         connection.execute(text(f"DROP INDEX ix_builds_{index}"))
     for table, column in (("projects", "queue"), ("builds", "priority"), ("builds", "due")):
