@@ -19,7 +19,7 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, PeerInfo
 from twistedipc.publish.targets.static.target import StaticSettings
 from twistedipc.server.neighbours import INTERVAL, LEAST_INTERVAL
-from twistedipc.storage import apiservers, builders, changes, logs, projects, tenures
+from twistedipc.storage import apiservers, attempts, builders, changes, logs, projects, tenures
 from twistedipc.storage.apiservers import DEAD_AFTER, Incarnation
 from twistedipc.storage.errors import LedgerLost, LedgerUnavailable
 from twistedipc.storage.rings import Topic
@@ -163,6 +163,48 @@ class WhoHasABuilder(SeveralCase):
         self.assertEqual(AttemptState.DISCONNECTED, self.state(offer))
         self.world.advance(4)
         self.assertEqual(AttemptState.LOST, self.state(offer))
+
+    def test_one_that_was_given_up_is_left_alone_until_it_links(self) -> None:
+        """Its row was adopted again every `lost_after`, and the builder was waited for again."""
+        old, offer = self.running(self.one)
+        old.lose()
+        self.world.advance(65)
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+        before = self.owner()
+        self.world.advance(200)
+        self.world.kill(self.one)
+        self.world.start("one")
+        self.world.advance(GONE)
+        self.assertEqual((before, ""), (self.owner(), before.apiserver))
+        for one in self.world.living.values():
+            self.assertIsNone(one.server.builders.away.since("b"))
+        self.world.ledger.queue()
+        again = self.link(self.two, incarnation="i2")
+        self.assertEqual(1, len(again.take(m.Offer)))
+        self.assertEqual(("two", before.epoch + 1), (self.owner().apiserver, self.owner().epoch))
+
+    def test_giving_up_may_take_longer_than_rounds(self) -> None:
+        """What the builder had was lost later by `lost_after`: the row was adopted meanwhile."""
+        old, offer = self.running(self.one)
+        old.lose()
+        read = self.one.ledger.read
+        found: list[Deferred[Any]] = []
+
+        def slow(query: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
+            if query is not attempts.leased:
+                return read(query, *args, **kwargs)
+            waiting: Deferred[Any] = Deferred()
+            found.append(waiting)
+            return waiting
+
+        before = self.owner().epoch
+        self.patch(self.one.ledger, "read", slow)
+        self.world.advance(75)
+        self.assertEqual((1, AttemptState.DISCONNECTED), (len(found), self.state(offer)))
+        self.assertEqual(before, self.owner().epoch)
+        found[0].callback(self.world.ledger.now(attempts.leased, "b"))
+        self.assertEqual(AttemptState.LOST, self.state(offer))
+        self.assertEqual(("", before), (self.owner().apiserver, self.owner().epoch))
 
     def test_what_a_killed_apiserver_had_goes_on_elsewhere(self) -> None:
         """Its builder may link before or after the killed one is given up."""

@@ -150,6 +150,19 @@ class Machine(RuleBasedStateMachine):
         if one is not None and builder in one.tenures:
             self.under(one, one.tenures[builder], tenures.leave, one.tenures[builder], self.now)
 
+    @rule(name=names, builder=which_builder)
+    def give_up(self, name: str, builder: str) -> None:
+        """A builder that was waited for is given up: nobody answers for it, and nobody adopts it."""
+        one = self.active(name)
+        if one is None or builder not in one.tenures:
+            return
+        tenure = one.tenures[builder]
+        if self.under(one, tenure, tenures.give_up, tenure, self.now):
+            adopted = self.write(one, tenures.adopt, one.me, self.now) or ()
+            for each in adopted:
+                self.was_given(one, each)
+            assert builder not in [each.builder for each in adopted]
+
     @rule(which=st.integers(0, 30), builder=which_builder)
     def write_late(self, which: int, builder: str) -> None:
         """Any process that ever was, also one that was killed or has a successor, writes what it had still to say."""

@@ -267,13 +267,23 @@ class Builders:
 
     def _give_up(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._lost_after:.0f} s"
-        tenure = self._waited.pop(name, None)
+        tenure = self._waited.get(name)
         if tenure is None and self._with.here() is not None:
             return  # another apiserver may have the builder: without a tenure nothing would keep this from its attempts
         work = self._lose_all(name, reason, self._is_away(name), tenure)
         if tenure is not None:
-            work = self._while_ours(tenure, work)
+            work = self._while_ours(tenure, self._until_nobody_waits(tenure, work))
         self._with.workflows.launch(work, f"giving builder {name} up")
+
+    async def _until_nobody_waits(self, tenure: Tenure, losing: Awaitable[None]) -> None:
+        """Answer for the builder while what it had is being lost, and no longer."""
+        try:
+            await losing
+            lifecycle, is_away = self._with.lifecycle.under(tenure), self._is_away(tenure.builder)
+            await lifecycle.give_builder_up(tenure, self._with.database_time, still_wanted=is_away)
+        finally:
+            if self._waited.get(tenure.builder) == tenure:
+                del self._waited[tenure.builder]
 
     async def _lose_all(
         self,

@@ -509,6 +509,14 @@ class Lifecycle:
             still_wanted, lambda: self._write(lambda connection: tenures.leave(connection, tenure, time(connection)))
         )
 
+    async def give_builder_up(
+        self, tenure: Tenure, time: Callable[[Connection], int], *, still_wanted: Callable[[], bool]
+    ) -> None:
+        """What a builder had is lost, if several apiservers share the database: none waits for it any more."""
+        await self._unless_moot(
+            still_wanted, lambda: self._write(lambda connection: tenures.give_up(connection, tenure, time(connection)))
+        )
+
     async def note_builder(self, builder: str, address: str, action: str) -> None:
         """A builder's link was made or lost: write it down."""
         by = builder_actor(builder, address)

@@ -8,7 +8,8 @@ has another epoch by then, nothing is changed. So when a builder has moved to an
 still to say comes too late, whatever it is.
 
 An apiserver that has lost the link answers for the builder until another takes it: it waits for the builder, and says
-in the end that what it had is lost. A row whose apiserver doesn't live any more is adopted by another.
+in the end that what it had is lost. After that nobody answers for it until it links. A row whose apiserver doesn't live
+any more is adopted by another.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class TenureRow(msgspec.Struct, frozen=True, kw_only=True):
 
     builder: str
     peer: str
-    apiserver: str
+    apiserver: str  # "": it was given up
     incarnation: int
     epoch: int
     linked: bool
@@ -102,6 +103,21 @@ def leave(connection: Connection, tenure: Tenure, now: int) -> None:
     connection.execute(
         update(builder_links).where(builder_links.c.builder == tenure.builder).values(linked=False, since=now)
     )
+
+
+def give_up(connection: Connection, tenure: Tenure, now: int) -> None:
+    """
+    What the builder had is lost: nobody answers for it from now on, until it links. Raises `TenureLost`. A builder that
+    still has attempts stays as it is.
+    """
+    require(connection, [tenure])
+    has = select(attempts.c.builder).where(attempts.c.builder == tenure.builder, attempts.c.state.in_(sorted(LEASED)))
+    if connection.execute(has.limit(1)).first() is None:
+        connection.execute(
+            update(builder_links)
+            .where(builder_links.c.builder == tenure.builder)
+            .values(apiserver="", incarnation=0, linked=False, since=now)
+        )
 
 
 def adopt(
@@ -182,4 +198,5 @@ def _orphans():  # type: ignore[no-untyped-def]  # SQLAlchemy's own
         )
         .exists()
     )
-    return select(builder_links.c.builder, builder_links.c.epoch).where(not_(alive))
+    given_up = builder_links.c.apiserver == ""
+    return select(builder_links.c.builder, builder_links.c.epoch).where(not_(alive), not_(given_up))
