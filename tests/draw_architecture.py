@@ -265,10 +265,11 @@ lock of a connection, and no program's clock.
 **Who may write.** Each transaction that writes first takes its turn (`storage/apiservers.py: pen`, a
 lock that ends with the transaction), then looks whether its incarnation lives (`check`). So what a
 transaction reads stays true until its commit, as the functions of the storage expect, and an
-incarnation that was given up changes nothing more. What belongs to an incarnation (duties, builders)
-needs no other check. What a *link* drives carries the link's tenure, builder and epoch
-(`storage/tenures.py: under`): a builder may move while its old apiserver lives, and what the old link
-has still to say changes nothing, whatever it is; the link is closed.
+incarnation that was given up changes nothing more. What belongs to an incarnation (duties) needs no
+other check of the ledger. What is written about a *builder*, by its link or by the apiserver that waits
+for it, carries a tenure, builder and epoch (`storage/tenures.py: under`): a builder may move while its
+old apiserver lives, and what that one has still to say changes nothing, whatever it is; the link is
+closed. So an apiserver without a tenure gives no builder up.
 
 ```mermaid
 stateDiagram-v2
@@ -281,15 +282,25 @@ stateDiagram-v2
     orphan --> away: another adopts it, epoch + 1
     orphan --> linked: the builder links elsewhere
     away --> given_up: it stays away for link.lost_after
+    given_up --> linked: the builder links, here or elsewhere
 ```
 
 **What can fail.** An apiserver that stops anywhere loses what it hadn't committed; its builders link
 elsewhere, or are adopted within some seconds, and wait there for `link.lost_after` by that apiserver's
 own clock, which stands still while the process does. An answer that is lost after a commit leaves a row
 of this apiserver that it doesn't know: two rounds later it adopts it. An apiserver that is paused finds
-out at its next write. After a stop of the database nobody is given up before all had time to say that
-they are there. A change that isn't heard is read a second later; the bell (`server/bell.py`) only
-makes it sooner.
+out at its next write. One that is cut off from the database while others are beside it can't find
+out: when it couldn't say for 10 s, by its own clock, that it is there, it lets its builders go
+(`storage/presence.py: cut_off`), so that they link where something can be stored. Until it is heard again
+it takes none and gives none up. After a stop of the database nobody is given up before all had time to
+say that they are there. A change that isn't heard is read a second after the last round, and what can't
+be read then is read in the next one; the bell (`server/bell.py`) only makes it sooner. Rows of `changes`
+that were forgotten before they were read leave a gap, and then all that is held in memory is read again.
+
+**Files** are outside of this: no transaction holds a file. Releases are changed under a lock of the
+shared folder. In the artifact store a file is set aside within the transaction that has looked that
+nothing needs it (`storage/retention.py`). An apiserver that is suspended there for longer than the server
+lets a transaction idle could set aside what another has stored since with the same content.
 
 **What is held in memory** is read again when others have changed anything (`server/hearing.py`):
 builders' keys and drains, tokens of what is held open, tickets and visits, domains, for whom releases
