@@ -31,7 +31,7 @@ from twistedipc.server.archived import KEPT_BYTES, MOST, PAUSE, Archived
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.filing import COLLECT_AFTER, InThreads
 from twistedipc.server.sealing import COLLECT_EVERY, Sealing
-from twistedipc.storage import attempts, log_parts, logs
+from twistedipc.storage import attempts, log_parts, logs, sealed_logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.log_archive import Archive, Archives, Kind, LogArchive, NotFetched, NotHere, Wanted
 from twistedipc.storage.log_objects import LogObjects, place_of
@@ -59,15 +59,15 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path, place: Place) -> Arc
 def test_an_archive_is_known_by_its_mark(archive: Archive) -> None:
     with pytest.raises(NotHere):
         archive.check("a mark")
-    mark = archive.begin()
-    assert archive.begin() == mark
+    mark = archive.begin("an id")
+    assert archive.begin("an id") == mark
     archive.check(mark)
     with pytest.raises(NotHere, match="another one than the ledger's"):
         archive.check("a mark")
 
 
 def test_what_is_put_there_is_there(archive: Archive) -> None:
-    archive.begin()
+    archive.begin(os.urandom(8).hex())
     first, second = os.urandom(70_000), os.urandom(10)
     at = archive.put("12-1", 0, first)
     next = archive.put("12-1", len(first), second)
@@ -80,7 +80,7 @@ def test_what_is_put_there_is_there(archive: Archive) -> None:
 
 
 def test_what_is_gone_is_damaged_and_nothing_else_is(archive: Archive) -> None:
-    archive.begin()
+    archive.begin(os.urandom(8).hex())
     at = archive.put("12-1", 0, b"first")
     other = archive.put("12-2", 0, b"second")
     archive.remove("12-1")
@@ -91,7 +91,7 @@ def test_what_is_gone_is_damaged_and_nothing_else_is(archive: Archive) -> None:
 
 
 def test_what_is_there_is_listed(archive: Archive) -> None:
-    archive.begin()
+    archive.begin(os.urandom(8).hex())
     assert archive.parts() == []
     for name in ("12-1", "12-10", "1-1", "5000-1"):
         archive.put(name, 0, name.encode())
@@ -225,6 +225,40 @@ def test_a_log_in_s3_is_searched_like_another(world: S3World) -> None:
     assert world.between.asked == ["GET"] * len(wanted.parts)
     world.read(log_parts.some_parts, name, 1, last, 1 << 20, newest=False)
     assert world.between.asked == ["GET"] * len(wanted.parts), "they are kept"
+
+
+def test_two_ledgers_never_share_a_place(tmp_path: Path, place: Place) -> None:
+    """The second one is refused: it would take the first one's objects for its own, and remove what it doesn't name."""
+    first, second = S3World(tmp_path, place), S3World(tmp_path, place)
+    names = [first.add_log(2 * CHUNK_BYTES) for _ in range(3)]
+    before = [first.ledger.now(logs.verify, name) for name in names]
+    first.sealing.start()
+    first.rounds(1)
+    second.add_log(100)
+    second.sealing.start()
+    second.rounds(1)
+    assert second.count(sealed_chunks) == 0, "it stays in its database"
+    newest = max(each.modified for each in first.between.bucket().objects(""))
+    second.passed = newest - NOW / 1000 + COLLECT_AFTER + 1
+    second.rounds(COLLECT_EVERY)
+    assert [first.read(logs.verify, name) for name in names] == before
+    with pytest.raises(NotHere, match=r"belongs to another ledger: set stores\.s3\.prefix"):
+        second.objects.begin("another id")
+    for world in (first, second):
+        world.sealing.stop()
+        world.between.close()
+
+
+def test_a_ledger_knows_its_own_mark_after_a_kill(world: S3World) -> None:
+    name = world.add_log(100)
+    id = world.ledger.now(sealed_logs.archive_id, "an id", Kind.OBJECTS)
+    assert world.ledger.now(sealed_logs.archive_mark, Kind.OBJECTS) is None
+    world.objects.begin(id)  # and a kill, before the ledger notes that it is there
+    world.sealing.start()
+    world.rounds(1)
+    assert world.places() == ["OBJECTS"]
+    assert world.ledger.now(sealed_logs.archive_mark, Kind.OBJECTS) == id
+    assert world.read(logs.verify, name)[0] == 500
 
 
 @pytest.mark.parametrize("fault", [500, 403, "half", "other"])

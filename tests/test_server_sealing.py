@@ -238,7 +238,7 @@ def test_a_log_that_cannot_be_sealed_stays_and_holds_nobody_up(world: World, dat
 def test_a_file_that_cannot_be_written_holds_no_other_log_up(tmp_path: Path) -> None:
     world = World(tmp_path, files=True)
     bad, *others = [world.add_log(100) for _ in range(3)]
-    world.archive.begin()
+    world.archive.begin(os.urandom(8).hex())
     in_its_way = tmp_path / "logs" / "000000" / f"{bad}.log"
     in_its_way.mkdir(parents=True)
     world.sealing.start()
@@ -255,7 +255,7 @@ def test_files_that_nothing_names_are_removed(tmp_path: Path) -> None:
     """A while after the start, slowly, and a day after somebody has put something there."""
     world = World(tmp_path, files=True)
     kept, removed = world.add_log(100), world.add_log(100)
-    world.ledger.now(sealed_logs.keep_archive_mark, world.archive.begin(), Kind.FILES)
+    world.ledger.now(sealed_logs.keep_archive_mark, world.archive.begin(os.urandom(8).hex()), Kind.FILES)
     left = [f"{build}-1" for build in range(1001, 1121)]
     for name in left:
         world.archive.put(name, 0, b"left by a kill before its transaction")
@@ -287,7 +287,7 @@ def test_no_file_is_removed_where_another_archive_is(tmp_path: Path) -> None:
     world.sealing.start()
     world.rounds(1)
     (tmp_path / "logs").rename(tmp_path / "unmounted")
-    world.archive.begin()
+    world.archive.begin(os.urandom(8).hex())
     world.archive.put("99-1", 0, b"another ledger's")
     world.passed = time.time()
     world.rounds(2 * COLLECT_EVERY)

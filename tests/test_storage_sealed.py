@@ -88,7 +88,7 @@ def seal_one(connection: Connection, attempt: str, archive: LogArchive | None = 
     place = sealed_logs.next_place(connection, attempt)
     placed = []
     if archive is not None and sealed_logs.archive_mark(connection, Kind.FILES) is None:
-        sealed_logs.keep_archive_mark(connection, archive.begin(), Kind.FILES)
+        sealed_logs.keep_archive_mark(connection, archive.begin(os.urandom(8).hex()), Kind.FILES)
     for each in made:
         if archive is not None:
             archive.put(attempt, place, each.chunk.data)
@@ -281,7 +281,7 @@ def test_a_file_that_is_gone_is_a_gap_and_an_archive_that_is_gone_is_waited_for(
     with pytest.raises(LedgerUnavailable, match="is it mounted"):
         logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     other = LogArchive(tmp_path / "logs")
-    other.begin()
+    other.begin(os.urandom(8).hex())
     with pytest.raises(LedgerUnavailable, match="another one than the ledger's"):
         logs.read(ledger, "1-1", 1, 1 << 20, Archives(archive))
     other.put("1-1", 0, bytes(100_000))
@@ -301,8 +301,8 @@ def test_nothing_is_put_where_no_archive_is(tmp_path: Path) -> None:
     with pytest.raises(NotHere, match="is it mounted"):
         archive.put("12-1", 0, b"first")
     assert not (tmp_path / "logs").exists()
-    mark = archive.begin()
-    assert archive.begin() == mark
+    mark = archive.begin(os.urandom(8).hex())
+    assert archive.begin(os.urandom(8).hex()) == mark
     archive.check(mark)
     archive.put("12-1", 0, b"first")
     (tmp_path / "logs").rename(tmp_path / "unmounted")
@@ -323,7 +323,7 @@ def test_nothing_is_put_where_no_archive_is(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_in_a_file_is_written_over(tmp_path: Path) -> None:
     archive = LogArchive(tmp_path / "logs")
-    archive.begin()
+    archive.begin(os.urandom(8).hex())
     archive.put("12-1", 0, b"first")
     archive.put("12-1", 5, b"left behind by a kill")
     archive.put("12-1", 5, b"second")
@@ -356,7 +356,7 @@ class GivesLittle:
 def test_what_a_disk_gives_in_pieces_is_read_whole(tmp_path: Path) -> None:
     disk: Any = GivesLittle()
     archive = LogArchive(tmp_path / "logs", disk)
-    archive.begin()
+    archive.begin(os.urandom(8).hex())
     archive.put("12-1", 0, b"first")
     archive.put("12-1", 5, b"second")
     assert archive.get("12-1", 0, 5) == b"first"

@@ -5,6 +5,7 @@ Used by ``sealing``, round by round, at its pace.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -118,7 +119,8 @@ class Filing:
         asked = self._archives[kind]
         known = await self._ledger.read(sealed_logs.archive_mark, kind)
         if known is None:
-            mark = await asked.in_thread(asked.archive.begin)
+            id = await self._ledger.write(sealed_logs.archive_id, os.urandom(16).hex(), kind)
+            mark = await asked.in_thread(asked.archive.begin, id)
             await self._ledger.write(sealed_logs.keep_archive_mark, mark, kind)
         else:
             await asked.in_thread(asked.archive.check, known)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -110,10 +109,11 @@ Wanted = Chunk | Check
 class Archive(Reads, Protocol):
     """Where chunks are that aren't in the database."""
 
-    def begin(self) -> str:
+    def begin(self, id: str) -> str:
         """
-        Return the mark of the archive that is here; if there is none, an empty one is made, durably. For a ledger that
-        has no archive yet: any other uses `check`. Raises OSError.
+        Return the mark of the archive that is here; if there is none, an empty one is made, durably, whose mark holds
+        this id: a random one, which the ledger knows already, so that it finds its own after a kill. For a ledger that
+        has no archive yet: any other uses `check`. Raises OSError, and `NotHere` if what is here is another ledger's.
         """
 
     def put(self, attempt: str, end: int, data: bytes) -> int:
@@ -159,17 +159,16 @@ class _Mark(msgspec.Struct, frozen=True):
 class LogArchive:
     """An `Archive` in a folder, which is made before the first chunk."""
 
-    def __init__(self, folder: Path, disk: DiskCalls = os, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, folder: Path, disk: DiskCalls = os) -> None:
         self._folder = folder
         self._disk = disk
-        self._random = random
 
-    def begin(self) -> str:
-        """See `Archive.begin`."""
+    def begin(self, id: str) -> str:
+        """See `Archive.begin`. An archive that is here already is taken for the ledger's own."""
         path = self._folder / _MARK
         if not path.exists():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(path, _Mark(self._random(16).hex()), mode=0o600, disk=self._disk)
+            write_file(path, _Mark(id), mode=0o600, disk=self._disk)
             sync_folder(self._folder.parent, disk=self._disk)
         return path.read_text().strip()
 

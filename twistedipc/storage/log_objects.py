@@ -17,8 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from twistedipc.s3.bucket import Bucket, Exists, Missing, Unavailable
@@ -35,15 +34,22 @@ _MOST_OF_MARK: Final = 1000
 class LogObjects:
     """A `log_archive.Archive` in a bucket. Its methods wait for an answer, so they belong in a thread."""
 
-    def __init__(self, bucket: Bucket, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._random = random
 
-    def begin(self) -> str:
+    def begin(self, id: str) -> str:
         """See `Archive.begin`."""
-        with _here(), contextlib.suppress(Exists):
-            self._bucket.put(_MARK, self._random(16).hex().encode(), new=True)
-        return self._mark()
+        with _here():
+            try:
+                self._bucket.get(_MARK, _MOST_OF_MARK)  # some servers take no notice of what is to be new
+            except Missing:
+                with contextlib.suppress(Exists):
+                    self._bucket.put(_MARK, id.encode(), new=True)
+        if self._mark() != id:
+            raise NotHere(
+                f"the archive of logs at {self._bucket.place} belongs to another ledger: set stores.s3.prefix"
+            )
+        return id
 
     def check(self, mark: str) -> None:
         """See `Archive.check`."""

@@ -31,6 +31,9 @@ from twistedipc.storage.tables import attempts, log_archive, log_chunks, outline
 _MOST_ROWS = 8192
 _LOOKS = (64, 1024, _MOST_ROWS)
 
+#: Before the id of an archive that is to be made, in the place of its mark.
+_TO_BE = "to be made: "
+
 #: A log that goes on is sealed when so many bytes of it aren't: its newest records are read, and appended to, most.
 RUNNING_BYTES = 4 * CHUNK_BYTES
 
@@ -130,11 +133,25 @@ def archive_mark(connection: Connection, kind: Kind) -> str | None:
     """
     Return the mark of the archive of this kind that has chunks of this ledger, or will have; None: there is none yet.
     """
-    return connection.execute(select(log_archive.c.mark).where(log_archive.c.id == kind)).scalar()
+    mark = connection.execute(select(log_archive.c.mark).where(log_archive.c.id == kind)).scalar()
+    return None if mark is None or mark.startswith(_TO_BE) else mark
+
+
+def archive_id(connection: Connection, id: str, kind: Kind) -> str:
+    """
+    Keep the id with which this ledger's archive of this kind is to be made, before it is; return the one that was kept
+    before, if there is one.
+    """
+    kept: str | None = connection.execute(select(log_archive.c.mark).where(log_archive.c.id == kind)).scalar()
+    if kept is not None:
+        return kept.removeprefix(_TO_BE)
+    connection.execute(insert(log_archive).values(id=kind, mark=f"{_TO_BE}{id}"))
+    return id
 
 
 def keep_archive_mark(connection: Connection, mark: str, kind: Kind) -> None:
-    """Keep the mark of this ledger's archive of this kind, before anything is put there."""
+    """Keep the mark of this ledger's archive of this kind, which was made, before anything is put there."""
+    connection.execute(delete(log_archive).where(log_archive.c.id == kind))
     connection.execute(insert(log_archive).values(id=kind, mark=mark))
 
 
