@@ -103,6 +103,13 @@ def test_what_is_there_is_listed(archive: Archive) -> None:
     assert sorted(archive.attempts("000000")) == ["1-1", "12-10"]
 
 
+def test_what_was_put_there_since_is_not_removed(archive: Archive) -> None:
+    archive.begin("an id")
+    at = archive.put("12-1", 0, b"first")
+    archive.remove("12-1", 1000.0)
+    assert archive.get("12-1", at, 5) == b"first"
+
+
 def test_a_place_in_s3_says_what_is_there(tmp_path: Path, place: Place) -> None:
     bucket = Bucket(within(place, tmp_path))
     archive = LogObjects(bucket)
@@ -356,6 +363,27 @@ def test_sealed_logs_move(world: S3World) -> None:
     assert world.filed() == []
     assert [each.name for each in bucket.objects("")] == ["logs/archive"]
     assert {name: world.ledger.now(logs.verify, name) for name in names} == before
+
+
+def test_what_another_apiserver_names_meanwhile_is_not_removed(world: S3World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves a log back to S3 while the one before it is being removed there."""
+    names = [world.add_log(100), world.add_log(100)]
+    world.sealing.start()
+    world.rounds(1)
+    rows = world.ledger.now(lambda connection: connection.execute(select(sealed_chunks)).all())
+    world.seal_to(None)
+    remove = world.objects.remove
+
+    def remove_slowly(attempt: str, *before: float) -> None:
+        remove(attempt, *before)
+        again = update(sealed_chunks).where(sealed_chunks.c.build_id == rows[1].build_id).values(place=rows[1].place)
+        world.ledger.now(lambda connection: connection.execute(again).rowcount)
+
+    monkeypatch.setattr(world.objects, "remove", remove_slowly)
+    bucket = world.between.bucket()
+    world.passed = max(each.modified for each in bucket.objects("")) - NOW / 1000 + COLLECT_AFTER + 1
+    world.rounds(COLLECT_EVERY)
+    assert world.objects.attempts("000000") == names[1:]
 
 
 def test_a_move_goes_on_when_s3_is_back(world: S3World) -> None:

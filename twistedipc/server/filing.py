@@ -152,14 +152,15 @@ class Filing:
             for at in range(0, len(names), _TOGETHER):
                 if self._pace.stopped:
                     return
-                await self._collect_some(kind, asked, names[at : at + _TOGETHER])
+                await self._collect_some(kind, asked, names[at : at + _TOGETHER], before)
 
-    async def _collect_some(self, kind: Kind, asked: InThreads, names: list[str]) -> None:
+    async def _collect_some(self, kind: Kind, asked: InThreads, names: list[str], before: float) -> None:
         began = self._pace.clock.seconds()
         named = await self._ledger.read(sealed_logs.filed, tuple(names), kind)
         for name in names:
-            if name not in named:
-                await asked.in_thread(asked.archive.remove, name)
+            # Meanwhile another apiserver may have put something there, and named it.
+            if name not in named and not await self._ledger.write(sealed_logs.is_filed, name, kind):
+                await asked.in_thread(asked.archive.remove, name, before)
                 self._log.info("removed what was in the archive of {attempt}'s log: nothing names it", attempt=name)
         await self._pace.rest(self._pace.clock.seconds() - began)
 

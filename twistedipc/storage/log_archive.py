@@ -17,6 +17,7 @@ another one, is told from the archive whose files are gone: nothing is written t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -125,8 +126,11 @@ class Archive(Reads, Protocol):
             other: what is there is nobody's
         """
 
-    def remove(self, attempt: str) -> None:
-        """Remove all that is kept of the attempt, if there is something. Raises OSError."""
+    def remove(self, attempt: str, before: float = math.inf) -> None:
+        """
+        Remove all that is kept of the attempt, if there is something, and was put there before (seconds since the
+        epoch). Raises OSError.
+        """
 
     def parts(self) -> list[str]:
         """Return the names of the parts of the archive, each with what is kept of some builds. Raises OSError."""
@@ -216,9 +220,12 @@ class LogArchive:
         finally:
             os.close(descriptor)
 
-    def remove(self, attempt: str) -> None:
+    def remove(self, attempt: str, before: float = math.inf) -> None:
         """See `Archive.remove`."""
-        self._path(attempt).unlink(missing_ok=True)
+        path = self._path(attempt)
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                path.unlink()
 
     def parts(self) -> list[str]:
         """See `Archive.parts`."""

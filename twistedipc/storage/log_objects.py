@@ -81,11 +81,12 @@ class LogObjects:
             raise Damaged("its object is another one")
         return found
 
-    def remove(self, attempt: str) -> None:
+    def remove(self, attempt: str, before: float = math.inf) -> None:
         """See `Archive.remove`."""
         with _here():
             for each in list(self._bucket.objects(_folder(attempt))):
-                self._bucket.remove(each.name)
+                if each.modified < before:
+                    self._bucket.remove(each.name)
 
     def parts(self) -> list[str]:
         """See `Archive.parts`."""

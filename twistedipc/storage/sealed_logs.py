@@ -20,6 +20,7 @@ from twistedipc.sealed import chunk
 from twistedipc.sealed.chunk import CHUNK_BYTES, Damaged
 from twistedipc.sealed.making import Made
 from twistedipc.sealed.outline import Marked
+from twistedipc.storage import changes
 from twistedipc.storage.columns import integer, split_attempt
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.log_archive import Archives, Kind
@@ -339,6 +340,15 @@ def filed(connection: Connection, names: Iterable[str], kind: Kind) -> set[str]:
         for name in names
         if connection.execute(select(sealed_chunks.c.place).where(*sealed(name), there).limit(1)).first()
     }
+
+
+@changes.quiet
+def is_filed(connection: Connection, attempt: str, kind: Kind) -> bool:
+    """
+    Return whether chunks of this attempt are in the archive of this kind. As a write it changes nothing, but comes
+    after all writes that were made before, and fails in an apiserver that has lost the ledger.
+    """
+    return bool(filed(connection, (attempt,), kind))
 
 
 def _is_in(kind: Kind | None) -> ColumnElement[bool]:
