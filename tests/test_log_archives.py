@@ -289,10 +289,12 @@ def test_readers_of_an_s3_that_fails_are_told_to_come_again(world: S3World) -> N
     before = world.ledger.now(logs.verify, name)
     world.sealing.start()
     world.rounds(1)
-    for fault in (500, 403, 404, "half"):
+    for fault in (500, 404, "half"):
         world.between.fault = lambda method, path, fault=fault: fault  # type: ignore[misc]
-        with pytest.raises(LedgerUnavailable, match="logs can't be read now"):
+        with pytest.raises(LedgerUnavailable, match="logs can't be read now") as error:
             world.read(logs.verify, name)
+        place = world.between.place
+        assert not any(word in str(error.value) for word in (place.bucket, place.prefix, place.endpoint, "logs/0"))
         asked = len(world.between.asked)
         with pytest.raises(LedgerUnavailable):
             world.read(logs.read, name, 1, 1000)
@@ -301,6 +303,26 @@ def test_readers_of_an_s3_that_fails_are_told_to_come_again(world: S3World) -> N
     world.between.fault = lambda method, path: None
     assert world.read(logs.verify, name) == before
     assert not any(world.ledger.now(lambda connection: connection.scalars(select(sealed_chunks.c.damaged)).all()))
+
+
+def test_an_object_that_is_refused_holds_no_other_up(world: S3World) -> None:
+    """Neither readers, nor what moves all logs elsewhere."""
+    refused, *others = names = [world.add_log(2 * CHUNK_BYTES) for _ in range(3)]
+    before = {name: world.ledger.now(logs.verify, name) for name in names}
+    world.sealing.start()
+    world.rounds(1)
+    world.between.fault = lambda method, path: 403 if f"/{refused}/" in path and method == "GET" else None
+    with pytest.raises(LedgerUnavailable, match="S3 refuses it") as error:
+        world.read(logs.verify, refused)
+    assert world.between.place.bucket not in str(error.value)
+    assert {name: world.read(logs.verify, name) for name in others} == {name: before[name] for name in others}
+    world.seal_to(None)
+    assert {name: world.ledger.now(logs.verify, name) for name in others} == {name: before[name] for name in others}
+    assert set(world.places()) == {"OBJECTS", "database"}
+    world.between.fault = lambda method, path: None
+    world.rounds(COLLECT_EVERY)
+    assert set(world.places()) == {"database"}
+    assert world.ledger.now(logs.verify, refused) == before[refused]
 
 
 def test_an_object_that_is_gone_is_a_gap_and_a_bucket_that_is_gone_is_waited_for(world: S3World) -> None:
@@ -316,11 +338,13 @@ def test_an_object_that_is_gone_is_a_gap_and_a_bucket_that_is_gone_is_waited_for
     for each in objects:
         bucket.remove(each)
     bucket.remove("logs/archive")
-    with pytest.raises(LedgerUnavailable, match="is it the right bucket"):
+    with pytest.raises(NotHere, match="is it the right bucket"):
+        world.objects.check(mark.decode())
+    with pytest.raises(LedgerUnavailable, match="not as it should"):
         world.read(logs.read, name, 1, 1000)
     bucket.put("logs/archive", b"another")
     world.clock.advance(PAUSE)
-    with pytest.raises(LedgerUnavailable, match="another one than the ledger's"):
+    with pytest.raises(LedgerUnavailable, match="not as it should"):
         world.read(logs.read, name, 1, 1000)
     bucket.put("logs/archive", mark)
     gone, *left = objects
@@ -534,7 +558,7 @@ def test_what_waits_behind_a_failure_is_not_asked_for() -> None:
         world.ask(-1 - number)
     world.threads.work()
     assert world.chunks.asked == 1
-    assert world.failed == ["logs can't be read now: no answer"] * 100
+    assert world.failed == ["logs can't be read now: S3 doesn't answer, or not as it should; ask again soon"] * 100
     world.chunks.here = True
     world.ask(-1)
     assert len(world.failed) == 101

@@ -4,7 +4,7 @@ threads at once.
 
 Three things can go wrong, and callers must tell them apart. `Missing`: the bucket answers, and has no such object.
 `Unavailable`: nothing is known of the object now, since S3 can't be reached, is overloaded, or refuses us; asking
-later may help. `Exists`: an object that was to be new is there.
+later may help (`Refused`: of others more may be known). `Exists`: an object that was to be new is there.
 """
 
 from __future__ import annotations
@@ -33,11 +33,36 @@ CONNECTIONS: Final = 8
 #: The most that S3 lists at once.
 PAGE: Final = 1000
 
+#: What S3 says when it refuses all that is asked: its codes, and statuses that ask us to come again.
+_REFUSES_ALL: Final = frozenset(
+    {
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidBucketName",
+        "InvalidToken",
+        "NoSuchBucket",
+        "NotSignedUp",
+        "RequestTimeTooSkewed",
+        "RequestTimeout",
+        "SignatureDoesNotMatch",
+        "SlowDown",
+        "TokenRefreshRequired",
+    }
+)
+_COME_AGAIN: Final = frozenset({408, 429})
+
 _BLOCK: Final = 256 * 1024
 
 
 class Unavailable(OSError):
     """S3 doesn't answer, or not with what was asked: nothing is known of what is there. ``str()`` is for people."""
+
+
+class Refused(Unavailable):
+    """S3 answers, and doesn't give or take this object; others it may."""
 
 
 class Missing(OSError):
@@ -204,7 +229,9 @@ class Bucket:
             return Missing(f"{name!r} isn't at {self.place}")
         if status == 412:
             return Exists(f"{name!r} is at {self.place} already")
-        return Unavailable(f"{self.place} refuses {name!r}: {status} {code} {said}".rstrip())
+        of_one = 400 <= status < 500 and status not in _COME_AGAIN and code not in _REFUSES_ALL
+        kind = Refused if of_one else Unavailable
+        return kind(f"{self.place} refuses {name!r}: {status} {code} {said}".rstrip())
 
     def _client(self) -> Any:
         """Return boto3's client, made once: that takes a third of a second, and isn't safe in two threads."""

@@ -6,11 +6,13 @@ The ledger's readers never wait for S3. They find out what they need that isn't 
 fetched, once for all who wait for it, and they read again. What was fetched last is kept in memory, up to a bound.
 
 When S3 doesn't answer, readers get `LedgerUnavailable`, as when the database doesn't: they are told to ask again, and
-no log is called damaged. Then nothing is asked of it for a few seconds, so that not everybody waits for it in turn.
+no log is called damaged. Then nothing is asked of it for a few seconds, so that not everybody waits for it in turn. If
+it refuses one object, that is so for its readers alone. Why is in the service's log only: it names the bucket.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,13 +20,14 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.sealed.chunk import Damaged
 from twistedipc.server.boundaries import InThread
-from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.errors import LedgerUnavailable, PartUnavailable
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.log_archive import Archives, Check, Chunk, NotFetched, Reads, Wanted
+from twistedipc.storage.log_archive import Archives, Check, Chunk, NotFetched, NotHere, Reads, Wanted
 
 _T = TypeVar("_T")
 
@@ -37,6 +40,13 @@ MOST: Final = 512
 #: Seconds for which nothing is asked after S3 hasn't answered.
 PAUSE: Final = 5.0
 
+#: Seconds between two lines of the service's log about why S3 doesn't give something.
+SAY_AFTER: Final = 60.0
+
+#: What readers are told.
+_DOWN: Final = "logs can't be read now: S3 doesn't answer, or not as it should; ask again soon"
+_REFUSED: Final = "a part of this log can't be read now: S3 refuses it"
+
 #: What was fetched: a chunk; why there is none; or that the archive is there.
 _Found = bytes | Damaged | None
 
@@ -48,6 +58,8 @@ class Archived:
     :param objects: the archive in S3; None: there is none
     :param in_thread: where it is asked
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -67,8 +79,9 @@ class Archived:
         self._kept = _Kept(kept_bytes)
         self._archives = self._with({})
         self._flights: dict[Wanted, list[Deferred[_Found]]] = {}
-        self._down = ""  # why S3 doesn't answer; read in threads too
+        self._down = False  # S3 doesn't answer; read in threads too
         self._again = 0.0  # when it is asked again
+        self._say_again = -math.inf  # when it may be said again why
 
     async def read(self, query: Callable[..., _T], *args: Any, **more: Any) -> _T:
         """
@@ -92,9 +105,9 @@ class Archived:
         """Add what is wanted to ``got``."""
         new = [each for each in dict.fromkeys(wanted) if each not in got]
         if self._down and self._clock.seconds() >= self._again:
-            self._down = ""
+            self._down = False
         if self._down:
-            raise LedgerUnavailable(self._down)
+            raise LedgerUnavailable(_DOWN)
         if len(self._flights) + sum(each not in self._flights for each in new) > MOST:
             raise LedgerUnavailable("too much of logs is being fetched from S3; ask again soon")
         try:
@@ -119,7 +132,7 @@ class Archived:
         """Ask S3, in a thread. Raises OSError."""
         assert self._objects is not None
         if self._down:  # by what one of those before has found
-            raise OSError(self._down)
+            raise NotHere(_DOWN)
         if isinstance(wanted, Check):
             self._objects.check(wanted.mark)
             return None
@@ -134,10 +147,20 @@ class Archived:
         outcome: Any = result
         if isinstance(result, Failure) and result.check(OSError):
             if not self._down:
-                self._down, self._again = f"logs can't be read now: {result.value}", self._clock.seconds() + PAUSE
-            outcome = Failure(LedgerUnavailable(self._down))
+                self._say(wanted, result.value)
+            if result.check(NotHere):
+                if not self._down:
+                    self._down, self._again = True, self._clock.seconds() + PAUSE
+                outcome = Failure(LedgerUnavailable(_DOWN))
+            else:
+                outcome = Failure(PartUnavailable(_REFUSED))
         for waiting in self._flights.pop(wanted):
             waiting.callback(outcome)
+
+    def _say(self, wanted: Wanted, error: BaseException | None) -> None:
+        if self._clock.seconds() >= self._say_again:
+            self._say_again = self._clock.seconds() + SAY_AFTER
+            self._log.error("S3 doesn't give {wanted}: {error}", wanted=wanted, error=error)
 
 
 class _Kept:

@@ -20,6 +20,7 @@ from twistedipc.sealed.chunk import Damaged
 from twistedipc.server.archived import Archived
 from twistedipc.server.boundaries import InThread
 from twistedipc.storage import sealed_logs
+from twistedipc.storage.errors import PartUnavailable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.log_archive import Archive, Kind
 from twistedipc.storage.sealed_logs import Elsewhere
@@ -178,6 +179,7 @@ class Moving:
         self._pace = pace
         self._after: tuple[int, int, int] | None = _BEFORE_ALL  # up to there all is where it is to be; None: all is
         self._moved = 0
+        self._skipped = 0
 
     def look_again(self) -> None:
         """Begin again, if all was looked at: there may be chunks that other apiservers have sealed."""
@@ -197,16 +199,26 @@ class Moving:
                 await self._pace.rest(self._pace.clock.seconds() - began)
             self._after = looked.after
         moved, self._moved = self._moved, 0
+        skipped, self._skipped = self._skipped, 0
+        if skipped:
+            text = "{count} sealed parts of logs can't be read now, and stay where they are: they are tried again"
+            self._log.error(text, count=skipped)
         if moved:
             self._log.info("moved {count} sealed parts of logs to where new ones go", count=moved)
 
     async def _move_one(self, each: Elsewhere) -> None:
-        """Move a chunk. One that can't be read any more stays: its readers find that out. Raises OSError."""
+        """
+        Move a chunk. One that can't be read now is left for later, and one that can't be any more stays: its readers
+        find that out. Raises OSError.
+        """
         try:
             data = await self._archived.read(sealed_logs.sealed_chunk, each)
             if data is None:
                 return
             await self._in_thread(chunk.text, data)
+        except PartUnavailable:
+            self._skipped += 1
+            return
         except Damaged as error:
             self._log.error("a part of the log of {attempt} stays: {error}", attempt=each.attempt, error=error)
             return

@@ -14,6 +14,10 @@ class LedgerUnavailable(Exception):
     """
 
 
+class PartUnavailable(LedgerUnavailable):
+    """A part of a stored log can't be read right now, where it is kept; others may be."""
+
+
 class LedgerUnreachable(LedgerUnavailable):
     """Nothing answers where the database is said to be: it isn't running, or its address is wrong."""
 

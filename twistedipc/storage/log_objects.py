@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from twistedipc.s3.bucket import Bucket, Exists, Missing, Unavailable
+from twistedipc.s3.bucket import Bucket, Exists, Missing, Refused, Unavailable
 from twistedipc.sealed.chunk import Damaged
 from twistedipc.storage.log_archive import NAME, PART, NotHere, part_of
 
@@ -73,10 +73,13 @@ class LogObjects:
     def get(self, attempt: str, place: int, size: int) -> bytes:
         """See `Archive.get`."""
         try:
-            with _here():
-                found = self._bucket.get(_name(attempt, place), size)
+            found = self._bucket.get(_name(attempt, place), size)
         except Missing:
             raise Damaged("its object is gone") from None
+        except Refused:
+            raise  # of others more may be had
+        except Unavailable as error:
+            raise NotHere(str(error)) from error
         if place_of(found) != place:
             raise Damaged("its object is another one")
         return found

@@ -22,8 +22,8 @@ from twistedipc.sealed.making import Made
 from twistedipc.sealed.outline import Marked
 from twistedipc.storage import changes
 from twistedipc.storage.columns import integer, split_attempt
-from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.log_archive import Archives, Kind
+from twistedipc.storage.errors import LedgerUnavailable, PartUnavailable
+from twistedipc.storage.log_archive import Archives, Kind, NotHere
 from twistedipc.storage.outlines import keep_outline
 from twistedipc.storage.rows import ChunkRow
 from twistedipc.storage.tables import attempts, log_archive, log_chunks, outlines, sealed_chunks
@@ -110,14 +110,15 @@ def sealed_data(
     archive = None if archives is None else archives.of(kind)
     if archives is None or archive is None:
         where = "files" if kind is Kind.FILES else "S3 (stores.s3)"
-        raise LedgerUnavailable(f"the log of {attempt} is in {where}, and nobody says where that is")
+        raise PartUnavailable(f"the log of {attempt} is in {where}, and nobody says where that is")
     try:
         return archive.get(attempt, row.place, row.size)
     except Damaged:
         _check(connection, archives, kind)
         raise
     except OSError as error:
-        raise LedgerUnavailable(f"the log of {attempt} can't be read: {error}") from error
+        unavailable = LedgerUnavailable if isinstance(error, NotHere) else PartUnavailable
+        raise unavailable(f"the log of {attempt} can't be read: {error}") from error
 
 
 def _check(connection: Connection, archives: Archives, kind: Kind) -> None:
