@@ -551,6 +551,31 @@ def test_no_more_waits_than_a_bound() -> None:
     assert len(world.found) == MOST + 1
 
 
+def test_one_reader_may_want_more_than_all_others_may() -> None:
+    """A search of a log that is compressed very well considers more chunks at once."""
+    world = Reading()
+    world.ask(*range(-2 * MOST, 0))
+    most = 0
+    while world.threads.calls:
+        most = max(most, len(world.threads.calls))
+        world.threads.calls.pop(0)()
+    assert (world.failed, world.found) == ([], [2 * MOST * 1000])
+    assert most < MOST
+
+
+def test_what_waits_for_a_thread_is_not_asked_for_after_a_stop() -> None:
+    """Else the stop, which waits for the threads, would take as long as all of that."""
+    world = Reading()
+    for number in range(100):
+        world.ask(-1 - number)
+    world.archived.stop()
+    world.threads.work()
+    world.ask(-1000)
+    world.threads.work()
+    assert world.chunks.asked == 0
+    assert len(world.failed) == 101
+
+
 def test_what_waits_behind_a_failure_is_not_asked_for() -> None:
     world = Reading()
     world.chunks.here = False

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -34,8 +34,10 @@ _T = TypeVar("_T")
 #: Bytes of chunks that are kept: some 1,000 of them, of the text of 250 MiB.
 KEPT_BYTES: Final = 32 << 20
 
-#: How many chunks are fetched or wait for it at most. Beyond that readers are told to come again.
+#: How many chunks are fetched or wait for it at most. Beyond that readers are told to come again. One reader may want
+#: more than that, and has so many fetched at once.
 MOST: Final = 512
+AT_ONCE: Final = 128
 
 #: Seconds for which nothing is asked after S3 hasn't answered.
 PAUSE: Final = 5.0
@@ -81,6 +83,7 @@ class Archived:
         self._flights: dict[Wanted, list[Deferred[_Found]]] = {}
         self._down = False  # S3 doesn't answer; read in threads too
         self._again = 0.0  # when it is asked again
+        self._stopped = False  # read in threads too
         self._say_again = -math.inf  # when it may be said again why
 
     async def read(self, query: Callable[..., _T], *args: Any, **more: Any) -> _T:
@@ -95,15 +98,22 @@ class Archived:
                 return await self._ledger.read(query, *args, archives=archives, **more)
             except NotFetched as error:
                 wanted = error.wanted
-            await self._fetch(wanted, got)
+            new = [each for each in dict.fromkeys(wanted) if each not in got]
+            for at in range(0, len(new), AT_ONCE):
+                await self._fetch(new[at : at + AT_ONCE], got)
             archives = self._with(got)
+
+    def stop(self) -> None:
+        """
+        Ask for nothing more: what waits for a thread fails, so that a stop waits only for what is being asked.
+        """
+        self._stopped = True
 
     def _with(self, got: dict[Wanted, _Found]) -> Archives:
         return Archives(self._files, None if self._objects is None else _Fetched(got, self._kept))
 
-    async def _fetch(self, wanted: Iterable[Wanted], got: dict[Wanted, _Found]) -> None:
+    async def _fetch(self, new: list[Wanted], got: dict[Wanted, _Found]) -> None:
         """Add what is wanted to ``got``."""
-        new = [each for each in dict.fromkeys(wanted) if each not in got]
         if self._down and self._clock.seconds() >= self._again:
             self._down = False
         if self._down:
@@ -131,7 +141,7 @@ class Archived:
     def _ask(self, wanted: Wanted) -> _Found:
         """Ask S3, in a thread. Raises OSError."""
         assert self._objects is not None
-        if self._down:  # by what one of those before has found
+        if self._stopped or self._down:  # by what one of those before has found
             raise NotHere(_DOWN)
         if isinstance(wanted, Check):
             self._objects.check(wanted.mark)
@@ -146,7 +156,7 @@ class Archived:
             self._kept.add(wanted, result)
         outcome: Any = result
         if isinstance(result, Failure) and result.check(OSError):
-            if not self._down:
+            if not self._down and not self._stopped:
                 self._say(wanted, result.value)
             if result.check(NotHere):
                 if not self._down:

@@ -139,6 +139,7 @@ class Server:
     feed: Feed
     gists: Gists
     logs: LogStore
+    archived: Archived
     searching: Searching
     diagnosing: Diagnosing
     grants: UploadGrants
@@ -423,6 +424,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         feed=feed,
         gists=gists,
         logs=logs,
+        archived=archived,
         searching=searching,
         diagnosing=Diagnosing(searching),
         grants=grants,

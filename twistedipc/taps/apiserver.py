@@ -362,6 +362,7 @@ class ApiService(MultiService):
         self._server.dispatch.stop()
         self._server.stop_publishing()
         self._server.searching.stop()
+        self._server.archived.stop()
         self._websockets.close_all()
         await self._api_site.stop()
         self._websockets.close_all()  # and those whose handshake was under way
