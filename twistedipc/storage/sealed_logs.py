@@ -153,8 +153,9 @@ def archive_id(connection: Connection, id: str, kind: Kind) -> str:
 
 def keep_archive_mark(connection: Connection, mark: str, kind: Kind) -> None:
     """Keep the mark of this ledger's archive of this kind, which was made, before anything is put there."""
-    connection.execute(delete(log_archive).where(log_archive.c.id == kind))
-    connection.execute(insert(log_archive).values(id=kind, mark=mark))
+    kept = connection.execute(update(log_archive).where(log_archive.c.id == kind).values(mark=mark))
+    if not kept.rowcount:
+        connection.execute(insert(log_archive).values(id=kind, mark=mark))
 
 
 #: The columns of `sealed_chunks` that `sealed_data` needs.
