@@ -40,7 +40,7 @@ def test_every_kind_of_fault_once(tmp_path: Path) -> None:
     assert outcome["lines_checked_in_the_store"] >= 600 * 2
     assert outcome["answers_judged"] >= 50
     assert outcome["overlapping"] >= 3
-    # None is damaged where no build writes for seconds after that moment; test_gaps has each way by itself.
-    assert outcome["records_destroyed_by_that"] >= outcome["journals_damaged"]
+    assert outcome["journals_damaged"] == 1
+    assert outcome["records_destroyed_by_that"] >= 1
     assert outcome["memory_bytes"].keys() == {"apiserver", "builder"}
     assert set(outcome["faults"]) | set(outcome["left_out"]) == {kind.value for kind in FaultKind}

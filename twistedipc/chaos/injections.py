@@ -39,6 +39,7 @@ REFUSAL_PATIENCE = 1.5
 
 #: Seconds in which builds must have written enough, or one of them ended, for a journal to be damaged.
 DAMAGE_PATIENCE = 4.0
+DAMAGE_TRIES = 3
 
 #: Seconds between two wishes while the disk under the ledger is full.
 _ASK_INTERVAL = 0.1
@@ -112,8 +113,14 @@ class Injections:
     async def _damage_journal(self, fault: Fault) -> None:
         """
         When a build writes, kill the builder, damage what is written meanwhile, and start it again. To remove a segment
-        of a build that has ended, one must end: if none does, another thing is done.
+        of a build that has ended, one must end: if none does, another thing is done. A build may have written its last
+        line just then: so there are some tries.
         """
+        for _ in range(DAMAGE_TRIES):
+            if await self._has_damaged(fault):
+                return
+
+    async def _has_damaged(self, fault: Fault) -> bool:
         attempts = self._platform.folder / "builder" / "attempts"
         until = self._reactor.seconds() + DAMAGE_PATIENCE
         while not await deferToThread(writing, attempts) and self._reactor.seconds() < until:
@@ -122,9 +129,9 @@ class Injections:
         chance = random.Random(fault.choice)
         before = await deferToThread(written, attempts)
         ways = [list(Way)[fault.choice % len(Way)], Way.FLIP]
+        done = None
         for way in ways:
             until = self._reactor.seconds() + DAMAGE_PATIENCE
-            done = None
             while done is None and self._reactor.seconds() < until:
                 await self._sleep(0.1)
                 done = await deferToThread(damage, before, way, chance)
@@ -132,6 +139,7 @@ class Injections:
                 self._workload.journal_damaged(*done)
                 break
         self._platform.start("builder")
+        return done is not None
 
     # -- the link and viewers
 
